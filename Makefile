@@ -1,0 +1,142 @@
+# ReSTE Reproduced. `make` alone lists the targets; `make -n TARGET` prints the exact commands.
+#
+# The first target that needs Python creates .venv and fills it from pyproject.toml; the next ones find it ready.
+#   make reproduce-table1 PYTHON=/path/to/python    uses an environment that is there already, and installs nothing
+#   make reproduce-table1 TORCH_INDEX=<index URL>   takes torch from that index (the CPU-only one that pytorch.org shows)
+#   make .venv/bin/python BASE_PYTHON=python3.12    chooses the interpreter that .venv is made from
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+ITEMS := table1 table2 table3 figure1 figure2 figure3 figure4 figure5 figure6 lemma deploy
+
+# --- what a reproduction takes: set on the command line; the last four also from the environment ---------------------
+PROFILE := demo
+ROWS :=
+EPOCHS :=
+SEEDS :=
+DEVICE :=
+DATA_DIR ?=
+RUNS_DIR ?=
+RESULTS_DIR ?=
+WANDB_MODE ?=
+
+PYTEST_ARGS ?=
+TEST_JOBS ?= 2
+BASE_PYTHON ?=
+TORCH_INDEX ?=
+
+# --- the environment -------------------------------------------------------------------------------------------------
+ifeq ($(origin PYTHON),command line)
+CORE :=
+APP :=
+BENCH :=
+DEV :=
+else
+PYTHON := .venv/bin/python
+CORE := .venv/.installed-core
+APP := .venv/.installed-app
+BENCH := .venv/.installed-bench
+DEV := .venv/.installed-dev
+endif
+
+.venv/.installed-app: EXTRAS := [app]
+.venv/.installed-bench: EXTRAS := [bench,export,cluster]
+.venv/.installed-dev: EXTRAS := [dev,app,cluster,export]
+
+.venv/bin/python:
+	@for p in $(BASE_PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then base=$$p; break; fi; \
+	done; \
+	if [ -z "$$base" ]; then \
+	  echo "make: no Python 3.11 or later found (tried $(BASE_PYTHON) python3 python3.13 python3.12 python3.11)." >&2; \
+	  echo "      Install one and name it: make BASE_PYTHON=/path/to/python3.11 ..." >&2; exit 1; \
+	fi; \
+	echo "$$base -m venv .venv"; \
+	$$base -m venv .venv || { rm -rf .venv; echo "make: '$$base -m venv' failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# A stamp for each set of extras; every set contains the core.
+.venv/.installed-%: pyproject.toml | .venv/bin/python
+	@echo "Filling .venv from pyproject.toml: a new one downloads about 3.3 GB (torch with CUDA; TORCH_INDEX names another build)."
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip
+	$(if $(TORCH_INDEX),.venv/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision)
+	.venv/bin/python -m pip install --quiet --editable '.$(EXTRAS)'
+	@touch .venv/.installed-core $@
+
+# --- commands --------------------------------------------------------------------------------------------------------
+RUN = $(if $(WANDB_MODE),WANDB_MODE=$(WANDB_MODE) )$(PYTHON) -m resteutils
+PLACES = $(if $(RUNS_DIR), --runs-dir '$(RUNS_DIR)')$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
+OPTIONS = --profile '$(PROFILE)'$(if $(ROWS), --rows '$(ROWS)')$(if $(EPOCHS), --epochs $(EPOCHS))$(if $(SEEDS), --seeds '$(SEEDS)')$(if \
+  $(DEVICE), --device $(DEVICE))$(if $(DATA_DIR), --data-dir '$(DATA_DIR)')$(PLACES)
+
+.PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test lint format bench bench-full doctor verify-models test-slurm clean
+
+help: ## this list
+	@echo "ReSTE Reproduced: make TARGET [PROFILE=demo|smoke|short|paper] [ROWS=a,b] [EPOCHS=n] [SEEDS=0,1,2] [DEVICE=cpu|cuda]"
+	@echo "                  [DATA_DIR=...] [RUNS_DIR=...] [RESULTS_DIR=...] [WANDB_MODE=offline|online|disabled] [PYTHON=...]"
+	@echo
+	@sed -n 's/^\([a-z][a-z<>-]*\):[^#]*## \(.*\)/\1|\2/p; s/^## \(reproduce-<item>\): \(.*\)/\1|\2/p' Makefile \
+	  | awk -F'|' '{printf "  %-18s %s\n", $$1, $$2}'
+	@echo
+	@echo "  items: $(ITEMS)"
+
+reproduce: $(CORE) ## every table and figure, then the report; continues after an interruption
+	$(RUN) reproduce all $(OPTIONS)
+
+## reproduce-<item>: one table or figure: results/<profile>/<item>/
+$(addprefix reproduce-,$(ITEMS)): reproduce-%: $(CORE)
+	$(RUN) reproduce $* $(OPTIONS)
+
+reproduce-%:
+	@echo "make: no item '$*'; the items are: $(ITEMS)" >&2; exit 2
+
+report: $(CORE) ## one static HTML site of all results: results/report/index.html
+	$(RUN) report$(PLACES)
+
+list: $(CORE) ## items, rows, notebooks, sizes, finished runs
+	$(RUN) list$(PLACES)
+
+lab: $(CORE) ## open JupyterLab on the notebooks
+	$(PYTHON) -m jupyterlab notebooks $(JUPYTER_ARGS)
+
+explore: $(CORE) ## open the explorer (sliders over the estimators) in JupyterLab
+	$(PYTHON) -m jupyterlab notebooks/explore_reste.ipynb $(JUPYTER_ARGS)
+
+app: $(APP) ## serve the explorer as an app without code cells, on this machine only
+	$(PYTHON) -m voila notebooks/explore_reste.ipynb --Voila.ip=127.0.0.1 $(VOILA_ARGS)
+
+# One thread a process: two pytest workers then share two cores fairly, and results do not depend on the machine's size.
+test: $(DEV) ## the whole test suite; PYTEST_ARGS="-k layers" for a part of it
+	OMP_NUM_THREADS=1 WANDB_MODE=disabled $(PYTHON) -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+
+lint: $(DEV) ## ruff over code and notebooks; notebooks carry no outputs
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m nbstripout --verify notebooks/*.ipynb
+	$(PYTHON) -m pytest -q -p no:cacheprovider tests/test_notebook_hygiene.py
+
+format: $(DEV) ## let ruff and nbstripout put code and notebooks in order
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m nbstripout notebooks/*.ipynb
+
+bench: $(BENCH) ## the ratios of README's table, side by side, about ten minutes: results/bench/
+	$(RUN) bench
+
+bench-full: $(BENCH) ## every measurement, scaling included
+	$(RUN) bench --full
+
+doctor: $(CORE) ## is this machine ready? each line says ok, warning or what to do
+	$(RUN) doctor$(if $(DATA_DIR), --data-dir '$(DATA_DIR)')$(PLACES)
+
+verify-models: $(CORE) ## load every model of results/models strictly and re-score it against its card
+	$(RUN) verify-models$(if $(DATA_DIR), --data-dir '$(DATA_DIR)')$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
+
+test-slurm: $(DEV) ## fan a smoke item out over a real one-node Slurm (root; Debian's slurm-wlm and munge)
+	PYTHON='$(PYTHON)' sh tests/slurm/run.sh
+
+clean: ## remove caches and the demo and smoke results; runs/, .venv and committed results stay
+	rm -rf results/demo results/smoke results/report build dist .pytest_cache .ruff_cache .hypothesis
+	find resteutils tests notebooks benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,75 @@
+"""What every test shares: seeds, folders of its own, no tracking service, the device under test."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="device that tests of tensors run on: cpu (default), cuda, mps")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Set before any test imports wandb, and inherited by the processes that tests start.
+    os.environ["WANDB_MODE"] = "disabled"
+    os.environ["WANDB_SILENT"] = "true"
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig: pytest.Config):
+    """The torch device of `pytest --device ...`; the tests that take it are skipped where the machine has none."""
+    import torch
+
+    chosen = torch.device(pytestconfig.getoption("--device"))
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        pytest.skip("--device cuda: torch sees no CUDA device here")
+    return chosen
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same random numbers in every test, in whatever order they run."""
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  (libraries under test may use the legacy generator)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and results of a test go to its own folder, never into the checkout."""
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+
+
+@pytest.fixture
+def runs_dir(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def results_dir(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout under test."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def cifar_dir() -> Path:
+    """The folder that holds ``cifar-10-batches-py``; where it is absent the test is skipped and says so."""
+    from resteutils.settings import data_dir
+
+    folder = data_dir()
+    if not (folder / "cifar-10-batches-py" / "data_batch_1").is_file():
+        pytest.skip(f"no CIFAR-10 in {folder}; set DATA_DIR to the folder that holds cifar-10-batches-py")
+    return folder
