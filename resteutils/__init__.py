@@ -1,0 +1,85 @@
+"""ReSTE Reproduced: estimators, binary layers, models and training for *Estimator Meets Equilibrium Perspective* (ICCV
+2023).
+
+Importing this package costs little more than importing torch; everything else loads where it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from resteutils.binarize import binarize, sign
+from resteutils.estimators import (
+    DSQ,
+    EDE,
+    ESTIMATORS,
+    FDA,
+    RBNN,
+    STE,
+    ApproxSign,
+    Estimator,
+    GainSTE,
+    ReSTE,
+    SwishSign,
+    estimator,
+)
+from resteutils.indicators import estimating_error, gradient_instability, gradient_spread, zone_shares
+from resteutils.layers import BinaryConv2d, BinaryLinear, anneal, binary_layers
+from resteutils.models import MODELS, create, summary
+
+__version__ = "0.1.0"
+
+# Names that load their module on first use, so that importing the package stays cheap.
+_LAZY = {
+    "Recipe": "recipes",
+    "ITEMS": "recipes",
+    "PROFILES": "recipes",
+    "item_recipes": "recipes",
+    "recipe": "recipes",
+    "Run": "runs",
+    "finished_runs": "runs",
+    "load_or_train": "runs",
+    "run_item": "runs",
+    "provenance": "provenance",
+    "pack": "packed",
+    "reproduce": "reproduce",
+}
+
+__all__ = [
+    "DSQ",
+    "EDE",
+    "ESTIMATORS",
+    "FDA",
+    "MODELS",
+    "RBNN",
+    "STE",
+    "ApproxSign",
+    "BinaryConv2d",
+    "BinaryLinear",
+    "Estimator",
+    "GainSTE",
+    "ReSTE",
+    "SwishSign",
+    "anneal",
+    "binarize",
+    "binary_layers",
+    "create",
+    "estimating_error",
+    "estimator",
+    "gradient_instability",
+    "gradient_spread",
+    "sign",
+    "summary",
+    "zone_shares",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"resteutils.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'resteutils' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,172 @@
+"""Sign forward, estimator backward.
+
+:func:`binarize` is the textbook form, for any tensor. :func:`binary_conv2d` is the same mathematics for a whole binary
+convolution in one autograd function with a closed-form backward pass (section 1.6 of our notes on the paper): it keeps
+only the latent weights and the real-valued input for the backward pass, where the composed form would also keep both
+signs and the unscaled output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from resteutils.estimators import Estimator
+
+__all__ = ["SCALES", "SCALE_ORDERS", "ConvSpec", "binarize", "binary_conv2d", "scale_of", "sign"]
+
+SCALES = ("layer", "channel", "layer-detached", "channel-detached", "none")
+SCALE_ORDERS = ("after", "before")
+
+
+def sign(z: Tensor) -> Tensor:
+    """Sign with sign(0) = +1, so that the result fits in bits; same shape and dtype as ``z``. NaN stays NaN.
+
+    DEVIATION(D1): the authors' ``torch.sign`` gives a third value, 0, at zero.
+    """
+    return torch.where(z == 0, 1.0, torch.sign(z)).to(z.dtype)
+
+
+class _Binarize(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z, slope, *coefficients):
+        return sign(z)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        z, ctx.slope, *coefficients = inputs
+        ctx.tensors = [isinstance(c, Tensor) for c in coefficients]
+        ctx.floats = [c for c in coefficients if not isinstance(c, Tensor)]
+        ctx.save_for_backward(z, *(c for c in coefficients if isinstance(c, Tensor)))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        z, *tensors = ctx.saved_tensors
+        coefficients = tensors or ctx.floats
+        return grad * ctx.slope(z, *coefficients), None, *(None for _ in ctx.tensors)
+
+
+def binarize(z: Tensor, estimator: Estimator, coefficients: tuple[Tensor, ...] | None = None) -> Tensor:
+    """{-1, +1} forward (sign(0) = +1), ``grad * estimator.derivative(z)`` backward. Any shape, float dtype and device.
+
+    ``coefficients`` replaces the estimator's own by 0-dim tensors, for compiled networks. Differentiating twice raises
+    ``RuntimeError``: the second derivative of a surrogate gradient is not defined.
+    """
+    if not z.is_floating_point():
+        raise TypeError(f"binarize takes a floating-point tensor, not {z.dtype}; convert with z.float()")
+    values = estimator.coefficients() if coefficients is None else coefficients
+    return _Binarize.apply(z, type(estimator).slope, *values)
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """Everything about a binary convolution that is no tensor. ``input_estimator=None`` leaves the input as it is
+    (1/32)."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    estimator: type[Estimator]
+    input_estimator: type[Estimator] | None
+    weight_coefficients: int
+    scale: str = "layer"
+    scale_order: str = "after"
+    packed: bool = False
+
+
+def scale_of(weight: Tensor, scale: str) -> Tensor | None:
+    """alpha = mean\\|w\\|: one number per layer, shape (1, 1, 1, 1), or per output channel, (C_out, 1, 1, 1); ``None``
+    for "none"."""
+    if scale == "none":
+        return None
+    dims = tuple(range(weight.dim())) if scale.startswith("layer") else tuple(range(1, weight.dim()))
+    return weight.abs().mean(dim=dims, keepdim=True)
+
+
+def binary_conv2d(x: Tensor, weight: Tensor, spec: ConvSpec, *coefficients: float | Tensor) -> Tensor:
+    """Binary convolution with its scale: conv2d(sign(x), sign(w)) * alpha.
+
+    x: (N, C_in, H, W), weight: latent weights (C_out, C_in, kH, kW), result (N, C_out, H', W') in the convolution's
+    dtype. ``coefficients`` are those of the weights' estimator followed by those of the input's. Zero padding stays 0
+    at the borders.
+
+    DEVIATION(D2): the scale comes after the convolution, so that the convolution yields exact integers and neither the
+    forward pass nor ReLU's mask depends on threads, algorithm or device; ``scale_order="before"`` is the authors'
+    order.
+    """
+    return _BinaryConv2d.apply(x, weight, spec, *coefficients)
+
+
+class _BinaryConv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(x, weight, spec, *coefficients):
+        alpha = scale_of(weight, spec.scale)
+        if spec.packed:
+            from resteutils import kernels
+
+            out = kernels.binary_conv2d(x, weight, spec.stride, spec.padding)
+        else:
+            signs = x if spec.input_estimator is None else sign(x)
+            kernel = sign(weight)
+            if alpha is not None and spec.scale_order == "before":
+                kernel, alpha = kernel * alpha, None
+            out = F.conv2d(signs, kernel, None, spec.stride, spec.padding)
+        return out if alpha is None else out * alpha.view(1, -1, 1, 1).to(out.dtype)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, weight, ctx.spec, *coefficients = inputs
+        tensors = [c for c in coefficients if isinstance(c, Tensor)]
+        ctx.floats = [c for c in coefficients if not isinstance(c, Tensor)]
+        ctx.count = len(coefficients)
+        ctx.save_for_backward(x, weight, *tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight, *tensors = ctx.saved_tensors
+        coefficients = tensors or ctx.floats
+        spec = ctx.spec
+        weight_coefficients = coefficients[: spec.weight_coefficients]
+        input_coefficients = coefficients[spec.weight_coefficients :]
+
+        # Signs are made again here: cheaper than keeping them, and under autocast the gradient says in which dtype.
+        alpha = scale_of(weight, spec.scale)
+        signs = (x if spec.input_estimator is None else sign(x)).to(grad.dtype)
+        weight_signs = sign(weight)
+        scaled = weight_signs if alpha is None else weight_signs * alpha
+        grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
+            grad, signs, scaled.to(grad.dtype), None, spec.stride, spec.padding, (1, 1), False, (0, 0), 1,
+            (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
+        )  # fmt: skip
+        if grad_x is not None:
+            grad_x = grad_x.to(x.dtype)
+            if spec.input_estimator is not None:
+                grad_x = grad_x * spec.input_estimator.slope(x, *input_coefficients)
+        grad_weight = None
+        if grad_kernel is not None:
+            grad_kernel = grad_kernel.to(weight.dtype)
+            slope = spec.estimator.slope(weight, *weight_coefficients)
+            grad_weight = _weight_gradient(grad_kernel, weight, weight_signs, alpha, slope, spec.scale)
+        return grad_x, grad_weight, None, *(None for _ in range(ctx.count))
+
+
+def _weight_gradient(grad_kernel, weight, weight_signs, alpha, slope, scale):
+    """dL/dw = alpha G f'(w) + sign(w) sum(G sign(w)) / N, G the gradient of the scaled binary weights.
+
+    The second term comes through alpha = mean|w|; it is absent where alpha is detached.
+    """
+    if alpha is None:
+        return grad_kernel * slope
+    grad = alpha * grad_kernel * slope
+    if scale.endswith("-detached"):
+        return grad
+    dims = tuple(range(weight.dim())) if scale == "layer" else tuple(range(1, weight.dim()))
+    count = weight.numel() / alpha.numel()
+    return grad + torch.sign(weight) * ((grad_kernel * weight_signs).sum(dim=dims, keepdim=True) / count)

@@ -1,0 +1,106 @@
+"""The two sides of the equilibrium: estimating error e and gradient instability s, each in two readings.
+
+``reading="code"`` is what the authors' code computes; ``reading="definition"`` is what the paper defines. They differ
+in more than rounding, so every number says which one it is. Both look at a model as it stands: latent weights, and the
+gradients of the last backward pass.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["READINGS", "estimating_error", "gradient_instability", "gradient_spread", "zone_shares"]
+
+READINGS = ("code", "definition")
+
+
+def estimating_error(model: nn.Module, reading: str = "definition") -> float:
+    """Distance between sign and surrogate over the latent weights of the binary layers, a float; NaN without binary
+    layers.
+
+    * "definition": the L2 norm of sign(w) - f(w) over all binary weights together, f the estimator as it is now,
+      truncations included (paper: e = D(sign(z), f(z))).
+    * "code": the sum over layers of L2 norms, f without truncations and at the end of its path, whatever the epoch.
+
+    Raises ``ValueError`` for an unknown reading.
+    """
+    _check(reading)
+    norms = []
+    for layer in _binary_layers(model):
+        weight = layer.weight.detach()
+        f = layer.estimator.untruncated if reading == "code" else layer.current.surrogate
+        norms.append(torch.linalg.vector_norm((f(weight) - _sign(weight)).double()))
+    if not norms:
+        return math.nan
+    stacked = torch.stack(norms)
+    return float(stacked.sum() if reading == "code" else torch.linalg.vector_norm(stacked))
+
+
+def gradient_instability(model: nn.Module, reading: str = "definition") -> float:
+    """Variance of the gradients' magnitude after a backward pass, a float.
+
+    * "definition": the variance of \\|g\\| over the gradients of all parameters together (paper: s = var(\\|g\\|)).
+    * "code": the sum over binary layers of the variance of \\|g\\| of that layer's weights; NaN without binary layers.
+
+    s grows with the square of any common gain of the gradients; :func:`gradient_spread` does not.
+    Raises ``ValueError`` for an unknown reading and ``RuntimeError`` where there are no gradients.
+    """
+    _check(reading)
+    if reading == "code":
+        sizes = [_gradient(layer.weight).abs() for layer in _binary_layers(model)]
+        return float(torch.stack([size.double().var() for size in sizes]).sum()) if sizes else math.nan
+    mean, square, count = _moments(model)
+    return float((square - count * mean**2) / (count - 1))
+
+
+def gradient_spread(model: nn.Module) -> float:
+    """std(\\|g\\|)/mean(\\|g\\|) over the gradients of all parameters: the scale-free companion of the instability."""
+    mean, square, count = _moments(model)
+    variance = (square - count * mean**2) / (count - 1)
+    return float(variance.clamp(min=0).sqrt() / mean)
+
+
+def zone_shares(model: nn.Module, m: float = 0.1, t: float = 1.5) -> dict[str, float]:
+    """Share of binary weights in ReSTE's zones: plateau \\|w\\| <= m, power m < \\|w\\| <= t, clipped beyond. NaN
+    without any."""
+    weights = [layer.weight.detach().abs() for layer in _binary_layers(model)]
+    count = sum(weight.numel() for weight in weights)
+    if not count:
+        return {"plateau": math.nan, "power": math.nan, "clipped": math.nan}
+    plateau = float(sum((weight <= m).sum() for weight in weights)) / count
+    clipped = float(sum((weight > t).sum() for weight in weights)) / count
+    return {"plateau": plateau, "power": 1 - plateau - clipped, "clipped": clipped}
+
+
+def _check(reading: str) -> None:
+    if reading not in READINGS:
+        raise ValueError(f"reading = {reading!r}, expected one of {', '.join(READINGS)}")
+
+
+def _binary_layers(model: nn.Module) -> list[nn.Module]:
+    """Modules with latent weights and an estimator. Known by these, not by class: layers live on a higher floor."""
+    return [module for module in model.modules() if hasattr(module, "current") and hasattr(module, "estimator")]
+
+
+def _sign(weight: Tensor) -> Tensor:
+    return torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    if parameter.grad is None:
+        raise RuntimeError("no gradients to measure; call loss.backward() first")
+    return parameter.grad.detach()
+
+
+def _moments(model: nn.Module) -> tuple[Tensor, Tensor, int]:
+    """Mean of |g|, sum of g^2 and count over all parameters that have gradients, in float64 on the device."""
+    gradients = [p.grad.detach() for p in model.parameters() if p.grad is not None]
+    if not gradients:
+        raise RuntimeError("no gradients to measure; call loss.backward() first")
+    count = sum(g.numel() for g in gradients)
+    total = torch.stack([torch.linalg.vector_norm(g, 1, dtype=torch.float64) for g in gradients]).sum()
+    square = torch.stack([torch.linalg.vector_norm(g, 2, dtype=torch.float64) for g in gradients]).square().sum()
+    return total / count, square, count

@@ -1,0 +1,54 @@
+"""The paper's networks. ``create`` builds one by name and bit width."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from resteutils.estimators import Estimator
+from resteutils.models.common import BITS, conv_factory
+from resteutils.models.resnet_cifar import resnet18, resnet20, resnet20_bireal
+from resteutils.models.resnet_imagenet import resnet18_imagenet, resnet34_imagenet
+from resteutils.models.summary import Summary, summary
+from resteutils.models.vgg_small import vgg_small
+
+__all__ = ["BITS", "MODELS", "Summary", "create", "summary"]
+
+MODELS = {
+    "resnet18": resnet18,
+    "resnet20": resnet20,
+    "resnet20_bireal": resnet20_bireal,
+    "vgg_small": vgg_small,
+    "resnet18_imagenet": resnet18_imagenet,
+    "resnet34_imagenet": resnet34_imagenet,
+}
+
+
+def create(
+    name: str,
+    bits: str = "1/1",
+    estimator: Estimator | None = None,
+    input_estimator: Estimator | None = None,
+    num_classes: int = 10,
+    image_size: int = 32,
+    in_channels: int = 3,
+    scale: str = "layer",
+    scale_order: str = "after",
+    standardize: bool = False,
+) -> nn.Module:
+    """Build a network that maps (N, in_channels, image_size, image_size) to (N, num_classes).
+
+    Arguments:
+        name: one of ``MODELS``.
+        bits: W/A bits, "1/1", "1/32" or "32/32" (the float twin: the same network with plain convolutions).
+        estimator, input_estimator, scale, scale_order, standardize: see :class:`resteutils.BinaryConv2d`.
+
+    Raises ``ValueError`` for an unknown name or bit width, or an image size that the network cannot halve often enough.
+
+    >>> model = create("resnet20", bits="1/1")
+    >>> sum(p.numel() for p in model.parameters())
+    269850
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+    conv = conv_factory(bits, estimator, input_estimator, scale, scale_order, standardize)
+    return MODELS[name](conv, num_classes, image_size, in_channels)
