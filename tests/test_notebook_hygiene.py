@@ -1,4 +1,4 @@
-"""Notebooks are kept as sources: no outputs, the portable kernel, parameters that papermill can read, no secrets, no paths."""
+"""Notebooks are kept as sources: no outputs, the portable kernel, readable parameters, no shell, no paths, no keys."""
 
 from __future__ import annotations
 
