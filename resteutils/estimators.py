@@ -113,8 +113,8 @@ class Estimator:
         return self  # no path: the estimator is the same throughout
 
     def to_dict(self) -> dict[str, Any]:
-        """Name and parameters as plain JSON values; ``estimator(**d)`` builds it again."""
-        return {"name": self.name, **asdict(self)}
+        """Name and parameters as plain JSON values (infinity as "inf"); ``estimator(**d)`` builds it again."""
+        return {"name": self.name, **{k: "inf" if v == math.inf else v for k, v in asdict(self).items()}}
 
     def _require(self, parameter: str, accepted: bool, expected: str) -> None:
         if not accepted:
@@ -126,6 +126,7 @@ class Estimator:
             value = getattr(self, field.name)
             if field.type not in ("float", float):
                 continue
+            value = math.inf if value == "inf" else value
             number = isinstance(value, int | float) and not isinstance(value, bool)
             self._require(field.name, number and not math.isnan(value), "a number")
             object.__setattr__(self, field.name, float(value))

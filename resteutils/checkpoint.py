@@ -1,0 +1,103 @@
+"""Checkpoints that survive: written whole or not at all, checked on reading, refused where they do not belong.
+
+A checkpoint file is one line of text, ``RESTE1 <sha256>``, and a ``torch.save`` archive of tensors and plain values. The
+digest catches truncation and flipped bits; ``weights_only=True`` keeps code out; the recipe inside must be the recipe
+asked for. The previous checkpoint is kept beside the last one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resteutils.recipes import Recipe
+from resteutils.settings import write_atomic
+
+__all__ = ["CheckpointError", "WrongRecipe", "load_checkpoint", "load_latest", "save_checkpoint"]
+
+LAST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+MAGIC = b"RESTE1 "
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint file is damaged or is none of ours."""
+
+
+class WrongRecipe(RuntimeError):
+    """A checkpoint belongs to another recipe."""
+
+
+def save_checkpoint(folder: str | os.PathLike, state: dict[str, Any], recipe: Recipe) -> Path:
+    """Write ``state`` (tensors and plain values) as the folder's last checkpoint; the last one becomes the previous.
+
+    Raises ``OSError`` when the disk is full or read-only; an earlier checkpoint then remains.
+    """
+    folder = Path(folder)
+    buffer = io.BytesIO()
+    torch.save({**state, "recipe": recipe.to_dict()}, buffer)
+    payload = buffer.getvalue()
+    content = MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
+    fresh = write_atomic(folder / f"{LAST}.new", content)
+    if (folder / LAST).exists():
+        os.replace(folder / LAST, folder / PREVIOUS)
+    os.replace(fresh, folder / LAST)
+    return folder / LAST
+
+
+def load_checkpoint(path: str | os.PathLike, recipe: Recipe, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read one checkpoint file.
+
+    Raises ``CheckpointError`` where it is missing, damaged or holds anything but tensors and plain values, and
+    ``WrongRecipe``, with the differing fields, where it belongs to another recipe or seed.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    header, _, payload = content.partition(b"\n")
+    if not header.startswith(MAGIC):
+        raise CheckpointError(f"{path} is not a checkpoint of this project ({len(content)} bytes)")
+    if header[len(MAGIC) :].decode("ascii", "replace") != hashlib.sha256(payload).hexdigest():
+        raise CheckpointError(f"{path} is damaged: its content does not match its checksum ({len(content)} bytes)")
+    try:
+        state = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path} holds something other than tensors and plain values: {error}") from error
+    _check_recipe(path, state.get("recipe", {}), recipe)
+    return state
+
+
+def load_latest(folder: str | os.PathLike, recipe: Recipe, say=print) -> dict[str, Any] | None:
+    """The newest valid checkpoint of a run's folder, or ``None`` if there is none; a damaged one is reported by ``say``.
+
+    Raises ``WrongRecipe`` as :func:`load_checkpoint` does: a foreign checkpoint is refused, never skipped.
+    """
+    for name in (LAST, f"{LAST}.new", PREVIOUS):
+        path = Path(folder) / name
+        if not path.exists():
+            continue
+        try:
+            return load_checkpoint(path, recipe)
+        except CheckpointError as error:
+            say(f"{error}; looking for an earlier one")
+    return None
+
+
+def _check_recipe(path: Path, found: dict[str, Any], recipe: Recipe) -> None:
+    try:
+        other = Recipe.from_dict(found)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} names no valid recipe: {error}") from error
+    if (other.identity, other.seed) == (recipe.identity, recipe.seed):
+        return
+    mine, theirs = recipe.to_dict(), other.to_dict()
+    differing = {**recipe.identifying(), **other.identifying(), "seed": None}
+    lines = [f"  {k}: {theirs[k]} in the file, {mine[k]} asked for" for k in differing if mine[k] != theirs[k]]
+    raise WrongRecipe("\n".join([f"{path} belongs to another recipe:", *lines]))

@@ -1,0 +1,388 @@
+"""Recipes: everything that decides the result of a training run, and the rows of every table and figure.
+
+A recipe's *identity* is a hash of the fields that change the result, the seed aside; a run is an identity and a seed.
+Labels (which table asked for it) and execution (compiled or not, workers) are not part of it, so items share their
+runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from resteutils.data import AUGMENTATIONS, NORMALIZATIONS
+from resteutils.estimators import (
+    DSQ,
+    EDE,
+    FDA,
+    RBNN,
+    STE,
+    ApproxSign,
+    Estimator,
+    GainSTE,
+    ReSTE,
+    SwishSign,
+    estimator,
+)
+from resteutils.models import BITS, MODELS
+
+__all__ = ["ITEMS", "PROFILES", "Item", "Recipe", "default_seeds", "item_recipes", "recipe"]
+
+PROFILES = ("smoke", "demo", "short", "paper")
+DATASETS = ("digits", "cifar10", "imagenet", "digits-folder")
+LABELS = ("item", "row", "profile")
+EXECUTION = ("compile", "channels_last", "packed_forward", "eval_batch_size", "workers", "checkpoint_minutes")
+COMPILE = ("auto", "off", "default", "reduce-overhead", "max-autotune")
+
+
+def _choice(*accepted: str, default: str) -> Any:
+    return field(default=default, metadata={"accepted": accepted})
+
+
+def _at_least(low: float, default: float, *, strict: bool = False) -> Any:
+    return field(default=default, metadata={"low": low, "strict": strict})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run, complete. Any field can be overridden in :func:`recipe`; wrong values raise ``ValueError``.
+
+    Fields whose default changes the result may only be added, never change their default: the identity leaves out what
+    is at its default, so that a new field keeps the identity of old runs.
+    """
+
+    # labels, not in the identity
+    item: str = ""
+    row: str = ""
+    profile: str = _choice(*PROFILES, default="demo")
+    # network
+    model: str = _choice(*MODELS, default="resnet20")
+    bits: str = _choice(*BITS, default="1/1")
+    estimator: Estimator | None = ReSTE()
+    input_estimator: Estimator | None = None
+    scale: str = "layer"
+    scale_order: str = "after"
+    standardize: bool = False
+    num_classes: int = _at_least(0, 10)  # 0: as many as the folder of images has
+    image_size: int = _at_least(1, 32)
+    in_channels: int = _at_least(1, 3)
+    # data
+    dataset: str = _choice(*DATASETS, default="cifar10")
+    train_size: int = _at_least(0, 0)  # 0: all
+    test_size: int = _at_least(0, 0)
+    holdout: int = _at_least(0, 0)  # images taken from training to evaluate on, instead of the test set
+    augment: str = _choice(*AUGMENTATIONS, default="crop-flip")
+    padding: int = _at_least(0, 4)
+    normalization: str = _choice(*NORMALIZATIONS, default="imagenet")
+    # optimisation
+    epochs: int = _at_least(1, 1000)
+    batch_size: int = _at_least(2, 256)  # all processes together
+    accumulate: int = _at_least(1, 1)  # parts that a batch is cut into, for GPUs that cannot hold it
+    lr: float = _at_least(0, 0.1, strict=True)
+    momentum: float = _at_least(0, 0.9)
+    weight_decay: float = _at_least(0, 1e-4)  # on all parameters, as the authors'
+    warmup_epochs: float = _at_least(0, 5.0)
+    schedule: str = _choice("epoch", "step", default="epoch")
+    precision: str = _choice("fp32", "tf32", "bf16", default="fp32")
+    sync_bn: bool = True  # over processes, on GPUs
+    deterministic: bool = False  # torch.use_deterministic_algorithms; a run on a CPU repeats exactly anyway
+    seed: int = _at_least(0, 0)
+    # execution, not in the identity
+    compile: str = _choice(*COMPILE, default="auto")
+    channels_last: str = _choice("auto", "on", "off", default="auto")
+    packed_forward: bool = False  # 1-bit kernel in the training forward pass: same integers
+    eval_batch_size: int = _at_least(1, 500)
+    workers: int = _at_least(0, 4)
+    checkpoint_minutes: float = _at_least(0, 10.0)
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            self._check(entry)
+        if self.bits == "32/32":  # the float twin has no estimator: all twins of a network are one run
+            object.__setattr__(self, "estimator", None)
+        elif self.estimator is None:
+            raise ValueError(f"estimator = None, expected an estimator at bits = {self.bits!r}")
+        if self.bits != "1/1" or self.input_estimator == self.estimator:
+            object.__setattr__(self, "input_estimator", None)
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs}, expected at most epochs = {self.epochs}")
+
+    def _check(self, entry) -> None:
+        name, value = entry.name, getattr(self, entry.name)
+        accepted, low = entry.metadata.get("accepted"), entry.metadata.get("low")
+        if accepted and value not in accepted:
+            raise ValueError(f"{name} = {value!r}, expected one of {', '.join(accepted)}")
+        if low is not None:
+            whole = entry.type == "int"
+            number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            strict = entry.metadata["strict"]
+            if not number or not math.isfinite(value) or value < low or (strict and value == low):
+                kind = "a whole number" if whole else "a number"
+                raise ValueError(f"{name} = {value!r}, expected {kind} {'above' if strict else 'of at least'} {low}")
+            object.__setattr__(self, name, int(value) if whole else float(value))
+        if entry.type == "bool" and not isinstance(value, bool):
+            raise ValueError(f"{name} = {value!r}, expected True or False")
+        if name in ("estimator", "input_estimator") and value is not None and not isinstance(value, Estimator):
+            raise ValueError(f"{name} = {value!r}, expected an estimator such as ReSTE(o=3)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values; ``Recipe.from_dict`` reads them back."""
+        out = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            out[entry.name] = value.to_dict() if isinstance(value, Estimator) else value
+        return out
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+        """The inverse of :meth:`to_dict`. Raises ``ValueError`` for unknown fields."""
+        return replace(cls(), **_parsed(values))
+
+    @property
+    def identity(self) -> str:
+        """12 hexadecimal digits: a hash of every field that changes the result, except the seed."""
+        return hashlib.sha256(json.dumps(self.identifying(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def identifying(self) -> dict[str, Any]:
+        """The fields that make the identity: those that change the result and are not at their default."""
+        mine, default = self.to_dict(), _DEFAULTS
+        left_out = (*LABELS, *EXECUTION, "seed")
+        return {name: value for name, value in mine.items() if name not in left_out and value != default[name]}
+
+    @property
+    def run_id(self) -> str:
+        """Readable and unique, e.g. ``resnet20-1w1a-reste3-cifar10-10ep-1a2b3c4d5e6f-s0``: folder and W&B id."""
+        weights, activations = self.bits.split("/")
+        parts = [self.model.replace("_", "-"), f"{weights}w{activations}a"]
+        if self.estimator is not None:
+            power = f"{self.estimator.o:g}" if hasattr(self.estimator, "o") else ""
+            parts.append(self.estimator.name.replace("_", "-") + power)
+        return "-".join([*parts, self.dataset, f"{self.epochs}ep", self.identity, f"s{self.seed}"])
+
+    @property
+    def name(self) -> str:
+        """``item/row``, e.g. ``table1/resnet20-1w1a``."""
+        return f"{self.item}/{self.row}" if self.item else self.row
+
+
+def _parsed(values: dict[str, Any]) -> dict[str, Any]:
+    """Overrides as they come from JSON, notebooks or a command line; estimators may be names or dicts."""
+    known = [entry.name for entry in fields(Recipe)]
+    parsed = dict(values)
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"a recipe has no field {name!r}; it has: {', '.join(known)}")
+        if name in ("estimator", "input_estimator"):
+            if isinstance(value, str):
+                parsed[name] = estimator(value)
+            elif isinstance(value, dict):
+                parsed[name] = estimator(**value)
+    return parsed
+
+
+_DEFAULTS = Recipe().to_dict()
+
+
+@dataclass(frozen=True)
+class Item:
+    """A table or figure of the paper: its notebook, its rows (each a recipe) and what the paper claims."""
+
+    name: str
+    title: str
+    notebook: str
+    claim: str
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def _networks(name: str, model: str, **paper: Any) -> dict[str, dict[str, Any]]:
+    """ReSTE, its STE twin and the float twin of one network at 1/1."""
+    return {
+        f"{name}-1w1a": {"model": model, "paper": paper},
+        f"{name}-1w1a-ste": {"model": model, "estimator": STE(), "paper": paper},
+        f"{name}-fp": {"model": model, "bits": "32/32", "paper": paper},
+    }
+
+
+def _table1() -> dict[str, dict[str, Any]]:
+    mixed = {"model": "resnet20", "bits": "1/32"}
+    return {
+        **_networks("resnet18", "resnet18", epochs=2000, batch_size=96),
+        **_networks("resnet20", "resnet20"),
+        "resnet20-1w32a": mixed,
+        "resnet20-1w32a-ste": {**mixed, "estimator": STE()},
+        **_networks("resnet20-bireal", "resnet20_bireal"),
+        **_networks("vgg-small", "vgg_small"),
+    }
+
+
+def _table2() -> dict[str, dict[str, Any]]:
+    small, large = {"model": "resnet18_imagenet"}, {"model": "resnet34_imagenet"}
+    return {
+        "resnet18-1w1a": small,
+        "resnet18-1w32a": {**small, "bits": "1/32"},
+        "resnet34-1w1a": large,
+        "resnet34-1w32a": {**large, "bits": "1/32"},
+        "resnet18-fp": {**small, "bits": "32/32"},
+        "resnet34-fp": {**large, "bits": "32/32"},
+        "resnet18-1w1a-150ep-b512": {**small, "paper": {"epochs": 150, "batch_size": 512}},
+        "resnet18-1w1a-200ep-b512": {**small, "paper": {"epochs": 200, "batch_size": 512}},
+        "resnet18-1w1a-200ep-b750": {**small, "paper": {"epochs": 200}},
+    }
+
+
+def _table3() -> dict[str, dict[str, Any]]:
+    """One recipe, only the estimator differs. The rows after ``reste`` are controls and additions of ours."""
+    plain = STE()
+    return {
+        "ste": {"estimator": plain},
+        "ste-identity": {"estimator": STE(clip=math.inf)},
+        "dsq": {"estimator": DSQ()},
+        "ede": {"estimator": EDE()},
+        "fda": {"estimator": FDA()},
+        "rbnn": {"estimator": RBNN(), "input_estimator": RBNN(floor=1.0)},
+        "reste": {"estimator": ReSTE()},
+        "ste-gain": {"estimator": GainSTE(), "input_estimator": plain},
+        "reste-weights": {"estimator": ReSTE(), "input_estimator": plain},
+        "reste-activations": {"estimator": plain, "input_estimator": ReSTE()},
+        "approxsign": {"estimator": plain, "input_estimator": ApproxSign()},
+        "swishsign": {"estimator": SwishSign()},
+        "reste-linear": {"estimator": ReSTE(path="linear")},
+        "reste-standardised": {"estimator": ReSTE(), "standardize": True},
+    }
+
+
+POWERS = (1, 1.5, 2, 3, 5, 10, 20)
+
+
+def _figure4() -> dict[str, dict[str, Any]]:
+    networks = (("resnet20", "resnet20", {}), ("resnet18", "resnet18", {"epochs": 2000, "batch_size": 96}))
+    return {
+        f"{name}-o{o:g}": {"model": model, "estimator": ReSTE(o=o), "paper": paper}
+        for name, model, paper in (*networks, ("vgg-small", "vgg_small", {}))
+        for o in POWERS
+    }
+
+
+def _items() -> dict[str, Item]:
+    table1, table3 = _table1(), _table3()
+    items = [
+        Item("table1", "Table 1: CIFAR-10", "table1_cifar10",
+             "ReSTE reaches a higher top-1 than earlier binary networks without auxiliary modules.", table1),
+        Item("table2", "Table 2: ImageNet", "table2_imagenet",
+             "The same holds on ImageNet, for ResNet-18 and ResNet-34, at 1/1 and 1/32.", _table2()),
+        Item("table3", "Table 3: estimators alone", "table3_estimators",
+             "Under one recipe, without auxiliary modules, ReSTE beats the other estimators.", table3),
+        Item("figure1", "Figure 1: the intuition", "figure1_intuition",
+             "As a surrogate nears sign, its derivative diverges."),
+        Item("figure2", "Figure 2: gradients of STE and EDE", "figure2_gradients",
+             "Late in training, EDE's gradients are spread far wider than STE's.",
+             {row: table3[row] for row in ("ste", "ede", "reste")}),
+        Item("figure3", "Figure 3: the ReSTE curve", "figure3_reste_curve",
+             "ReSTE's forward and backward curves at o = 3."),
+        Item("figure4", "Figure 4: error, instability, accuracy", "figure4_equilibrium",
+             "As o grows, estimating error falls, gradient instability rises, and accuracy peaks between.", _figure4()),
+        Item("figure5", "Figure 5: where the weights sit", "figure5_where_weights_sit",
+             "Our own figure in place of one that could not be sourced: which part of the curve acts on the weights.",
+             {row: table3[row] for row in ("ste", "reste")}),
+        Item("figure6", "Figure 6: training loss at large o", "figure6_divergence",
+             "With o = 10 the training loss oscillates; larger powers fail.",
+             {f"o{o}": {"estimator": ReSTE(o=o)} for o in (3, 10, 20, 50)}),
+        Item("lemma", "Lemma 3.1", "lemma_estimating_error", "The estimating error never grows with o."),
+        Item("deploy", "One bit for real", "deploy_one_bit",
+             "Our own item: packed 1-bit models are smaller and faster, with identical predictions.",
+             {row: table1[row] for row in (
+                 "resnet20-1w1a", "resnet20-fp", "resnet18-1w1a", "resnet18-fp", "vgg-small-1w1a", "vgg-small-fp")}),
+    ]  # fmt: skip
+    return {item.name: item for item in items}
+
+
+ITEMS = _items()
+
+DIGITS = {
+    "dataset": "digits", "image_size": 8, "in_channels": 1, "augment": "crop", "padding": 1,
+    "normalization": "dataset", "schedule": "step", "compile": "off",
+}  # fmt: skip
+PROFILE_FIELDS: dict[str, dict[str, Any]] = {
+    "smoke": {**DIGITS, "train_size": 96, "test_size": 60, "epochs": 2, "batch_size": 32},
+    "demo": {**DIGITS, "epochs": 12, "batch_size": 64},
+    "short": {"epochs": 10, "batch_size": 128, "schedule": "step"},
+    "paper": {"epochs": 1000, "batch_size": 256},
+}
+# The ImageNet networks need images of at least 32x32; smoke and demo use digits written as a folder of image files.
+FOLDER = {"dataset": "digits-folder", "image_size": 32, "in_channels": 3, "augment": "crop-flip", "padding": 0,
+          "normalization": "imagenet"}  # fmt: skip
+IMAGENET_FIELDS: dict[str, dict[str, Any]] = {
+    "smoke": FOLDER,
+    "demo": {**FOLDER, "epochs": 3},
+    "short": {"dataset": "imagenet", "image_size": 224, "num_classes": 0, "epochs": 10, "batch_size": 256},
+    "paper": {"dataset": "imagenet", "image_size": 224, "num_classes": 1000, "epochs": 250, "batch_size": 750,
+              "warmup_epochs": 0.0},
+}  # fmt: skip
+SEEDS = {"smoke": (0,), "demo": (0, 1), "short": (0, 1, 2), "paper": (0, 1, 2)}
+
+
+def default_seeds(item: str, profile: str) -> tuple[int, ...]:
+    """The seeds that a profile runs an item with."""
+    _known("profile", profile, PROFILES)
+    return (0,) if item == "table2" and profile != "paper" else SEEDS[profile]
+
+
+def recipe(name: str, profile: str = "demo", seed: int = 0, **overrides: Any) -> Recipe:
+    """The recipe of ``item/row``, e.g. ``recipe("table1/resnet20-1w1a", profile="demo", epochs=3)``.
+
+    Any field of :class:`Recipe` can be overridden; estimators also by name or as a dict. Where ``warmup_epochs`` is not
+    given, the reduced profiles use min(5, epochs/10).
+
+    Raises ``ValueError`` for an unknown item, row, profile or field, naming what is accepted.
+    """
+    item, _, row = name.partition("/")
+    _known("item", item, ITEMS)
+    _known("profile", profile, PROFILES)
+    rows = ITEMS[item].rows
+    if not rows:
+        raise ValueError(f"item {item!r} has no training runs")
+    _known(f"row of {item}", row, rows)
+    values = {**PROFILE_FIELDS[profile], **(IMAGENET_FIELDS[profile] if item == "table2" else {})}
+    values |= {key: value for key, value in rows[row].items() if key != "paper"}
+    if profile == "paper":
+        values |= rows[row].get("paper", {})
+    values |= _parsed(overrides)
+    if profile != "paper" and "warmup_epochs" not in overrides:
+        values["warmup_epochs"] = min(5.0, values["epochs"] / 10)
+    return Recipe(**{**values, "item": item, "row": row, "profile": profile, "seed": seed})
+
+
+def item_recipes(
+    item: str,
+    profile: str = "demo",
+    rows: str | Iterable[str] = "",
+    seeds: str | Iterable[int] = "",
+    epochs: int = 0,
+    **overrides: Any,
+) -> list[Recipe]:
+    """Every recipe of an item, row by row and seed by seed. ``rows`` and ``seeds`` are "a,b" or sequences; empty means
+    all rows and the profile's seeds; ``epochs`` 0 means the profile's.
+    """
+    _known("item", item, ITEMS)
+    chosen = _listed(rows) or list(ITEMS[item].rows)
+    try:
+        numbers = [int(seed) for seed in _listed(seeds)] or list(default_seeds(item, profile))
+    except ValueError as error:
+        raise ValueError(f"seeds = {seeds!r}, expected whole numbers such as 0,1,2") from error
+    if epochs:
+        overrides["epochs"] = epochs
+    return [recipe(f"{item}/{row}", profile, seed, **overrides) for row in chosen for seed in numbers]
+
+
+def _listed(values: str | Iterable) -> list[str]:
+    parts = values.replace(",", " ").split() if isinstance(values, str) else [str(value) for value in values]
+    return list(dict.fromkeys(parts))
+
+
+def _known(what: str, value: str, accepted: Iterable[str]) -> None:
+    if value not in accepted:
+        raise ValueError(f"unknown {what} {value!r}; known: {', '.join(accepted)}")

@@ -1,0 +1,156 @@
+"""One tracker interface. The disk is the truth; Weights & Biases is a copy beside it, and never stops a run.
+
+The training loop knows ``Tracker`` only: ``log`` once per epoch, ``finish`` once. W&B's mode is decided before its first
+``init``: ``WANDB_MODE`` if set and not empty, online if a key is configured, else offline. There is never a prompt.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["NoTracker", "Tracker", "WandbTracker", "log_item", "open_tracker", "wandb_mode"]
+
+PROJECT = "reste-reproduced"
+
+
+class Tracker(Protocol):
+    """What the training loop sees."""
+
+    def log(self, values: dict[str, float], epoch: int) -> None: ...
+
+    def finish(self, summary: dict[str, Any], files: Iterable[Path] = (), failed: bool = False) -> None: ...
+
+
+class NoTracker:
+    """Tracks nothing."""
+
+    def log(self, values: dict[str, float], epoch: int) -> None:
+        pass
+
+    def finish(self, summary: dict[str, Any], files: Iterable[Path] = (), failed: bool = False) -> None:
+        pass
+
+
+def wandb_mode() -> str:
+    """ "online", "offline" or "disabled", from ``WANDB_MODE`` (an empty value counts as unset) and the configured key.
+
+    Raises ``ValueError`` for another value of ``WANDB_MODE``.
+    """
+    mode = os.environ.get("WANDB_MODE", "").strip().lower()
+    if mode:
+        if mode not in ("online", "offline", "disabled"):
+            raise ValueError(f"WANDB_MODE = {mode!r}, expected online, offline or disabled (or unset)")
+        return mode
+    return "online" if _key_configured() else "offline"
+
+
+def _key_configured() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    import netrc
+    import urllib.parse
+
+    host = urllib.parse.urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def open_tracker(
+    run_id: str, group: str, config: dict[str, Any], folder: Path, job_type: str = "train", say: Callable = print
+) -> Tracker:
+    """A W&B run beside the files in ``folder``, resumed under the same id; a :class:`NoTracker` where W&B is disabled or
+    cannot start, which is said once.
+    """
+    mode = wandb_mode()
+    if mode == "disabled":
+        return NoTracker()
+    try:
+        import wandb
+
+        run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT") or PROJECT,
+            id=run_id,
+            name=run_id,
+            group=group,
+            job_type=job_type,
+            config=config,
+            dir=str(folder),
+            mode=mode,
+            resume="allow" if mode == "online" else None,
+            reinit="create_new",
+            settings=wandb.Settings(
+                init_timeout=60, silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True,
+                save_code=False,
+            ),
+        )  # fmt: skip
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong in a tracker must not stop a training run
+        say(f"Weights & Biases could not start ({error}); the run goes on, its history is in {folder}")
+        return NoTracker()
+    return WandbTracker(run, say)
+
+
+class WandbTracker:
+    """Sends to one W&B run; the first failure is said, later ones are not repeated."""
+
+    def __init__(self, run, say: Callable = print) -> None:
+        self.run, self.say, self.broken = run, say, False
+
+    def log(self, values: dict[str, float], epoch: int) -> None:
+        self._try(lambda: self.run.log({**values, "epoch": epoch}, step=epoch))
+
+    def finish(self, summary: dict[str, Any], files: Iterable[Path] = (), failed: bool = False) -> None:
+        """Final summary, result files as an artifact of type "result", and the end of the run."""
+        files = list(files)
+
+        def send():
+            import wandb
+
+            self.run.summary.update(summary)
+            if files:
+                artifact = wandb.Artifact(f"result-{self.run.id}", type="result")
+                for file in files:
+                    artifact.add_file(str(file))
+                self.run.log_artifact(artifact)
+
+        self._try(send)
+        self._try(lambda: self.run.finish(exit_code=int(failed)))
+
+    def _try(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - as in open_tracker
+            if not self.broken:
+                self.say(f"Weights & Biases failed ({error}); the run goes on, the disk has everything")
+            self.broken = True
+
+
+def log_item(item: str, profile: str, table, figure: Path | None, folder: Path, summary: dict[str, Any]) -> None:
+    """One summary run per table or figure: the table as a ``wandb.Table``, the picture, the results folder as an artifact.
+
+    ``table`` is a DataFrame or ``None``.
+    """
+    if wandb_mode() == "disabled":
+        return
+    from resteutils.settings import runs_dir
+
+    home = runs_dir() / "wandb-items"
+    home.mkdir(parents=True, exist_ok=True)
+    tracker = open_tracker(f"item-{item}-{profile}", item, {"item": item, "profile": profile}, home, "summary")
+    if isinstance(tracker, NoTracker):
+        return
+
+    def send():
+        import wandb
+
+        if table is not None:
+            tracker.run.log({"table": wandb.Table(dataframe=table.astype(object).where(table.notna(), None))})
+        if figure is not None:
+            tracker.run.log({"picture": wandb.Image(str(figure))})
+
+    tracker._try(send)
+    tracker.finish(summary, sorted(path for path in Path(folder).iterdir() if path.is_file()))
