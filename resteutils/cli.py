@@ -1,0 +1,245 @@
+"""The command line: ``resteutils COMMAND ...`` or ``python -m resteutils COMMAND ...``.
+
+Exit status: 0 done; 1 failed; 2 wrong usage; 3 the training loss was no longer finite; 130 (Ctrl-C) or 143 (SIGTERM)
+stopped with everything saved, so that the same command continues. An error is one line; RESTEUTILS_DEBUG=1 shows the
+traceback.
+
+Commands import what they need when they run, so that ``--help`` costs little more than Python.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg
+
+from resteutils.console import fail, say, setting, status_of, usage
+
+__all__ = ["main"]
+
+Profile = Annotated[Literal["smoke", "demo", "short", "paper"], arg(help="what the run is worth")]
+Rows = Annotated[str, arg(help="rows of the item, comma-separated; all when empty")]
+Seeds = Annotated[str, arg(help="seeds, comma-separated; the profile's own when empty")]
+Epochs = Annotated[int, arg(help="epochs of each run; 0: the profile's own")]
+Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N")]
+DataDir = Annotated[str, arg(help="folder of the datasets; empty: $DATA_DIR, else data/")]
+RunsDir = Annotated[str, arg(help="folder of the training runs; empty: $RUNS_DIR, else runs/")]
+ResultsDir = Annotated[str, arg(help="folder of tables and pictures; empty: $RESULTS_DIR, else results/")]
+
+
+def reproduce(
+    items: Positional[tuple[str, ...]],
+    profile: Profile = "demo",
+    rows: Rows = "",
+    seeds: Seeds = "",
+    epochs: Epochs = 0,
+    device: Device = "auto",
+    data_dir: DataDir = "",
+    runs_dir: RunsDir = "",
+    results_dir: ResultsDir = "",
+) -> None:
+    """Run the notebook of an item: its table or picture with the published numbers beside it.
+
+    Args:
+        items: table1 table2 table3 figure1 ... figure6 lemma deploy, or all (which ends with the report).
+    """
+    from resteutils.recipes import item_recipes
+    from resteutils.reproduce import reproduce as reproduce_item
+    from resteutils.reproduce import reproduce_all
+
+    options = {"profile": profile, "seeds": seeds, "epochs": epochs, "device": device}
+    options |= {"data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
+    with usage():
+        if "all" in items and (rows or len(items) > 1):
+            raise ValueError("`all` stands alone, without --rows: rows belong to one item")
+        for item in set(items) - {"all"}:
+            item_recipes(item, profile, rows, seeds, epochs)
+    if "all" in items:
+        reproduce_all(**options)
+        return
+    for item in items:
+        print(reproduce_item(item, rows=rows, **options))
+
+
+def train(
+    name: Positional[str],
+    profile: Profile = "demo",
+    seed: int = 0,
+    epochs: Epochs = 0,
+    device: Device = "auto",
+    set: UseAppendAction[tuple[str, ...]] = (),
+    force: bool = False,
+    data_dir: DataDir = "",
+    runs_dir: RunsDir = "",
+    results_dir: ResultsDir = "",
+) -> None:
+    """Train one row, or read it where it is finished. Many GPUs: torchrun --nproc-per-node=8 -m resteutils train ...
+
+    Args:
+        name: item/row, for instance table1/resnet20-1w1a; `resteutils list ITEM` names the rows.
+        seed: seeds the initial weights, the order of the images and their augmentation.
+        set: overrides one field of the recipe, for instance --set lr=0.05 or --set estimator=ste; repeat it for more.
+        force: train again even where a finished run is there.
+    """
+    from resteutils.recipes import recipe
+    from resteutils.runs import load_or_train
+
+    with usage():
+        overrides = dict(map(setting, set)) | ({"epochs": epochs} if epochs else {})
+        chosen = recipe(name, profile=profile, seed=seed, **overrides)
+    run = load_or_train(
+        chosen, runs_dir=runs_dir, device=device, data_dir=data_dir, results_dir=results_dir, force=force
+    )
+    top1, done = run.result["top1"], run.result["epochs"]
+    say(f"{chosen.name} {profile} seed {seed}: top-1 {top1:.2f} % after {done} epochs, {run.path}")
+
+
+def list_(
+    item: Positional[str] = "",
+    profile: Profile = "demo",
+    runs_dir: RunsDir = "",
+    results_dir: ResultsDir = "",
+) -> None:
+    """Items, their notebooks and sizes, and what is finished on this disk.
+
+    Args:
+        item: lists the rows of this item; empty: all items.
+        profile: whose rows and seeds are counted when an item is named.
+    """
+    from resteutils.recipes import ITEMS, PROFILES, item_recipes
+    from resteutils.runs import finished_runs
+
+    finished = {run.recipe.run_id for run in finished_runs(runs_dir=runs_dir, results_dir=results_dir)}
+    if item:
+        with usage():
+            recipes = item_recipes(item, profile)
+        for r in recipes:
+            state = "finished" if r.run_id in finished else "-"
+            print(f"{r.name:<32} {state:<9} {r.epochs:>5} epochs of {r.dataset}  {r.run_id}")
+        return
+    print(f"{'item':<8} {'notebook':<26}" + "".join(f"{name:>19}" for name in PROFILES))
+    for name, entry in ITEMS.items():
+        sizes = [_size(item_recipes(name, each), finished) for each in PROFILES]
+        print(f"{name:<8} {entry.notebook:<26}" + "".join(f"{size:>19}" for size in sizes))
+    print(
+        f"\nruns finished/all x epochs; {len(finished)} finished runs on this disk. `resteutils list ITEM`: its rows."
+    )
+
+
+def _size(recipes: list, finished: set[str]) -> str:
+    """``3/24 x 10``: runs finished, runs in all, epochs of each."""
+    if not recipes:
+        return "no runs"
+    epochs = "-".join(str(n) for n in sorted({min(r.epochs for r in recipes), max(r.epochs for r in recipes)}))
+    return f"{sum(r.run_id in finished for r in recipes)}/{len(recipes)} x {epochs}"
+
+
+def launch(
+    item: Positional[str],
+    profile: Profile = "short",
+    rows: Rows = "",
+    seeds: Seeds = "",
+    epochs: Epochs = 0,
+    on: Annotated[
+        Literal["local", "slurm"], arg(help="processes of this machine, or jobs of a Slurm cluster")
+    ] = "local",
+    parallel: int = 1,
+    threads: int = 0,
+    device: Device = "auto",
+    data_dir: DataDir = "",
+    runs_dir: RunsDir = "",
+    results_dir: ResultsDir = "",
+    cluster: UseAppendAction[tuple[str, ...]] = (),
+) -> None:
+    """Train all runs of an item, fanned out with submitit; its notebook then only reads them.
+
+    Args:
+        item: one of the items that `resteutils list` names.
+        parallel: runs at the same time.
+        threads: threads of each run; 0: the cores of the machine shared evenly.
+        cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
+    """
+    from resteutils.recipes import item_recipes
+    from resteutils.runs import launch as launch_runs
+
+    with usage():
+        settings = dict(map(setting, cluster))
+        if not item_recipes(item, profile, rows, seeds, epochs):
+            raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
+    launch_runs(
+        item,
+        profile=profile,
+        rows=rows,
+        seeds=seeds,
+        epochs=epochs,
+        on=on,
+        parallel=parallel,
+        threads=threads,
+        device=device,
+        data_dir=data_dir,
+        runs_dir=runs_dir,
+        results_dir=results_dir,
+        **settings,
+    )
+
+
+def report(results_dir: ResultsDir = "") -> None:
+    """Write one static HTML site of all results: results/report/index.html."""
+    from resteutils.report import build
+
+    print(build(results_dir=results_dir))
+
+
+def doctor(data_dir: DataDir = "", runs_dir: RunsDir = "", results_dir: ResultsDir = "") -> None:
+    """Is this machine ready? Each line says ok, warning or problem, and what to do; status 1 if there is a problem."""
+    from resteutils.doctor import examine
+    from resteutils.doctor import report as print_findings
+
+    problems = print_findings(examine(data_dir, runs_dir, results_dir))
+    if problems:
+        raise SystemExit(1)
+
+
+DESCRIPTION = (
+    "ReSTE (ICCV 2023) reproduced: every table and figure from one command. "
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 the loss was no longer finite, "
+    "130 or 143 stopped with everything saved."
+)
+COMMANDS = {
+    "reproduce": reproduce,
+    "train": train,
+    "list": list_,
+    "launch": launch,
+    "report": report,
+    "doctor": doctor,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; leaves with the status that the module's docstring lists."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    """Call the command and turn what it raises into a status and one line on stderr."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="resteutils",
+            description=DESCRIPTION,
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
+        )
+    except SystemExit as error:  # tyro's usage errors and --help
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except KeyboardInterrupt:
+        return fail(KeyboardInterrupt("stopped by Ctrl-C; the same command continues"), 130)
+    except BrokenPipeError:  # the reader of our output has left: resteutils list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the last resort: every other error becomes one line
+        return fail(error, status_of(error))
+    return 0
