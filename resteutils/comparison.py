@@ -1,0 +1,228 @@
+"""Table 3: the estimators alone. One recipe, only the estimator differs; paired by seed; compared with STE.
+
+"Rational" is the paper's word for an estimator whose error is never above STE's: (1 - f(z))^2 <= (1 - z)^2 for z > 0.
+It is checked here on a grid, through the estimator object and along its whole path over training, with the truncations
+that are trained with. "Flexible" means that the error can be moved between STE's and none: the error at both ends of
+the path is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from resteutils import measured, paper, stats, verdict
+from resteutils.estimators import Estimator
+from resteutils.tables import Table, every_run, number_checks, ordering_check, pipeline_check
+
+__all__ = ["REFERENCE", "TABLE3_COLUMNS", "Rationality", "rationality", "table3", "table3_verdict"]
+
+REFERENCE = "ste"
+
+TABLE3_COLUMNS = (
+    "row method type rational flexible published source measured_mean measured_std n difference ci_low ci_high "
+    "smallest_detectable seconds_per_epoch profile epochs"
+).split()
+
+
+@dataclass(frozen=True)
+class Rationality:
+    """What the grid says: ``excess`` is the largest squared error above STE's, found at ``z`` and ``progress``."""
+
+    rational: bool
+    excess: float
+    z: float
+    progress: float
+    first: float  # smallest and largest |z| where the error is above STE's, at that progress
+    last: float
+    error_start: float  # mean squared error against sign on the grid, at both ends of the path
+    error_end: float
+
+    def __str__(self) -> str:
+        if self.rational:
+            return "yes"
+        return f"no: above STE's for |z| in {self.first:.3g} to {self.last:.3g}, at {self.progress:.0%} of training"
+
+
+def rationality(estimator: Estimator, limit: float = 2.0, points: int = 2000, stages: int = 41) -> Rationality:
+    """Compare the estimator's squared error with STE's on ``points`` values in (0, limit], at ``stages`` of its path.
+
+    Differences below 1e-9 count as equal: they are rounding.
+
+    >>> from resteutils.estimators import ReSTE
+    >>> str(rationality(ReSTE(o=3)))
+    'yes'
+    """
+    import torch
+
+    z = torch.linspace(limit / points, limit, points, dtype=torch.float64)
+    progress = torch.linspace(0, 1, stages, dtype=torch.float64).tolist()
+    errors = torch.stack([(1 - estimator.at(p).surrogate(z)) ** 2 for p in progress])  # (stages, points)
+    excess = errors - (1 - z) ** 2
+    stage, point = divmod(int(excess.argmax()), points)
+    above = z[excess[stage] > 1e-9]
+    rational = above.numel() == 0
+    return Rationality(
+        rational,
+        float(excess[stage, point]),
+        float(z[point]),
+        progress[stage],
+        float("nan") if rational else float(above.min()),
+        float("nan") if rational else float(above.max()),
+        float(errors[0].mean()),
+        float(errors[-1].mean()),
+    )
+
+
+def table3(runs: Iterable[Any], profile: str) -> Table:
+    """Table 3 with its controls: columns ``TABLE3_COLUMNS``; differences are to row ``ste``, in points."""
+    import pandas as pd
+
+    runs = list(runs)
+    seconds = measured.per_run(runs).groupby(["row", "epochs"])["seconds_per_epoch"].mean()
+    recipes = {(run.recipe.row, run.recipe.epochs): run.recipe for run in runs}
+    rows = []
+    for (row, epochs), values in measured.lines(runs).items():
+        groups = measured.by_seed(runs, epochs)
+        pooled = stats.pool(groups)
+        against = stats.difference(values, groups.get(REFERENCE, {}), pooled) if row != REFERENCE else None
+        rows.append(
+            _words(row, recipes[row, epochs])
+            | {
+                "measured_mean": stats.mean(values),
+                "measured_std": stats.std(values),
+                "n": len(values),
+                "difference": against.estimate if against else None,
+                "ci_low": against.low if against else None,
+                "ci_high": against.high if against else None,
+                "smallest_detectable": stats.smallest_detectable(pooled, against.n) if against else None,
+                "seconds_per_epoch": seconds[row, epochs],
+                "profile": profile,
+                "epochs": epochs,
+            }
+        )
+    frame = pd.DataFrame(rows, columns=TABLE3_COLUMNS)
+    sections = {"Estimators, one recipe (top-1 after the last epoch, %)": _reading(frame)}
+    sections["Rational? Checked on a grid of |z| in (0, 2], along the whole path"] = _grid(recipes)
+    sections["Every run"] = every_run(runs)
+    return Table(frame, sections, measured.caption(runs, profile), _notes(runs))
+
+
+def _sides(recipe: Any) -> dict[str, Estimator]:
+    """The estimators of a recipe: one, or one for the weights and one for the activations."""
+    if recipe.bits != "1/1" or recipe.input_estimator in (None, recipe.estimator):
+        return {"": recipe.estimator}
+    return {"weights": recipe.estimator, "activations": recipe.input_estimator}
+
+
+def _words(row: str, recipe: Any) -> dict[str, Any]:
+    """The columns that do not come from training; ``flexible`` is the paper's word, ``rational`` is checked."""
+    sides = _sides(recipe)
+    found = {side: rationality(e) for side, e in sides.items()}
+    cell, flexible = paper.find("table3", row), paper.find("table3", row, "flexible")
+    return {
+        "row": row,
+        "method": _joined({side: e.label for side, e in sides.items()}),
+        "type": _joined({side: e.kind for side, e in sides.items()}),
+        "rational": _joined({side: "yes" if r.rational else "no" for side, r in found.items()}),
+        "flexible": flexible.value if flexible else None,
+        "published": cell.value if cell else None,
+        "source": cell.mark if cell else "not in the paper",
+    }
+
+
+def _joined(texts: dict[str, str]) -> str:
+    """One text where both sides agree, else ``power (weights), identity (activations)``."""
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return ", ".join(f"{text} ({side})" for side, text in texts.items())
+
+
+def _reading(frame: Any) -> Any:
+    import pandas as pd
+
+    def line(r: Any) -> dict[str, Any]:
+        interval = f"{r.difference:+.2f} [{r.ci_low:+.2f}, {r.ci_high:+.2f}]" if r.ci_low == r.ci_low else ""
+        alone = f"{r.difference:+.2f}" if r.difference == r.difference else ""
+        mean = f"{r.measured_mean:.2f} ± {r.measured_std:.2f}" if r.n > 1 else f"{r.measured_mean:.2f}"
+        return {
+            "Row": r.row,
+            "Estimator": r.method,
+            "Type": r.type,
+            "Rational": r.rational,
+            "Flexible (paper)": r.flexible,
+            "Published": "" if r.published != r.published or r.published is None else f"{r.published:.2f}",
+            "Measured": mean,
+            "n": r.n,
+            "Difference to STE [95 %]": "reference" if r.row == REFERENCE else interval or alone,
+            "Detectable": "" if r.smallest_detectable != r.smallest_detectable else f"{r.smallest_detectable:.2f}",
+            "s per epoch": round(r.seconds_per_epoch, 2),
+            "Epochs": r.epochs,
+            "Source": r.source,
+        }
+
+    numeric = ["published", "difference", "ci_low", "ci_high", "smallest_detectable"]
+    frame = frame.assign(**{name: frame[name].astype(float) for name in numeric})
+    return pd.DataFrame([line(r) for r in frame.itertuples()])
+
+
+def _grid(recipes: dict[tuple[str, int], Any]) -> Any:
+    import pandas as pd
+
+    rows, said = [], {}
+    for (row, _), recipe in recipes.items():
+        cell = paper.find("table3", row, "rational")
+        for e in _sides(recipe).values():
+            said[e] = said.get(e) or (cell.value if cell else None)
+    for e, word in said.items():
+        found = rationality(e)
+        rows.append(
+            {
+                "Estimator": str(e),
+                "Rational, on the grid": str(found),
+                "The paper says": word,
+                "Largest excess": f"{max(found.excess, 0.0):.3g}",
+                "Mean squared error, start of the path": f"{found.error_start:.3f}",
+                "End of the path": f"{found.error_end:.3f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _notes(runs: list[Any]) -> tuple[str, ...]:
+    notes = (
+        "Differences are means over the seeds that both rows have; their 95 % intervals use the variance pooled within "
+        "estimators and are not adjusted for the number of comparisons.",
+        "Detectable: the true difference that this n would have found with a probability of 80 %. Seconds per epoch "
+        "are those of the machine that trained the run, whatever else it was doing.",
+    )
+    for epochs in sorted({run.recipe.epochs for run in runs}):
+        pooled = stats.pool(measured.by_seed(runs, epochs))
+        spread = f"{pooled.std:.2f} points ({pooled.dof} degrees of freedom)" if pooled.dof else "unknown (one seed)"
+        notes += (f"Spread from seed to seed at {epochs} epochs, pooled within estimators: {spread}.",)
+    return notes
+
+
+def table3_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
+    """Everything ran; ReSTE above each rival of the paper and each control that would explain it away; the numbers."""
+    runs = list(runs)
+    rivals = {cell.row: "ordering" for cell in paper.cells("table3", metric="top1") if cell.row != "reste"}
+    controls = dict.fromkeys(["ste-gain", "reste-weights", "reste-activations"], "control")
+    checks = [pipeline_check(runs)]
+    for epochs in sorted({run.recipe.epochs for run in runs}):
+        groups = measured.by_seed(runs, epochs)
+        kinds = {row: kind for row, kind in ({REFERENCE: "ordering"} | rivals | controls).items() if row in groups}
+        if "reste" in groups:
+            checks += [
+                ordering_check("reste", row, groups, f"ReSTE above {row} after {epochs} epochs", kind)
+                for row, kind in kinds.items()
+            ]
+    checks += _rational_check(runs) + number_checks("table3", runs)
+    return verdict.judge(profile, checks, "Reported figures are from the last epoch.")
+
+
+def _rational_check(runs: list[Any]) -> list[verdict.Check]:
+    """ReSTE is rational. The others' answers hang on parameters that no source gives: those are shown, not judged."""
+    found = [rationality(run.recipe.estimator) for run in runs if run.recipe.row == "reste"][:1]
+    return [verdict.fact("ReSTE's error is never above STE's", f.rational, f"on the grid: {f}") for f in found]

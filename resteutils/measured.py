@@ -1,0 +1,124 @@
+"""From finished runs to numbers: one line per run, one per row of a table, and the caption with what they are worth.
+
+A *line* of a table is a row at a number of epochs: runs of other epochs are never averaged together. Mean, standard
+deviation and n go over the seeds. Accuracies are percentages; the last epoch is the measurement, the best epoch on the
+test set stands beside it because that is what the paper reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from resteutils import stats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["BACKBONES", "DATASETS", "by_seed", "caption", "lines", "method", "per_run", "spread"]
+
+BACKBONES = {
+    "resnet18": "ResNet-18",
+    "resnet20": "ResNet-20",
+    "resnet20_bireal": "ResNet-20 Bi-Real",
+    "vgg_small": "VGG-small",
+    "resnet18_imagenet": "ResNet-18",
+    "resnet34_imagenet": "ResNet-34",
+}
+
+DATASETS = {"digits": "scikit-learn's digits", "cifar10": "CIFAR-10", "imagenet": "ImageFolder"}
+DATASETS["digits-folder"] = "scikit-learn's digits as a folder of image files"
+
+
+def method(recipe: Any) -> str:
+    """What a table calls the recipe's method: the estimator's label, or FP for the float twin."""
+    return "FP" if recipe.bits == "32/32" else recipe.estimator.label
+
+
+def per_run(runs: Iterable[Any]) -> pd.DataFrame:
+    """One line per run, in the order given.
+
+    Columns: row, backbone, method, bits, dataset, profile, epochs, seed, top1, top5, best_top1, best_epoch, train_loss,
+    seconds_per_epoch, identity, run_id. Accuracies in percent, NaN where a run has none.
+    """
+    import pandas as pd
+
+    columns = (
+        "row backbone method bits dataset profile epochs seed top1 top5 best_top1 best_epoch train_loss "
+        "seconds_per_epoch identity run_id"
+    ).split()
+    return pd.DataFrame([_line(run) for run in runs], columns=columns)
+
+
+def _line(run: Any) -> dict[str, Any]:
+    r, result, nan = run.recipe, run.result, float("nan")
+    numbers = {key: result.get(key, nan) for key in ("top1", "top5", "best_top1", "best_epoch", "train_loss")}
+    numbers = {key: nan if value is None else value for key, value in numbers.items()}
+    seconds = run.history["seconds"].mean() if "seconds" in run.history and len(run.history) else nan
+    return {
+        "row": r.row,
+        "backbone": BACKBONES.get(r.model, r.model),
+        "method": method(r),
+        "bits": r.bits,
+        "dataset": r.dataset,
+        "profile": r.profile,
+        "epochs": r.epochs,
+        "seed": r.seed,
+        **numbers,
+        "seconds_per_epoch": seconds,
+        "identity": r.identity,
+        "run_id": r.run_id,
+    }
+
+
+def lines(runs: Iterable[Any], value: str = "top1") -> dict[tuple[str, int], dict[int, float]]:
+    """The values of each line: {(row, epochs): {seed: value}}, in the order in which the rows first appear."""
+    found: dict[tuple[str, int], dict[int, float]] = {}
+    for line in per_run(runs).itertuples():
+        found.setdefault((line.row, line.epochs), {})[line.seed] = float(getattr(line, value))
+    return found
+
+
+def by_seed(runs: Iterable[Any], epochs: int, value: str = "top1") -> dict[str, dict[int, float]]:
+    """The values of one budget: {row: {seed: value}}."""
+    return {row: values for (row, e), values in lines(runs, value).items() if e == epochs}
+
+
+def spread(values: stats.Values, digits: int = 2) -> str:
+    """``mean ± std`` as text, ``mean`` alone for one seed, a dash for none."""
+    if not values or stats.mean(values) != stats.mean(values):
+        return "-"
+    mean = f"{stats.mean(values):.{digits}f}"
+    return f"{mean} ± {stats.std(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def caption(runs: Iterable[Any], profile: str) -> str:
+    """One line under every table and picture: profile, dataset and its size, image size, epochs, n.
+
+    >>> caption([], "demo")
+    'Profile demo. No training run.'
+    """
+    recipes = [run.recipe for run in runs]
+    if not recipes:
+        return f"Profile {profile}. No training run."
+    seeds: dict[tuple, set] = {}
+    for r in recipes:
+        seeds.setdefault((r.row, r.model, r.epochs), set()).add(r.seed)
+    counts = sorted({len(found) for found in seeds.values()})
+    epochs = sorted({r.epochs for r in recipes})
+    return (
+        f"Profile {profile}. {'; '.join(sorted({_data(r) for r in recipes}))}. "
+        f"{_span(epochs)} {'epoch' if epochs == [1] else 'epochs'}. n = {_span(counts)} "
+        f"{'seed' if counts == [1] else 'seeds'} a row."
+    )
+
+
+def _data(r: Any) -> str:
+    images = f"{r.train_size:,} training images" if r.train_size else "all training images"
+    scored = f", scored on {r.holdout:,} held-out training images" if r.holdout else ""
+    size = f"{r.image_size} x {r.image_size} pixels, " if r.image_size else ""
+    return f"{DATASETS.get(r.dataset, r.dataset)} ({size}{images}{scored})"
+
+
+def _span(values: list[int]) -> str:
+    return str(values[0]) if len(values) == 1 else ", ".join(map(str, values[:-1])) + f" or {values[-1]}"

@@ -1,0 +1,295 @@
+"""The results folder of an item: its table, picture, verdict and provenance, written as a whole or not at all.
+
+``results/<profile>/<item>/`` holds table.csv, table.md and table.html, picture.png, verdict.json, provenance.json, and
+the executed notebook where :mod:`resteutils.reproduce` ran it; the folder is replaced as a whole
+(:mod:`resteutils.folders`).
+
+**A table of some rows never overwrites a fuller one.** :func:`item_runs` gives the runs that were asked for *and* those
+that the standing table was made of, read from their records, so that a table only grows: other rows, other seeds and
+other numbers of epochs stay as lines of their own. A standing run is dropped only when this call brings the same row at
+the same number of epochs from another recipe: those two may not be averaged, and the newer recipe counts. Where a
+standing run's record is gone, :func:`save_item` refuses to replace the table and says what to do.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import textwrap
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resteutils import measured, pages
+from resteutils.folders import heal, replaced
+from resteutils.provenance import provenance
+from resteutils.settings import results_dir as results_folder
+from resteutils.settings import write_atomic
+from resteutils.tables import Table
+from resteutils.verdict import CLAIMS, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "item_folder",
+    "item_provenance",
+    "item_runs",
+    "recipes_of",
+    "save_item",
+    "standing_runs",
+]
+
+DPI = 160
+
+
+def item_folder(item: str, profile: str, results_dir: str | os.PathLike = "") -> Path:
+    """``<results_dir>/<profile>/<item>``."""
+    return results_folder(results_dir) / profile / item
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def item_runs(
+    item: str,
+    profile: str = "demo",
+    rows: str = "",
+    seeds: str = "",
+    epochs: int = 0,
+    device: str = "auto",
+    data_dir: str = "",
+    runs_dir: str = "",
+    results_dir: str = "",
+) -> list[Any]:
+    """Train or read the runs that are asked for, and add those behind the standing table of the item.
+
+    The order is that of the item's rows, then epochs, then seeds. Arguments as in :func:`resteutils.runs.run_item`.
+    """
+    from resteutils.recipes import ITEMS
+    from resteutils.runs import run_item
+
+    asked = run_item(
+        item,
+        profile=profile,
+        rows=rows,
+        seeds=seeds,
+        epochs=epochs,
+        device=device,
+        data_dir=data_dir,
+        runs_dir=runs_dir,
+        results_dir=results_dir,
+    )
+    runs = asked + [run for run in standing_runs(item, profile, results_dir) if not _superseded(run, asked)]
+    place = {row: index for index, row in enumerate(ITEMS[item].rows)}
+    return sorted(runs, key=lambda run: (place.get(run.recipe.row, len(place)), run.recipe.epochs, run.recipe.seed))
+
+
+def _superseded(run: Any, asked: Iterable[Any]) -> bool:
+    """Is the run among those asked for, or of another recipe for one of their lines?"""
+    same_line = [r for r in asked if (r.recipe.row, r.recipe.epochs) == (run.recipe.row, run.recipe.epochs)]
+    mine = run.recipe
+    return any(r.recipe.seed == mine.seed or r.recipe.identity != mine.identity for r in same_line)
+
+
+def standing_runs(item: str, profile: str, results_dir: str | os.PathLike = "") -> list[Any]:
+    """The runs behind the item's standing table whose records are still there; empty where there is no table."""
+    from resteutils.runs import finished_runs
+
+    folder = item_folder(item, profile, results_dir)
+    heal(folder)
+    rows = {entry["run_id"]: entry["row"] for entry in _standing(folder)}
+    if not rows:
+        return []
+    found = {run.recipe.run_id: run for run in finished_runs(results_dir=results_dir)}
+    return [_relabelled(found[i], item, row, profile) for i, row in rows.items() if i in found]
+
+
+def _standing(folder: Path) -> list[dict[str, Any]]:
+    """What provenance.json of a finished folder says of its runs."""
+    try:
+        return json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["runs"]
+    except FileNotFoundError:
+        return []
+
+
+def _relabelled(run: Any, item: str, row: str, profile: str) -> Any:
+    """The run under the name that this item knows it by: runs are shared between items."""
+    run = copy.copy(run)
+    run.recipe = replace(run.recipe, item=item, row=row, profile=profile)
+    return run
+
+
+# --- what goes into the folder ---------------------------------------------------------------------------------------
+
+
+def save_item(
+    item: str,
+    profile: str,
+    table: Table | pd.DataFrame | None = None,
+    figure: Figure | None = None,
+    verdict: Verdict | None = None,
+    runs: Iterable[Any] = (),
+    out_dir: str | os.PathLike = "",
+    results_dir: str | os.PathLike = "",
+) -> Path:
+    """Write table, picture, verdict and provenance of an item; return the folder that holds them.
+
+    Arguments:
+        table: a :class:`~resteutils.tables.Table`, or a plain data frame, which is shown as it is. None for pictures.
+        figure: written as picture.png with the caption (profile, dataset, epochs, n) below; None where there is none.
+        verdict: what :func:`resteutils.verdict.judge` returned.
+        runs: every run behind the table or picture.
+        out_dir: a folder to write to instead: the one that ``reproduce`` is completing. Empty: replace
+            ``<results_dir>/<profile>/<item>`` as a whole.
+
+    Raises ValueError where the standing table has lines that the new one would lose.
+    """
+    runs = list(runs)
+    if isinstance(table, Table) or table is None:
+        shown = table
+    else:
+        shown = Table(table, {"Table": table}, measured.caption(runs, profile))
+    target = item_folder(item, profile, results_dir)
+    heal(target)
+    _refuse_losses(target, runs)
+    if out_dir:
+        folder = Path(out_dir).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, item, profile, shown, figure, verdict, runs)
+        return folder
+    with replaced(target) as folder:
+        _write(folder, item, profile, shown, figure, verdict, runs)
+    return target
+
+
+def _write(
+    folder: Path,
+    item: str,
+    profile: str,
+    table: Table | None,
+    figure: Figure | None,
+    verdict: Verdict | None,
+    runs: list[Any],
+) -> None:
+    if table is not None:
+        title = f"{item}, profile {profile}"
+        write_atomic(folder / "table.csv", table.frame.to_csv(index=False, lineterminator="\n"))
+        write_atomic(folder / "table.md", f"# {title}\n\n{table.to_markdown()}")
+        write_atomic(folder / "table.html", pages.page(title, f"<h1>{title}</h1>\n{table.to_html()}"))
+    if figure is not None:
+        write_atomic(folder / "picture.png", _png(figure, runs, profile))
+    if verdict is not None:
+        write_atomic(folder / "verdict.json", _json({"item": item, **verdict.to_dict()}))
+    write_atomic(folder / "provenance.json", _json(item_provenance(item, profile, runs)))
+
+
+def stamp(figure: Figure, runs: Iterable[Any], profile: str) -> Figure:
+    """Print profile, dataset, epochs and n below the figure, once."""
+    if any(text.get_gid() == "caption" for text in figure.texts):
+        return figure
+    figure.draw_without_rendering()  # the layout is made when drawing: only then is it known where the picture ends
+    figure.set_layout_engine("none")
+    for legend in figure.legends:  # they hang on the canvas, which grows when the caption is cut out with the picture
+        legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+    width, height = figure.get_size_inches()
+    below = figure.get_tightbbox().y0 / height - 0.06 / height
+    text = "\n".join(textwrap.wrap(measured.caption(runs, profile), int(width * 15)))
+    figure.text(0.01, below, text, ha="left", va="top", fontsize=8, color="#5b6570", gid="caption")
+    return figure
+
+
+def show(figure: Figure, runs: Iterable[Any], profile: str) -> Any:
+    """The figure as a notebook shows it: the very image that ``save_item`` writes, caption included."""
+    from IPython.display import Image
+
+    return Image(data=_png(figure, runs, profile), format="png", width=int(figure.get_size_inches()[0] * 100))
+
+
+def _png(figure: Figure, runs: Iterable[Any], profile: str) -> bytes:
+    image = io.BytesIO()
+    stamp(figure, runs, profile).savefig(image, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
+    return image.getvalue()
+
+
+def about(item: str, profile: str) -> Any:
+    """What a notebook shows first: the item, what its profile may claim, the code, the versions and the machine."""
+    import pandas as pd
+    from IPython.display import HTML
+
+    made = provenance()
+    machine = ", ".join(str(value) for key, value in made["machine"].items() if value and key in ("cpu", "gpu", "simd"))
+    facts = {
+        "profile": f"{profile}; may claim: {', '.join(CLAIMS[profile])}",
+        "commit": f"{made['commit'][:10]}{', with local changes' if made['dirty'] else ''}",
+        "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items() if version),
+        "machine": f"{machine}, {made['machine']['threads']} of {made['machine']['cores']} cores",
+        "time": made["created"],
+    }
+    frame = pd.DataFrame({"": list(facts), item: list(facts.values())})
+    return HTML(pages.table_html(frame))
+
+
+def item_provenance(item: str, profile: str, runs: Iterable[Any]) -> dict[str, Any]:
+    """Commit, versions, machine, time; of every run its recipe's hash, seed, commit, machine and seconds."""
+    runs = list(runs)
+    return {
+        "item": item,
+        "profile": profile,
+        **provenance(),
+        "caption": measured.caption(runs, profile),
+        "wall_time_seconds": round(sum(float(run.result.get("seconds") or 0) for run in runs), 1),
+        "runs": [_run_entry(run) for run in runs],
+    }
+
+
+def _run_entry(run: Any) -> dict[str, Any]:
+    made = run.provenance or {}
+    machine = made.get("machine", {})
+    return {
+        "row": run.recipe.row,
+        "run_id": run.recipe.run_id,
+        "recipe": run.recipe.identity,
+        "dataset": run.recipe.dataset,
+        "epochs": run.recipe.epochs,
+        "seed": run.recipe.seed,
+        "seconds": run.result.get("seconds"),
+        "commit": made.get("commit"),
+        "created": made.get("created"),
+        "machine": {key: machine.get(key) for key in ("cpu", "cores", "threads", "gpu")},
+    }
+
+
+def recipes_of(runs: Iterable[Any]) -> pd.DataFrame:
+    """What a notebook shows before its table: the recipe behind each run, one line each."""
+    import pandas as pd
+
+    names = "row model bits dataset epochs batch_size lr seed identity".split()
+    return pd.DataFrame([{name: getattr(run.recipe, name) for name in names} for run in runs], columns=names)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+
+
+def _refuse_losses(target: Path, runs: list[Any]) -> None:
+    """A standing line (row at so many epochs, and its seeds) must be in what replaces it."""
+    new: dict[tuple[str, int], set[int]] = {}
+    recipes: dict[tuple[str, int], set[str]] = {}
+    for run in runs:
+        new.setdefault((run.recipe.row, run.recipe.epochs), set()).add(run.recipe.seed)
+        recipes.setdefault((run.recipe.row, run.recipe.epochs), set()).add(run.recipe.identity)
+    lost = []
+    for entry in _standing(target):
+        line = (entry["row"], entry["epochs"])
+        if line not in new or (entry["seed"] not in new[line] and entry["recipe"] in recipes[line]):
+            lost.append(f"{entry['row']} ({entry['epochs']} epochs, seed {entry['seed']})")
+    if lost:
+        raise ValueError(
+            f"{target} has lines that the new table would lose: {', '.join(lost)}. Pass their runs too "
+            f"(results.item_runs finds them by their records), or move that folder away to start afresh."
+        )

@@ -1,0 +1,93 @@
+"""Small-sample statistics: a variance pooled within groups, paired differences with intervals, what n could have shown.
+
+With one to five seeds a group, the spread of a single group says little; the spread pooled over all groups (each around
+its own mean) is the best estimate of the noise that a change of seed makes, and it is what every interval here uses.
+Intervals are two-sided, 95 %, and not adjusted for the number of comparisons.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["LEVEL", "POWER", "Difference", "Pooled", "difference", "mean", "pool", "smallest_detectable", "std"]
+
+LEVEL = 0.95  # of the intervals
+POWER = 0.80  # of the smallest detectable difference
+
+Values = Mapping[int, float]  # seed -> value
+
+
+def mean(values: Values) -> float:
+    """Mean over seeds; NaN for none."""
+    return sum(values.values()) / len(values) if values else math.nan
+
+
+def std(values: Values) -> float:
+    """Standard deviation over seeds with n - 1 in the denominator; NaN below two seeds."""
+    if len(values) < 2:
+        return math.nan
+    centre = mean(values)
+    return math.sqrt(sum((v - centre) ** 2 for v in values.values()) / (len(values) - 1))
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The standard deviation within groups and its degrees of freedom (0 and NaN where no group has two seeds)."""
+
+    std: float
+    dof: int
+
+
+def pool(groups: Mapping[str, Values]) -> Pooled:
+    """Pool the variance within groups: sum of squares around each group's own mean over sum of (n - 1).
+
+    >>> pool({"a": {0: 1.0, 1: 3.0}, "b": {0: 10.0, 1: 10.0}, "c": {0: 5.0}})
+    Pooled(std=1.0, dof=2)
+    """
+    dof = sum(len(values) - 1 for values in groups.values() if values)
+    squares = sum((v - mean(values)) ** 2 for values in groups.values() for v in values.values())
+    return Pooled(math.sqrt(squares / dof) if dof else math.nan, dof)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``estimate`` = mean over the common seeds of a - b, with its interval; NaN bounds where no variance is known."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+
+def difference(a: Values, b: Values, pooled: Pooled) -> Difference:
+    """Mean difference a - b over the seeds that both have, with the interval that the pooled variance gives.
+
+    The half width is t * s * sqrt(2 / n): the pairing chooses which values are compared, and no correlation between
+    two runs of one seed is assumed (if there is one, the interval is wider than need be).
+    """
+    common = sorted(set(a) & set(b))
+    if not common:
+        return Difference(math.nan, math.nan, math.nan, 0)
+    estimate = sum(a[s] - b[s] for s in common) / len(common)
+    half = _t(0.5 + LEVEL / 2, pooled.dof) * pooled.std * math.sqrt(2 / len(common))
+    return Difference(estimate, estimate - half, estimate + half, len(common))
+
+
+def smallest_detectable(pooled: Pooled, n: int) -> float:
+    """The true difference between two groups of n seeds that would be found with probability ``POWER`` at ``LEVEL``.
+
+    The usual approximation (t_level + t_power) * s * sqrt(2 / n); NaN where no variance is known.
+    """
+    if n < 1:
+        return math.nan
+    return (_t(0.5 + LEVEL / 2, pooled.dof) + _t(POWER, pooled.dof)) * pooled.std * math.sqrt(2 / n)
+
+
+def _t(quantile: float, dof: int) -> float:
+    if dof < 1:
+        return math.nan
+    from scipy.stats import t  # scikit-learn brings it
+
+    return float(t.ppf(quantile, dof))

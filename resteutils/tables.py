@@ -1,0 +1,280 @@
+"""Tables 1 and 2: what this project measured beside what was published, and what may be concluded.
+
+A :class:`Table` holds the machine-readable frame (``table.csv``) and the sections that people read (``table.md`` and
+``table.html``): rows with mean ± std (n) of the last epoch and of the best epoch, every single run, and the published
+competitors with the standing of each figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from resteutils import measured, pages, paper, stats, verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "NUMBER_TOLERANCE",
+    "TABLE1_COLUMNS",
+    "Table",
+    "every_run",
+    "number_checks",
+    "ordering_check",
+    "pipeline_check",
+    "table1",
+    "table1_verdict",
+    "table2",
+    "table2_verdict",
+]
+
+# Top-1 points (profile `paper` only). Full-length runs of one recipe differ by a few tenths from seed to seed, and the
+# published figure is the best of all epochs on the test set while ours is the last one: half a point covers both.
+NUMBER_TOLERANCE = 0.5
+
+TABLE1_COLUMNS = ("row backbone method bits published source measured_mean measured_std n profile epochs").split()
+
+
+@dataclass(frozen=True)
+class Table:
+    """``frame`` goes to table.csv; ``sections`` (title to frame) and ``caption`` to table.md and table.html."""
+
+    frame: pd.DataFrame
+    sections: Mapping[str, pd.DataFrame]
+    caption: str
+    notes: Sequence[str] = ()
+
+    def to_markdown(self) -> str:
+        parts = [self.caption, *self.notes]
+        for title, frame in self.sections.items():
+            parts += [f"## {title}", pages.table_markdown(frame)]
+        return "\n\n".join(parts) + "\n"
+
+    def to_html(self) -> str:
+        parts = [f'<p class="soft">{escape(text)}</p>' for text in (self.caption, *self.notes)]
+        for title, frame in self.sections.items():
+            parts += [f"<h3>{escape(title)}</h3>", pages.table_html(frame)]
+        return "\n".join(parts)
+
+    _repr_html_ = to_html
+    _repr_markdown_ = to_markdown
+
+
+def table1(runs: Iterable[Any], profile: str) -> Table:
+    """Table 1 (CIFAR-10). ``frame`` has exactly the columns ``TABLE1_COLUMNS``: one line per row and epochs."""
+    import pandas as pd
+
+    runs = list(runs)
+    frame = pd.DataFrame([_frame_line("table1", line, profile) for line in _lines(runs)], columns=TABLE1_COLUMNS)
+    return _table("table1", runs, profile, frame, {"top1": "Top-1"})
+
+
+def table2(runs: Iterable[Any], profile: str) -> Table:
+    """Table 2 (ImageNet): the columns of Table 1 and published_top5, measured_top5_mean, measured_top5_std."""
+    import pandas as pd
+
+    runs, rows = list(runs), []
+    for line in _lines(runs):
+        cell = paper.find("table2", line.row, "top5")
+        top5 = {
+            "published_top5": cell.value if cell else None,
+            "measured_top5_mean": stats.mean(line.top5),
+            "measured_top5_std": stats.std(line.top5),
+        }
+        rows.append({**_frame_line("table2", line, profile), **top5})
+    columns = TABLE1_COLUMNS[:5] + ["published_top5"] + TABLE1_COLUMNS[5:8]
+    columns += ["measured_top5_mean", "measured_top5_std"] + TABLE1_COLUMNS[8:]
+    return _table("table2", runs, profile, pd.DataFrame(rows, columns=columns), {"top1": "Top-1", "top5": "Top-5"})
+
+
+@dataclass(frozen=True)
+class _Line:
+    row: str
+    backbone: str
+    method: str
+    bits: str
+    epochs: int
+    top1: dict[int, float]
+    top5: dict[int, float]
+    best: dict[int, float]
+
+
+def _lines(runs: list[Any]) -> list[_Line]:
+    top1, top5 = measured.lines(runs, "top1"), measured.lines(runs, "top5")
+    best = measured.lines(runs, "best_top1")
+    about = {(line.row, line.epochs): line for line in measured.per_run(runs).itertuples()}
+    return [
+        _Line(row, a.backbone, a.method, a.bits, epochs, top1[row, epochs], top5[row, epochs], best[row, epochs])
+        for (row, epochs), a in about.items()
+    ]
+
+
+def _frame_line(item: str, line: _Line, profile: str) -> dict[str, Any]:
+    cell = paper.find(item, line.row)
+    return {
+        "row": line.row,
+        "backbone": line.backbone,
+        "method": line.method,
+        "bits": line.bits,
+        "published": cell.value if cell else None,
+        "source": cell.mark if cell else "not in the paper",
+        "measured_mean": stats.mean(line.top1),
+        "measured_std": stats.std(line.top1),
+        "n": len(line.top1),
+        "profile": profile,
+        "epochs": line.epochs,
+    }
+
+
+def _table(item: str, runs: list[Any], profile: str, frame: pd.DataFrame, metrics: dict[str, str]) -> Table:
+    sections = {
+        "Measured beside published (top-1, %)" if len(metrics) == 1 else "Measured beside published (%)": _reading(
+            item, runs, metrics
+        ),
+        "Every run": every_run(runs, metrics),
+        "Published competitors (%)": _competitors(item, metrics),
+    }
+    notes = (
+        "Measured: accuracy after the last epoch, mean ± standard deviation over the seeds. The published figures are "
+        "the best epoch on the test set; ours of that kind stands beside it.",
+    )
+    if any(run.recipe.dataset == "digits" for run in runs) or profile in ("smoke", "demo"):
+        notes += ("These runs do not use the paper's data: their figures are not comparable with the published ones.",)
+    return Table(frame, sections, measured.caption(runs, profile), notes)
+
+
+def _reading(item: str, runs: list[Any], metrics: dict[str, str]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = []
+    for line in _lines(runs):
+        shown: dict[str, Any] = {"Row": line.row, "Backbone": line.backbone, "Method": line.method, "W/A": line.bits}
+        for metric, label in metrics.items():
+            cell = paper.find(item, line.row, metric)
+            known = cell is not None and cell.value is not None
+            shown[f"{label} published"] = f"{cell.value:.2f}" if known else ""
+            shown[f"{label}, last epoch"] = measured.spread(getattr(line, metric))
+        cell = paper.find(item, line.row)
+        shown["Best on test"] = measured.spread(line.best)
+        shown["n"], shown["Epochs"] = len(line.top1), line.epochs
+        shown["Source"] = cell.mark if cell else "ours, not in the paper"
+        rows.append(shown)
+    return pd.DataFrame(rows)
+
+
+def every_run(runs: Iterable[Any], metrics: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """One line per run, for reading: accuracies in percent, seconds per epoch, the run's folder."""
+    metrics = metrics or {"top1": "Top-1"}
+    frame = measured.per_run(runs)
+    columns = {
+        "row": "Row",
+        "seed": "Seed",
+        "epochs": "Epochs",
+        **{m: f"{label}, last" for m, label in metrics.items()},
+    }
+    columns |= {
+        "best_top1": "Best top-1",
+        "best_epoch": "In epoch",
+        "seconds_per_epoch": "s per epoch",
+        "run_id": "Run",
+    }
+    frame = frame[list(columns)].rename(columns=columns)
+    return frame.round({name: 2 for name in frame.columns if "top-" in name.lower()} | {"s per epoch": 2})
+
+
+def _competitors(item: str, metrics: dict[str, str]) -> pd.DataFrame:
+    import pandas as pd
+
+    if len(metrics) == 1:
+        rows = [(c, {"Top-1": c.value}) for c in paper.competitors(item)]
+    else:  # top-1 and top-5 cells of a method follow one another in paper.csv
+        pairs = zip(paper.competitors(item, "top1"), paper.competitors(item, "top5"), strict=True)
+        rows = [(a, {"Top-1": a.value, "Top-5": b.value}) for a, b in pairs]
+    return pd.DataFrame(
+        [
+            {"Backbone": c.backbone, "Method": c.method, "W/A": c.bits}
+            | {name: f"{value:.2f}" if value is not None else "" for name, value in values.items()}
+            | {"Standing": c.mark, "Note": c.note}
+            for c, values in rows
+        ]
+    )
+
+
+# --- verdicts ------------------------------------------------------------------------------------------------------
+
+
+def table1_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
+    """Everything ran; ReSTE above its STE twin and the published order within ResNet-20; the published numbers."""
+    runs = list(runs)
+    pairs = [(r, f"{r}-ste") for r in dict.fromkeys(run.recipe.row for run in runs) if not r.endswith(("-ste", "-fp"))]
+    pairs += [("resnet20-1w32a", "resnet20-1w1a"), ("resnet20-bireal-1w1a", "resnet20-1w1a")]
+    checks = [pipeline_check(runs), *_orderings(runs, pairs), *number_checks("table1", runs)]
+    return verdict.judge(profile, checks, "Reported figures are from the last epoch.")
+
+
+def table2_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
+    """Everything ran; 1/32 above 1/1 and ResNet-34 above ResNet-18, as published; the published numbers."""
+    runs = list(runs)
+    pairs = [(f"{net}-1w32a", f"{net}-1w1a") for net in ("resnet18", "resnet34")]
+    pairs += [(f"resnet34-{bits}", f"resnet18-{bits}") for bits in ("1w1a", "1w32a")]
+    checks = [pipeline_check(runs), *_orderings(runs, pairs)]
+    checks += number_checks("table2", runs) + number_checks("table2", runs, "top5")
+    return verdict.judge(profile, checks, "Reported figures are from the last epoch.")
+
+
+def pipeline_check(runs: Sequence[Any]) -> verdict.Check:
+    """Every run is there, with finite numbers."""
+    frame = measured.per_run(runs)
+    broken = frame[~(frame.top1.between(0, 100) & frame.train_loss.abs().lt(float("inf")))]
+    shown = f"{len(frame) - len(broken)} of {len(frame)} runs end with a finite loss and an accuracy"
+    if len(broken):
+        shown += f"; not so: {', '.join(broken.run_id)}"
+    return verdict.fact("every run of the table finished", len(frame) > 0 and not len(broken), shown, "pipeline")
+
+
+def ordering_check(
+    better: str, worse: str, groups: Mapping[str, stats.Values], label: str = "", kind: str = "ordering"
+) -> verdict.Check:
+    """``better`` scores higher than ``worse``: over their common seeds, variance pooled over all ``groups``."""
+    found = stats.difference(groups[better], groups[worse], stats.pool(groups))
+    return verdict.ordering(
+        label or f"{better} above {worse}", found.estimate, found.low, found.high, note=f"n = {found.n}", kind=kind
+    )
+
+
+def _orderings(runs: list[Any], pairs: Iterable[tuple[str, str]]) -> list[verdict.Check]:
+    budgets, checks = sorted({run.recipe.epochs for run in runs}), []
+    backbone = {run.recipe.row: measured.BACKBONES.get(run.recipe.model, run.recipe.model) for run in runs}
+    for epochs in budgets:
+        groups, at = measured.by_seed(runs, epochs), f" at {epochs} epochs" if len(budgets) > 1 else ""
+        for a, b in pairs:
+            if a in groups and b in groups:  # seeds scatter alike within a backbone, not across backbones
+                near = {row: v for row, v in groups.items() if backbone[row] in (backbone[a], backbone[b])}
+                checks.append(ordering_check(a, b, near, f"{a} above {b}{at}"))
+    return checks
+
+
+def number_checks(item: str, runs: Iterable[Any], metric: str = "top1") -> list[verdict.Check]:
+    """One check per line that has a published value."""
+    checks = []
+    for (row, epochs), values in measured.lines(runs, metric).items():
+        cell = paper.find(item, row, metric)
+        if cell is None or cell.value is None:
+            continue
+        claim = f"{row}, {metric} after {epochs} epochs equals the published figure"
+        whole = _published_epochs(item, row)
+        if epochs != whole:  # a shortened recipe cannot speak about the number, whatever it gives
+            shown = f"measured {stats.mean(values):.2f}, published {cell.value:.2f} after {whole:g} epochs"
+            checks.append(verdict.Check(claim, "number", "undecided", shown, f"within {NUMBER_TOLERANCE:g} points"))
+        else:
+            checks.append(verdict.number(claim, stats.mean(values), cell.value, NUMBER_TOLERANCE))
+    return checks
+
+
+def _published_epochs(item: str, row: str) -> float:
+    """Epochs of the recipe behind a published figure; Table 3 and the figures use Table 1's ResNet-20 recipe."""
+    name = f"{item}/{row}" if paper.cells("recipe", row=f"{item}/{row}") else "table1/resnet20-1w1a"
+    return paper.published_recipe(name)["epochs"]

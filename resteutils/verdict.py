@@ -1,0 +1,132 @@
+"""Verdicts: what was checked, what came out, and whether the profile may claim it at all.
+
+A check has a kind. ``formula`` checks hold or fail whatever was trained. ``pipeline`` checks say that everything ran.
+``ordering`` checks compare two measured quantities as the paper does; ``control`` checks compare two that the paper does
+not have: they explain, and decide nothing. ``number`` checks compare a measured with a published quantity. Each profile
+may claim some kinds; every other check comes back as "not claimed", with its figures still shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+__all__ = ["CLAIMS", "KINDS", "STATUSES", "Check", "Verdict", "fact", "judge", "number", "ordering"]
+
+KINDS = ("formula", "pipeline", "ordering", "control", "number")
+
+# What a profile's data and budget can carry.
+CLAIMS = {
+    "smoke": ("formula",),
+    "demo": ("formula", "pipeline"),
+    "short": ("formula", "pipeline", "ordering", "control"),
+    "paper": KINDS,
+}
+
+STATUSES = ("supported", "contradicted", "undecided", "not claimed")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement with the figures that decide it. ``status`` is what the figures say before the profile is asked."""
+
+    claim: str
+    kind: str
+    status: str
+    shown: str
+    tolerance: str = ""
+
+
+def fact(claim: str, holds: bool, shown: str, kind: str = "formula", tolerance: str = "") -> Check:
+    """A check that is simply true or false: a formula on a grid, a pipeline that ran."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of check {kind!r}: use {', '.join(KINDS)}")
+    return Check(claim, kind, "supported" if holds else "contradicted", shown, tolerance)
+
+
+def ordering(
+    claim: str, estimate: float, low: float, high: float, unit: str = "points", note: str = "", kind: str = "ordering"
+) -> Check:
+    """``claim`` says that a difference is positive: supported or contradicted if the 95 % interval excludes zero.
+
+    ``kind`` is "control" for comparisons beyond the paper.
+    """
+    if math.isnan(low) or math.isnan(high):
+        status, interval = "undecided", "no interval: one seed each"
+    else:
+        status = "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
+        interval = f"95 % interval {low:+.2f} to {high:+.2f}"
+    if math.isnan(estimate):
+        return Check(claim, kind, "undecided", "not measured")
+    shown = f"{estimate:+.2f} {unit}, {interval}" + (f"; {note}" if note else "")
+    return Check(claim, kind, status, shown, "the interval excludes zero")
+
+
+def number(claim: str, measured: float, published: float | None, tolerance: float, unit: str = "points") -> Check:
+    """``claim`` says that the measured value equals the published one within ``tolerance``."""
+    accepted = f"within {tolerance:g} {unit}"
+    if published is None or math.isnan(measured):
+        missing = "no published value" if published is None else "not measured"
+        return Check(claim, "number", "undecided", missing, accepted)
+    status = "supported" if abs(measured - published) <= tolerance else "contradicted"
+    shown = f"measured {measured:.2f}, published {published:.2f}, {measured - published:+.2f} {unit}"
+    return Check(claim, "number", status, shown, accepted)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of an item: one status, one sentence, and the checks behind it."""
+
+    profile: str
+    status: str
+    text: str
+    checks: tuple[Check, ...] = field(default=())
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def _repr_html_(self) -> str:
+        from resteutils.pages import verdict_html
+
+        return verdict_html(self.to_dict())
+
+    def __str__(self) -> str:
+        lines = [f"{self.status.upper()} (profile {self.profile}). {self.text}"]
+        return "\n".join(lines + [f"- {c.status}: {c.claim}: {c.shown}" for c in self.checks])
+
+
+def judge(profile: str, checks: Iterable[Check], note: str = "") -> Verdict:
+    """Ask the profile which checks it may claim, and sum up.
+
+    The paper's claims (orderings and numbers) decide; formulas decide where an item has nothing else. One contradicted
+    check contradicts the item; else one undecided check leaves it undecided; else it is supported. Controls, and checks
+    of a kind that the profile cannot carry, decide nothing; a formula or a pipeline that fails contradicts.
+    Raises ValueError for an unknown profile.
+    """
+    if profile not in CLAIMS:
+        raise ValueError(f"unknown profile {profile!r}: use {', '.join(CLAIMS)}")
+    allowed = CLAIMS[profile]
+    judged = tuple(
+        c if c.kind in allowed else Check(c.claim, c.kind, "not claimed", c.shown, c.tolerance) for c in checks
+    )
+    counts = {status: sum(c.status == status for c in judged) for status in STATUSES}
+    deciding = [c for c in judged if c.kind in ("ordering", "number")] or [c for c in judged if c.kind == "formula"]
+    found = {c.status for c in deciding}
+    found |= {c.status for c in judged if c.kind in ("formula", "pipeline")} & {"contradicted"}
+    status = next((s for s in ("contradicted", "undecided", "supported") if s in found), "not claimed")
+    said = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s]) or "nothing was checked"
+    text = f"Of {len(judged)} checks: {said}." + _limits(profile, judged) + (f" {note}" if note else "")
+    return Verdict(profile, status, text, judged)
+
+
+def _limits(profile: str, judged: tuple[Check, ...]) -> str:
+    if not any(c.status == "not claimed" for c in judged):
+        return ""
+    can = {
+        "smoke": "Profile smoke only tests the programs: it says nothing about accuracy.",
+        "demo": "Profile demo shows that everything runs: it says nothing about accuracy.",
+        "short": "Profile short may claim orderings and trends, not the paper's numbers.",
+        "paper": "",
+    }[profile]
+    return f" {can}" if can else ""
