@@ -31,7 +31,7 @@ ResultsDir = Annotated[str, arg(help="folder of tables and pictures; empty: $RES
 
 
 def reproduce(
-    items: Positional[tuple[str, ...]],
+    items: Positional[Annotated[tuple[str, ...], arg(metavar="ITEM...")]],
     profile: Profile = "demo",
     rows: Rows = "",
     seeds: Seeds = "",
@@ -46,13 +46,15 @@ def reproduce(
     Args:
         items: table1 table2 table3 figure1 ... figure6 lemma deploy, or all (which ends with the report).
     """
-    from resteutils.recipes import item_recipes
+    from resteutils.recipes import ITEMS, item_recipes
     from resteutils.reproduce import reproduce as reproduce_item
     from resteutils.reproduce import reproduce_all
 
     options = {"profile": profile, "seeds": seeds, "epochs": epochs, "device": device}
     options |= {"data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
     with usage():
+        if not items:
+            raise ValueError(f"which item? One or more of {', '.join(ITEMS)}, or all")
         if "all" in items and (rows or len(items) > 1):
             raise ValueError("`all` stands alone, without --rows: rows belong to one item")
         for item in set(items) - {"all"}:
@@ -65,7 +67,7 @@ def reproduce(
 
 
 def train(
-    name: Positional[str],
+    name: Positional[Annotated[str, arg(metavar="ITEM/ROW")]],
     profile: Profile = "demo",
     seed: int = 0,
     epochs: Epochs = 0,
@@ -85,11 +87,12 @@ def train(
         force: train again even where a finished run is there.
     """
     from resteutils.recipes import recipe
-    from resteutils.runs import load_or_train
 
     with usage():
         overrides = dict(map(setting, set)) | ({"epochs": epochs} if epochs else {})
         chosen = recipe(name, profile=profile, seed=seed, **overrides)
+    from resteutils.runs import load_or_train
+
     run = load_or_train(
         chosen, runs_dir=runs_dir, device=device, data_dir=data_dir, results_dir=results_dir, force=force
     )
@@ -98,7 +101,7 @@ def train(
 
 
 def list_(
-    item: Positional[str] = "",
+    item: Positional[Annotated[str, arg(metavar="ITEM")]] = "",
     profile: Profile = "demo",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",
@@ -110,12 +113,13 @@ def list_(
         profile: whose rows and seeds are counted when an item is named.
     """
     from resteutils.recipes import ITEMS, PROFILES, item_recipes
+
+    with usage():
+        recipes = item_recipes(item, profile) if item else []
     from resteutils.runs import finished_runs
 
     finished = {run.recipe.run_id for run in finished_runs(runs_dir=runs_dir, results_dir=results_dir)}
     if item:
-        with usage():
-            recipes = item_recipes(item, profile)
         for r in recipes:
             state = "finished" if r.run_id in finished else "-"
             print(f"{r.name:<32} {state:<9} {r.epochs:>5} epochs of {r.dataset}  {r.run_id}")
@@ -138,7 +142,7 @@ def _size(recipes: list, finished: set[str]) -> str:
 
 
 def launch(
-    item: Positional[str],
+    item: Positional[Annotated[str, arg(metavar="ITEM")]],
     profile: Profile = "short",
     rows: Rows = "",
     seeds: Seeds = "",
@@ -163,12 +167,13 @@ def launch(
         cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
     """
     from resteutils.recipes import item_recipes
-    from resteutils.runs import launch as launch_runs
 
     with usage():
         settings = dict(map(setting, cluster))
         if not item_recipes(item, profile, rows, seeds, epochs):
             raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
+    from resteutils.runs import launch as launch_runs
+
     launch_runs(
         item,
         profile=profile,
@@ -231,7 +236,7 @@ def _run(arguments: list[str]) -> int:
             prog="resteutils",
             description=DESCRIPTION,
             args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
+            config=(tyro.conf.FlagCreatePairsOff,),
         )
     except SystemExit as error:  # tyro's usage errors and --help
         return error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -28,7 +28,7 @@ def status_of(error: Exception) -> int:
     """The exit status of an error. Only a loaded training module can have raised its own two."""
     training = sys.modules.get("resteutils.training")
     if training is not None and isinstance(error, training.Interrupted):
-        return 128 + error.signum
+        return 128 + error.signum if error.signum else 1
     if training is not None and isinstance(error, training.NonFinite):
         return 3
     return 2 if isinstance(error, UsageError) else 1
@@ -38,8 +38,9 @@ def fail(error: BaseException, status: int) -> int:
     """Print the error as one line on stderr and return the status; with RESTEUTILS_DEBUG=1 raise it as it came."""
     if os.environ.get("RESTEUTILS_DEBUG", "") not in ("", "0"):
         raise error
-    # These speak for themselves; of any other error the type is part of what went wrong.
-    plain = isinstance(error, (ValueError, OSError, RuntimeError, KeyboardInterrupt))
+    # Ours and these speak for themselves; of any other error the type is part of what went wrong.
+    ours = type(error).__module__.startswith("resteutils.")
+    plain = ours or isinstance(error, (ValueError, OSError, RuntimeError, KeyboardInterrupt))
     print(f"resteutils: {'' if plain else type(error).__name__ + ': '}{_message(error)}", file=sys.stderr)
     return status
 

@@ -181,24 +181,17 @@ def kernelspec() -> Finding:
 
 
 def tracking() -> Finding:
-    chosen = os.environ.get("WANDB_MODE", "")
-    if chosen:
-        return Finding("ok", "wandb", f"WANDB_MODE={chosen}")
-    if os.environ.get("WANDB_API_KEY") or _netrc_has_wandb():
-        return Finding("ok", "wandb", "online: a key is configured (WANDB_MODE=offline keeps runs on this disk)")
-    return Finding(
-        "ok", "wandb", "offline: no key is configured; `wandb sync` uploads runs later, nothing asks for one"
-    )
+    from resteutils.tracking import wandb_mode
 
-
-def _netrc_has_wandb() -> bool:
-    import netrc
-
-    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    meaning = {
+        "online": "online: a key is configured (WANDB_MODE=offline keeps runs on this disk)",
+        "offline": "offline: nothing asks for a key; `wandb sync` uploads runs later",
+        "disabled": "disabled by WANDB_MODE",
+    }
     try:
-        return netrc.netrc(file).authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+        return Finding("ok", "wandb", meaning[wandb_mode()])
+    except ValueError as error:
+        return Finding("problem", "wandb", str(error))
 
 
 def git() -> Finding:

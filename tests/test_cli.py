@@ -1,0 +1,256 @@
+"""The command line: what it prints, the statuses it leaves with, and its errors, each one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resteutils import cli, console
+from resteutils.recipes import ITEMS
+
+SMOKE = ("--profile", "smoke", "--device", "cpu")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    """Call the command line in this process; return (status, stdout, stderr)."""
+    monkeypatch.delenv("RESTEUTILS_DEBUG", raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            cli.main(list(arguments))
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return call
+
+
+def one_line(text: str) -> bool:
+    return text.startswith("resteutils: ") and text.count("\n") == 1 and "Traceback" not in text
+
+
+# --- help ------------------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_the_statuses(run) -> None:
+    status, out, _ = run("--help")
+    assert status == 0
+    for command in cli.COMMANDS:
+        assert f"• {command} " in out, command
+    assert "3 the loss was no longer finite" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_itself(run, command: str) -> None:
+    status, out, _ = run(command, "--help")
+    assert status == 0
+    assert cli.COMMANDS[command].__doc__.splitlines()[0].split(":")[0][:40] in out
+    assert "NotImplemented" not in out
+
+
+def test_python_dash_m_is_the_same_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "resteutils", "--help"], capture_output=True, text=True, check=True)
+    assert "usage: resteutils" in done.stdout
+
+
+# --- wrong usage: status 2, one line, what is accepted ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("reproduce", "table9"), ("table9", *ITEMS)),
+        (("reproduce",), ("which item", *ITEMS)),
+        (("reproduce", "all", "--rows", "ste"), ("rows belong to one item",)),
+        (("reproduce", "table3", "--rows", "nope"), ("nope", "reste-weights")),
+        (("reproduce", "table3", "--seeds", "one"), ("one", "whole numbers")),
+        (("train", "table1/resnet7"), ("resnet7", "resnet20-1w1a")),
+        (("train", "lemma/x"), ("lemma", "no training runs")),
+        (("train", "table1/resnet20-1w1a", "--set", "lr"), ("'lr'", "NAME=VALUE")),
+        (("train", "table1/resnet20-1w1a", "--set", "speed=2"), ("speed", "batch_size")),
+        (("train", "table1/resnet20-1w1a", "--set", "lr=-1"), ("lr", "-1", "above 0")),
+        (("train", "table1/resnet20-1w1a", "--set", "epochs=2.5"), ("epochs", "2.5", "whole number")),
+        (("train", "table3/reste", "--set", 'estimator={"name":"reste","o":0.5}'), ("0.5",)),
+        (("list", "table9"), ("table9", *ITEMS)),
+        (("launch", "table9"), ("table9", *ITEMS)),
+        (("launch", "figure1"), ("figure1", "no training runs")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) and value[0] in cli.COMMANDS else "",
+)
+def test_wrong_usage_is_one_line_that_names_what_is_accepted(run, arguments: tuple, said: tuple) -> None:
+    status, out, err = run(*arguments)
+    assert status == 2
+    assert out == ""
+    assert one_line(err), err
+    for words in said:
+        assert words in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("trian",),
+        ("train",),
+        ("train", "a/b", "--seed", "x"),
+        (
+            "list",
+            "--no",
+        ),
+    ],
+)
+def test_what_the_parser_refuses_is_status_2_too(run, arguments: tuple) -> None:
+    status, out, err = run(*arguments)
+    assert status == 2
+    assert out == "" and err
+    assert "Traceback" not in err
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTEUTILS_DEBUG", "1")
+    with pytest.raises(console.UsageError):
+        cli.main(["reproduce", "table9"])
+
+
+def test_the_statuses_of_interrupted_and_diverged_trainings(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils import runs, training
+
+    def raising(error: BaseException):
+        def load_or_train(*_, **__):
+            raise error
+
+        return load_or_train
+
+    cases = [
+        (training.Interrupted("stopped, saved", signal.SIGINT), 130),
+        (training.Interrupted("stopped, saved", signal.SIGTERM), 143),
+        (training.NonFinite("loss is nan at o = 3, lr = 0.1, step 7"), 3),
+        (KeyboardInterrupt(), 130),
+        (OSError(28, "No space left on device"), 1),
+        (ZeroDivisionError("division by zero"), 1),
+    ]
+    for error, expected in cases:
+        monkeypatch.setattr(runs, "load_or_train", raising(error))
+        status, _, err = run("train", "table3/reste", *SMOKE)
+        assert status == expected, error
+        assert one_line(err), err
+    assert "ZeroDivisionError" in err
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    program = f"{sys.executable} -m resteutils list | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stderr == ""
+
+
+# --- commands that work ----------------------------------------------------------------------------------------------
+
+
+def test_setting_reads_numbers_words_and_objects() -> None:
+    pairs = ["lr=0.05", "batch-size=64", "sync_bn=false", "bits=1/32", 'estimator={"name": "ste"}', "compile=off"]
+    assert [console.setting(pair) for pair in pairs] == [
+        ("lr", 0.05),
+        ("batch_size", 64),
+        ("sync_bn", False),
+        ("bits", "1/32"),
+        ("estimator", {"name": "ste"}),
+        ("compile", "off"),
+    ]
+
+
+def test_list_names_every_item_and_the_rows_of_one(run) -> None:
+    status, out, _ = run("list")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()[1 : 1 + len(ITEMS)]] == list(ITEMS)
+    status, out, _ = run("list", "figure6", "--profile", "paper")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == [
+        f"figure6/{r}" for r in ITEMS["figure6"].rows for _ in "012"
+    ]
+
+
+def test_train_then_list_shows_it_finished_and_training_again_reads_it(run, runs_dir: Path) -> None:
+    command = "train table3/ste --seed 4 --epochs 1 --set lr=0.05 --set momentum=0.8".split() + list(SMOKE)
+    status, out, err = run(*command)
+    assert status == 0, err
+    assert "table3/ste smoke seed 4: top-1 " in out and "after 1 epochs" in out
+    (record,) = runs_dir.glob("*/record.json")
+    written = record.read_bytes()
+    status, again, _ = run(*command)
+    assert status == 0
+    assert again.splitlines()[-1] == out.splitlines()[-1]
+    assert record.read_bytes() == written
+    assert "1 finished runs on this disk" in run("list")[1]
+
+
+def test_only_the_first_process_of_many_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setenv("RANK", "1")
+    console.say("hello")
+    monkeypatch.setenv("RANK", "0")
+    console.say("world")
+    assert capsys.readouterr().out == "world\n"
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_says_one_thing_a_line(run) -> None:
+    status, out, err = run("doctor")
+    lines = out.splitlines()
+    assert {line.split()[0] for line in lines} <= {"ok", "warning", "problem"}
+    subjects = {line.split()[1] for line in lines}
+    assert subjects >= {"python", "packages", "device", "compiler", "cifar10", "runs", "kernel", "wandb", "git"}
+    assert status == any(line.startswith("problem") for line in lines), err
+
+
+def test_doctor_reports_half_a_dataset_as_a_problem(run, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    (folder / "data_batch_1").write_bytes(b"")
+    status, out, _ = run("doctor", "--data-dir", str(tmp_path / "data"))
+    assert status == 1
+    (line,) = [line for line in out.splitlines() if " cifar10 " in line]
+    assert line.startswith("problem") and "test_batch" in line and "data_batch_1" not in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_doctor_reports_a_folder_that_cannot_be_written(run, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    status, out, _ = run("doctor", "--runs-dir", str(tmp_path / "runs"))
+    tmp_path.chmod(0o700)
+    assert status == 1
+    assert "RUNS_DIR" in out
+
+
+def test_doctor_names_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils import doctor
+
+    wanted = ["torch>=2.6", "no-such-package>=1.0", 'numpy>=99; extra == "bench"']
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: wanted)
+    problem, extra = doctor.packages()
+    assert problem.state == "problem" and "no-such-package is not installed" in problem.text
+    assert extra.state == "warning" and "is not >=99" in extra.text and ".[bench]" in extra.text
+
+
+def test_doctor_says_how_runs_are_tracked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from resteutils import doctor
+
+    monkeypatch.setenv("WANDB_MODE", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert doctor.tracking().text.startswith("offline")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert doctor.tracking().text.startswith("online")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert doctor.tracking().text.startswith("disabled")
+    monkeypatch.setenv("WANDB_MODE", "loud")
+    assert doctor.tracking().state == "problem" and "loud" in doctor.tracking().text
