@@ -58,7 +58,7 @@ endif
 
 # A stamp for each set of extras; every set contains the core.
 .venv/.installed-%: pyproject.toml | .venv/bin/python
-	@echo "Filling .venv from pyproject.toml: a new one downloads about 3.3 GB (torch with CUDA; TORCH_INDEX names another build)."
+	@echo "Filling .venv from pyproject.toml: a new one downloads about 3.2 GB (torch with CUDA; TORCH_INDEX names another build)."
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip
 	$(if $(TORCH_INDEX),.venv/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision)
 	.venv/bin/python -m pip install --quiet --editable '.$(EXTRAS)'
