@@ -85,8 +85,9 @@ def scale_of(weight: Tensor, scale: str) -> Tensor | None:
     for "none"."""
     if scale == "none":
         return None
-    dims = tuple(range(weight.dim())) if scale.startswith("layer") else tuple(range(1, weight.dim()))
-    return weight.abs().mean(dim=dims, keepdim=True)
+    alpha = weight.abs().mean(dim=tuple(range(1, weight.dim())), keepdim=True)
+    # Filters first, then their mean: one sum over all weights would depend, in its last bit, on the number of threads.
+    return alpha.mean(dim=0, keepdim=True) if scale.startswith("layer") else alpha
 
 
 def binary_conv2d(x: Tensor, weight: Tensor, spec: ConvSpec, *coefficients: float | Tensor) -> Tensor:
@@ -99,7 +100,11 @@ def binary_conv2d(x: Tensor, weight: Tensor, spec: ConvSpec, *coefficients: floa
     DEVIATION(D2): the scale comes after the convolution, so that the convolution yields exact integers and neither the
     forward pass nor ReLU's mask depends on threads, algorithm or device; ``scale_order="before"`` is the authors'
     order.
+
+    Raises ``ValueError`` for an input without a batch dimension. Differentiating twice raises ``RuntimeError``.
     """
+    if x.dim() != 4:
+        raise ValueError(f"input of shape {tuple(x.shape)}, expected (N, C, H, W); add the batch with x.unsqueeze(0)")
     return _BinaryConv2d.apply(x, weight, spec, *coefficients)
 
 

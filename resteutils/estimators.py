@@ -19,6 +19,7 @@ To add one: a frozen dataclass with a ``name``, the methods ``coefficients``, ``
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
@@ -127,7 +128,7 @@ class Estimator:
             if field.type not in ("float", float):
                 continue
             value = math.inf if value == "inf" else value
-            number = isinstance(value, int | float) and not isinstance(value, bool)
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
             self._require(field.name, number and not math.isnan(value), "a number")
             object.__setattr__(self, field.name, float(value))
 
@@ -231,9 +232,11 @@ class ReSTE(Estimator):
     @staticmethod
     def slope(z, scale, exponent, plateau, m, t):
         size = z.abs()
-        # Under torch.compile, exp2 and log2 vectorise where a power with a tensor exponent does not.
         base = size.clamp(min=m)
-        power = torch.exp2(torch.log2(base) * exponent) if torch.compiler.is_compiling() else base**exponent
+        if torch.compiler.is_compiling():  # exp2 and log2 vectorise where a power with a tensor exponent does not
+            power = torch.exp2(torch.log2(base) * exponent)
+        else:
+            power = base**scale / base  # the same power; at o = 1, base**exponent would turn NaN into 1
         return torch.where(size > t, 0.0, torch.where(size <= m, plateau, scale * power)).to(z.dtype)
 
     def _on_path(self, progress: float) -> ReSTE:

@@ -18,8 +18,8 @@ READINGS = ("code", "definition")
 
 
 def estimating_error(model: nn.Module, reading: str = "definition") -> float:
-    """Distance between sign and surrogate over the latent weights of the binary layers, a float; NaN without binary
-    layers.
+    """Distance between sign and surrogate over the weights of the binary layers (latent, or standardised where a layer
+    does so), a float; NaN without binary layers.
 
     * "definition": the L2 norm of sign(w) - f(w) over all binary weights together, f the estimator as it is now,
       truncations included (paper: e = D(sign(z), f(z))).
@@ -30,7 +30,7 @@ def estimating_error(model: nn.Module, reading: str = "definition") -> float:
     _check(reading)
     norms = []
     for layer in _binary_layers(model):
-        weight = layer.weight.detach()
+        weight = layer.effective_weight().detach()
         f = layer.estimator.untruncated if reading == "code" else layer.current.surrogate
         norms.append(torch.linalg.vector_norm((f(weight) - _sign(weight)).double()))
     if not norms:
@@ -66,7 +66,7 @@ def gradient_spread(model: nn.Module) -> float:
 def zone_shares(model: nn.Module, m: float = 0.1, t: float = 1.5) -> dict[str, float]:
     """Share of binary weights in ReSTE's zones: plateau \\|w\\| <= m, power m < \\|w\\| <= t, clipped beyond. NaN
     without any."""
-    weights = [layer.weight.detach().abs() for layer in _binary_layers(model)]
+    weights = [layer.effective_weight().detach().abs() for layer in _binary_layers(model)]
     count = sum(weight.numel() for weight in weights)
     if not count:
         return {"plateau": math.nan, "power": math.nan, "clipped": math.nan}

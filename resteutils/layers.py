@@ -39,6 +39,10 @@ class _Binary:
         """True at W/A 1/1, False at 1/32."""
         return self.input_estimator is not None
 
+    def effective_weight(self) -> Tensor:
+        """What sign and estimator see: the latent weights, standardised where the layer says so."""
+        return self.weight
+
     def set_progress(self, progress: float) -> None:
         """Move both estimators to ``progress`` in [0, 1] on their paths."""
         self.current = self.estimator.at(progress)
@@ -121,8 +125,10 @@ class BinaryConv2d(_Binary, nn.Conv2d):
         self.scale_order, self.standardize, self.packed = scale_order, standardize, packed
         self._set_up(ReSTE() if estimator is None else estimator, input_estimator, binarize_input, scale)
 
+    def effective_weight(self) -> Tensor:
+        return standardized(self.weight) if self.standardize else self.weight
+
     def forward(self, x: Tensor) -> Tensor:
-        weight = standardized(self.weight) if self.standardize else self.weight
         spec = ConvSpec(
             stride=self.stride,
             padding=self.padding,
@@ -133,7 +139,7 @@ class BinaryConv2d(_Binary, nn.Conv2d):
             scale_order=self.scale_order,
             packed=self._use_packed(x),
         )
-        return binary_conv2d(x, weight, spec, *self._live_coefficients())
+        return binary_conv2d(x, self.effective_weight(), spec, *self._live_coefficients())
 
     def _use_packed(self, x: Tensor) -> bool:
         return False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from resteutils.binarize import scale_of
 from resteutils.layers import binary_layers
 
 __all__ = ["LayerSummary", "Summary", "summary"]
@@ -26,7 +27,7 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """Sizes of a network. ``bytes`` counts binary weights as bits, with one 4-byte scale per binary layer and 4 bytes
+    """Sizes of a network. ``bytes`` counts binary weights as bits, 4 bytes for each of their scales and 4 bytes
     for every other parameter and running statistic; ``bytes_float`` counts 4 bytes for everything but the scales.
     """
 
@@ -73,6 +74,9 @@ def summary(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32)) ->
         bits: sum(layer.macs for layer in layers if (layer.weight_bits, layer.activation_bits) == bits)
         for bits in ((1, 1), (1, 32), (32, 32))
     }
+    scales = sum(
+        alpha.numel() for layer in binary.values() if (alpha := scale_of(layer.weight, layer.scale)) is not None
+    )
     rest = 4 * (everything - binary_weights + statistics)
     return Summary(
         layers=tuple(layers),
@@ -81,7 +85,7 @@ def summary(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32)) ->
         binary_macs=by_bits[1, 1],
         mixed_macs=by_bits[1, 32],
         float_macs=by_bits[32, 32],
-        bytes=sum(-(-layer.weights // 8) for layer in layers if layer.weight_bits == 1) + rest + 4 * len(binary),
+        bytes=sum(-(-layer.weights // 8) for layer in layers if layer.weight_bits == 1) + rest + 4 * scales,
         bytes_float=4 * binary_weights + rest,
     )
 
@@ -100,13 +104,14 @@ def _count_macs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str,
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             handles.append(module.register_forward_hook(count(name)))
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     parameter = next(model.parameters())
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, *input_size, device=parameter.device, dtype=parameter.dtype))
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
         for handle in handles:
             handle.remove()
     return macs
