@@ -1,8 +1,8 @@
 """Checkpoints that survive: written whole or not at all, checked on reading, refused where they do not belong.
 
-A checkpoint file is one line of text, ``RESTE1 <sha256>``, and a ``torch.save`` archive of tensors and plain values. The
-digest catches truncation and flipped bits; ``weights_only=True`` keeps code out; the recipe inside must be the recipe
-asked for. The previous checkpoint is kept beside the last one.
+A checkpoint file is one line of text, ``RESTE1 <sha256>``, and a ``torch.save`` archive of tensors and plain values.
+The digest catches truncation and flipped bits; ``weights_only=True`` keeps code out; the recipe inside must be the
+recipe asked for. The previous checkpoint is kept beside the last one.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def load_checkpoint(path: str | os.PathLike, recipe: Recipe, map_location: Any =
 
 
 def load_latest(folder: str | os.PathLike, recipe: Recipe, say=print) -> dict[str, Any] | None:
-    """The newest valid checkpoint of a run's folder, or ``None`` if there is none; a damaged one is reported by ``say``.
+    """The newest valid checkpoint of a run's folder, or ``None`` without one; a damaged one is reported by ``say``.
 
     Raises ``WrongRecipe`` as :func:`load_checkpoint` does: a foreign checkpoint is refused, never skipped.
     """

@@ -172,7 +172,7 @@ def launch(
         settings = dict(map(setting, cluster))
         if not item_recipes(item, profile, rows, seeds, epochs):
             raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
-    from resteutils.runs import launch as launch_runs
+    from resteutils.launch import launch as launch_runs
 
     launch_runs(
         item,

@@ -1,7 +1,8 @@
 """One tracker interface. The disk is the truth; Weights & Biases is a copy beside it, and never stops a run.
 
-The training loop knows ``Tracker`` only: ``log`` once per epoch, ``finish`` once. W&B's mode is decided before its first
-``init``: ``WANDB_MODE`` if set and not empty, online if a key is configured, else offline. There is never a prompt.
+The training loop knows ``Tracker`` only: ``log`` once per epoch, ``finish`` once. W&B's mode is decided before its
+first ``init``: ``WANDB_MODE`` if set and not empty, online if a key is configured, else offline. There is never a
+prompt.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def _key_configured() -> bool:
 def open_tracker(
     run_id: str, group: str, config: dict[str, Any], folder: Path, job_type: str = "train", say: Callable = print
 ) -> Tracker:
-    """A W&B run beside the files in ``folder``, resumed under the same id; a :class:`NoTracker` where W&B is disabled or
-    cannot start, which is said once.
+    """A W&B run beside the files in ``folder``, resumed under the same id; a :class:`NoTracker` where W&B is disabled
+    or cannot start, which is said once.
     """
     mode = wandb_mode()
     if mode == "disabled":
@@ -130,7 +131,7 @@ class WandbTracker:
 
 
 def log_item(item: str, profile: str, table, figure: Path | None, folder: Path, summary: dict[str, Any]) -> None:
-    """One summary run per table or figure: the table as a ``wandb.Table``, the picture, the results folder as an artifact.
+    """One summary run per table or figure: the table as a ``wandb.Table``, the picture, the folder as an artifact.
 
     ``table`` is a DataFrame or ``None``.
     """

@@ -1,0 +1,106 @@
+"""How a recipe is executed on the machine at hand: device, precision, memory layout, compilation.
+
+Nothing here changes what is computed beyond rounding; what was resolved is recorded with the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from resteutils.recipes import Recipe
+
+__all__ = ["autocast", "compiled", "numerics", "place", "resolve_compile", "resolve_device"]
+
+# Compiling ResNet-20 took 50 to 90 s here and repaid itself after some 20,000 images of 32x32 (162 against 400 images/s on
+# one thread; `make bench` measures it again). Below twice that, "auto" does not compile.
+IMAGES_WORTH_COMPILING = 50_000
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """ "auto" is the GPU if there is one, else the CPU. Raises ``ValueError`` for an unknown or an absent device."""
+    if device in ("", "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device = {device!r}, expected auto, cpu, cuda or cuda:N") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device = {device!r}, expected auto, cpu, cuda or cuda:N")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device = {device!r}, but this torch ({torch.__version__}) sees no GPU; use device=cpu, or install a CUDA "
+            "build of torch and check `nvidia-smi`"
+        )
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device = {device!r}, but there are {torch.cuda.device_count()} GPU(s), from cuda:0 on")
+    return chosen
+
+
+@contextlib.contextmanager
+def numerics(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """The recipe's precision and determinism, for the length of the block; torch's switches are then put back."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = (cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32, torch.are_deterministic_algorithms_enabled())
+    cudnn.benchmark = device.type == "cuda" and not recipe.deterministic
+    cudnn.allow_tf32 = matmul.allow_tf32 = recipe.precision != "fp32"
+    if recipe.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before[:3]
+        torch.use_deterministic_algorithms(before[3])
+
+
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """bfloat16 autocast where the recipe's precision says so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+
+
+def place(thing: Tensor | nn.Module, recipe: Recipe, device: torch.device, mode: str = "off") -> Tensor | nn.Module:
+    """Images or a network on the device, in the recipe's memory layout. "auto" is channels last on GPUs and where the step
+    is compiled (``mode``): there it is faster.
+    """
+    wins = device.type == "cuda" or mode != "off"
+    last = recipe.channels_last == "on" or (recipe.channels_last == "auto" and wins)
+    return thing.to(device=device, memory_format=torch.channels_last if last else torch.preserve_format)
+
+
+def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Callable[[str], None] = print) -> str:
+    """The recipe's ``compile`` with "auto" decided: "off" or a mode of ``torch.compile``.
+
+    "auto" compiles where the run is long enough to repay it and, on a CPU, a C++ compiler is there.
+    Raises ``RuntimeError`` where compilation is asked for and there is no compiler.
+    """
+    if recipe.compile == "off":
+        return "off"
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    lacking = device.type == "cpu" and not compiler
+    if recipe.compile != "auto":
+        if lacking:
+            raise RuntimeError(f"compile = {recipe.compile!r} needs a C++ compiler; install g++, or use compile=off")
+        return recipe.compile
+    pixels = (recipe.image_size / 32) ** 2
+    if images * recipe.epochs * pixels < IMAGES_WORTH_COMPILING:
+        return "off"
+    if lacking:
+        say("no C++ compiler found: training without torch.compile, which would be faster; install g++ to have it")
+        return "off"
+    return "default"
+
+
+def compiled(network: Callable, mode: str) -> Callable:
+    """``torch.compile`` with a cache that is kept between runs; the network itself for "off"."""
+    if mode == "off":
+        return network
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resteutils" / "inductor"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    return torch.compile(network, dynamic=False, mode=None if mode == "default" else mode)

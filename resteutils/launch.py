@@ -1,0 +1,118 @@
+"""Many runs at once: local processes or a Slurm cluster, through submitit.
+
+Whoever works takes the next run that nobody has finished or is training, so a launch can be killed, repeated or started
+twice: finished runs count, broken ones go on.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from resteutils.recipes import Recipe, item_recipes
+from resteutils.runs import Busy, load_or_train
+from resteutils.settings import runs_dir as runs_folder
+from resteutils.training import Interrupted
+
+__all__ = ["Worker", "launch"]
+
+
+@dataclass
+class Worker:
+    """Trains recipes one after the other. A callable object, so that submitit can send it to another machine."""
+
+    recipes: list[Recipe]
+    options: dict[str, Any]
+    threads: int = 0
+
+    def __call__(self) -> list[str]:
+        """Returns the run ids that failed, each with its reason printed; one failure does not stop the others."""
+        import torch
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        failed, left = [], list(self.recipes)
+        for wait in (False, True):  # first what is free, then wait for what another worker had in hand
+            busy = []
+            for recipe in left:
+                try:
+                    run = load_or_train(recipe, **self.options, wait=wait)
+                    print(f"{recipe.name}, seed {recipe.seed}: top-1 {run.result['top1']:.2f} %", flush=True)
+                except Busy:
+                    busy.append(recipe)
+                except Interrupted:
+                    raise
+                except Exception:  # noqa: BLE001 - one run's failure is reported and the campaign goes on
+                    traceback.print_exc()
+                    failed.append(recipe.run_id)
+            left = busy
+        sys.stdout.flush()
+        return failed
+
+    def checkpoint(self) -> Any:
+        """Called by submitit before a time limit or a preemption: queue the same work again, to go on where it was."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def launch(
+    item: str,
+    profile: str = "short",
+    rows: str | Iterable[str] = "",
+    seeds: str | Iterable[int] = "",
+    epochs: int = 0,
+    on: str = "local",
+    parallel: int = 1,
+    threads: int = 0,
+    device: str = "auto",
+    data_dir: str = "",
+    runs_dir: str = "",
+    results_dir: str = "",
+    by_seed: bool = True,
+    minutes: int = 24 * 60,
+    wait: bool = True,
+    **cluster: Any,
+) -> list[str]:
+    """Train every run of an item; returns the ids of the runs that failed (``wait=False``: none, at once).
+
+    Arguments:
+        on: "local" (``parallel`` processes here) or "slurm" (one job per run, at most ``parallel`` at a time).
+        threads: of torch in each process; 0 leaves it to torch.
+        by_seed: finish all rows of the first seed before the second, so that a broken-off launch is balanced.
+        minutes: time limit of a Slurm job; an unfinished run is queued again.
+        cluster: passed on to submitit, e.g. ``slurm_partition="gpu", gpus_per_node=1, cpus_per_task=8``.
+
+    Raises ``ValueError`` for unknown names and ``RuntimeError`` where submitit is missing.
+    """
+    if on not in ("local", "slurm"):
+        raise ValueError(f"on = {on!r}, expected local or slurm")
+    if parallel < 1:
+        raise ValueError(f"parallel = {parallel}, expected at least 1")
+    recipes = item_recipes(item, profile, rows, seeds, epochs)
+    if by_seed:
+        recipes.sort(key=lambda recipe: recipe.seed)
+    options = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
+    try:
+        import submitit
+    except ImportError as error:
+        raise RuntimeError("launch needs submitit: pip install 'resteutils[cluster]'") from error
+    logs = runs_folder(runs_dir) / "launch"
+    if on == "local":
+        executor = submitit.LocalExecutor(folder=logs)
+        executor.update_parameters(timeout_min=minutes)
+        jobs = [executor.submit(Worker(recipes, options, threads)) for _ in range(min(parallel, len(recipes)))]
+    else:
+        executor = submitit.AutoExecutor(folder=logs, cluster="slurm")
+        executor.update_parameters(
+            timeout_min=minutes, slurm_array_parallelism=parallel, name=f"reste-{item}", **cluster
+        )
+        with executor.batch():  # one job array
+            jobs = [executor.submit(Worker([recipe], options, threads)) for recipe in recipes]
+    print(f"{len(recipes)} runs in {len(jobs)} job(s); logs in {logs}", flush=True)
+    if not wait:
+        return []
+    return sorted({run_id for job in jobs for run_id in job.result()})

@@ -1,0 +1,76 @@
+"""One process or many: rank, size and the few exchanges that training needs, with torchrun's environment or without."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+__all__ = ["Processes", "processes", "without_sync"]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together; every method is free where there is only one."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Only the leading process writes files and prints."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def copy_from_leader(self, tensors: Iterable[Tensor]) -> None:
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """The model with its gradients averaged over processes."""
+        if self.world == 1:
+            return model
+        return nn.parallel.DistributedDataParallel(model, [self.local_rank] if device.type == "cuda" else None)
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` started, for the length of the block; alone, a world of one.
+
+    NCCL on GPUs, gloo on CPUs. A group that exists already is used and left as it is.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        yield Processes()
+        return
+    ours = not dist.is_initialized()
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device.type == "cuda":
+        torch.cuda.set_device(local)
+    if ours:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size(), local)
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+def without_sync(network: nn.Module, skip: bool):
+    """Leave gradients unsynchronised, for all but the last part of an accumulated batch."""
+    return network.no_sync() if skip and hasattr(network, "no_sync") else nullcontext()

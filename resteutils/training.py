@@ -1,0 +1,341 @@
+"""The training loop: one readable class, for one process or many.
+
+A run is a pure function of its recipe: order and augmentation of the data depend on (seed, epoch) alone, learning rate
+and path on the step, and a checkpoint holds everything else. A run that was killed and resumed ends with exactly the
+numbers of one that was not (on the same device, with the same threads and compile setting; others warn).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resteutils.checkpoint import load_latest, save_checkpoint
+from resteutils.epoch import Sums, epoch_row, evaluate, measured_steps
+from resteutils.execution import autocast, compiled, numerics, place, resolve_compile, resolve_device
+from resteutils.layers import anneal, binary_layers
+from resteutils.models import create
+from resteutils.processes import Processes, processes, without_sync
+from resteutils.progress import Progress
+from resteutils.recipes import Recipe
+from resteutils.schedules import learning_rate, path_progress
+from resteutils.settings import write_atomic
+from resteutils.tracking import NoTracker, Tracker
+
+__all__ = ["Interrupted", "NonFinite", "build_model", "open_data", "train"]
+
+STEPS_BETWEEN_CHECKS = 50  # on GPUs, where looking at a number stalls the device
+
+
+class Interrupted(Exception):
+    """Training was asked to stop (a signal, or ``stop``); its state is saved and the same call continues it."""
+
+    def __init__(self, message: str, signum: int = 0) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+class NonFinite(RuntimeError):
+    """The loss or the gradients stopped being finite numbers."""
+
+
+@dataclass
+class State:
+    """What changes during training, besides model and optimizer."""
+
+    epoch: int = 0  # finished epochs
+    step: int = 0  # finished steps of the epoch under way
+    sums: dict[str, float] = field(default_factory=dict)  # of the epoch under way
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def build_model(recipe: Recipe, num_classes: int = 0) -> nn.Module:
+    """The recipe's network, initialised from its seed, on the CPU; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return create(
+            recipe.model,
+            recipe.bits,
+            recipe.estimator,
+            recipe.input_estimator,
+            num_classes=num_classes or recipe.num_classes,
+            image_size=recipe.image_size,
+            in_channels=recipe.in_channels,
+            scale=recipe.scale,
+            scale_order=recipe.scale_order,
+            standardize=recipe.standardize,
+        )
+
+
+def open_data(recipe: Recipe, data_dir: str = "", device: torch.device | str = "cpu"):
+    """The recipe's dataset: in memory on ``device``, or streamed from a folder of images."""
+    if recipe.dataset in ("imagenet", "digits-folder"):
+        from resteutils.image_folder import open_folder
+
+        return open_folder(recipe, data_dir, device)
+    from resteutils.data import open_images
+
+    images = open_images(
+        recipe.dataset, data_dir, recipe.train_size, recipe.test_size, recipe.holdout,
+        recipe.augment, recipe.padding, recipe.normalization,
+    )  # fmt: skip
+    shape = (recipe.in_channels, recipe.image_size, recipe.image_size)
+    if tuple(images.train_images.shape[1:]) != shape or images.num_classes != recipe.num_classes:
+        raise ValueError(
+            f"the recipe expects images {shape} in {recipe.num_classes} classes, {recipe.dataset} has "
+            f"{tuple(images.train_images.shape[1:])} in {images.num_classes}"
+        )
+    return images.to(device)
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    device: str = "auto",
+    data_dir: str = "",
+    tracker: Tracker | None = None,
+    stop: Callable[[], bool] | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    say: Callable[[str], None] = print,
+    show: bool = True,
+) -> tuple[nn.Module, list[dict[str, float]], dict[str, Any]]:
+    """Train (or go on training) ``recipe`` in ``folder``: the network, the history's rows, and the environment.
+
+    ``stop`` is asked after every step; ``on_epoch`` gets each finished epoch's row of the history.
+
+    Raises ``Interrupted`` after SIGINT, SIGTERM or ``stop``, with everything saved; ``NonFinite``, naming step,
+    learning rate and estimator, before anything broken is saved; and what opening the data raises.
+    """
+    chosen = resolve_device(device)
+    with processes(chosen) as group, numerics(recipe, chosen), _signals() as signals:
+        loop = _Loop(recipe, Path(folder), chosen, data_dir, group, tracker or NoTracker(), say, show)
+        loop.restore()
+        with contextlib.closing(loop.progress):
+            while loop.state.epoch < recipe.epochs:
+                loop.train_epoch(signals, stop or (lambda: False))
+                row = loop.finish_epoch()
+                if on_epoch is not None:
+                    on_epoch(row)
+        return loop.model, loop.state.history, loop.environment
+
+
+class _Loop:
+    """One run under way: network, optimizer, data and state, and what happens to them."""
+
+    def __init__(self, recipe, folder, device, data_dir, group: Processes, tracker, say, show) -> None:
+        self.recipe, self.folder, self.device, self.group, self.tracker = recipe, folder, device, group, tracker
+        self.say = say if group.leads else (lambda line: None)
+        self.data = open_data(recipe, data_dir, device)
+        self.steps = self.data.steps(recipe.batch_size, group.world)
+        if not self.steps:
+            raise ValueError(f"{self.data.train_size} training images are too few for {group.world} process(es)")
+        self.compile = resolve_compile(recipe, device, self.data.train_size, self.say)
+        self.model = place(build_model(recipe, self.data.num_classes), recipe, device, self.compile)
+        if group.world > 1 and recipe.sync_bn and device.type == "cuda":
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        for _, layer in binary_layers(self.model):
+            layer.packed = recipe.packed_forward or None
+        self.eager = group.wrap(self.model, device)
+        self.fast = compiled(self.eager, self.compile)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.state = State()
+        self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+        self.environment = {
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "compile": self.compile,
+            "world": group.world,
+            "num_classes": self.data.num_classes,
+        }
+        self.progress = Progress(recipe.run_id, recipe.epochs * self.steps, self.say, show and group.leads)
+
+    def restore(self) -> None:
+        """Go on from the folder's latest valid checkpoint, if there is one."""
+        found = load_latest(self.folder, self.recipe, self.say)
+        if found is None:
+            return
+        self.model.load_state_dict(found["model"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        torch.set_rng_state(found["rng"])
+        sums = found["sums"] if self.group.leads else {}
+        self.state = State(found["epoch"], found["step"], sums, found["history"])
+        for name, then in found["environment"].items():
+            if then != self.environment[name]:
+                self.say(
+                    f"resuming with {name} = {self.environment[name]}, the run began with {then}: the result may "
+                    "differ in rounding from that of an undisturbed run"
+                )
+        self.say(f"{self.recipe.run_id}: going on after epoch {self.state.epoch}, step {self.state.step}")
+        self.progress.start(self.global_step)
+
+    def save(self) -> None:
+        """Checkpoint everything; the leading process writes."""
+        if self.group.leads:
+            state = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "rng": torch.get_rng_state(),
+                "environment": self.environment,
+                **vars(self.state),
+            }
+            save_checkpoint(self.folder, state, self.recipe)
+        self.group.wait()
+
+    @property
+    def global_step(self) -> int:
+        return self.state.epoch * self.steps + self.state.step
+
+    def train_epoch(self, signals: _Signals, stop: Callable[[], bool]) -> None:
+        """The rest of the epoch under way; leaves its sums in the state."""
+        recipe, state, group = self.recipe, self.state, self.group
+        sums, measured = Sums(state.sums, self.device), measured_steps(self.steps)
+        begun = saved = time.monotonic()
+        self.model.train()
+        for images, labels in self.data.train_batches(
+            recipe.batch_size, recipe.seed, state.epoch, state.step, group.rank, group.world
+        ):
+            anneal(self.model, path_progress(recipe, self.global_step, self.steps))
+            loss, correct = self.gradients(images, labels)
+            self.watch(loss)
+            sums.add(loss, correct, len(labels))
+            if state.step in measured:
+                sums.add_indicators(self.model)
+            self.optimizer.step()
+            state.step += 1
+            self.progress.step()
+            stopping, overdue = self.agree(
+                bool(signals.caught) or stop(), time.monotonic() - saved > 60 * recipe.checkpoint_minutes
+            )
+            if (stopping or overdue) and state.step < self.steps:  # a complete epoch is saved when it is evaluated
+                self.raise_if_bad()
+                saved = time.monotonic()
+                state.sums = sums.values(group, saved - begun)
+                self.save()
+                sums, begun = Sums(state.sums, self.device), saved
+                if stopping:
+                    raise Interrupted(
+                        f"{recipe.run_id} stopped in epoch {state.epoch + 1} of {recipe.epochs}, everything is saved; "
+                        "the same call goes on from here",
+                        signals.caught,
+                    )
+        self.raise_if_bad()
+        state.sums = sums.values(group, time.monotonic() - begun)
+
+    def agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag true in every process if it is in one of them; on many GPUs looked at now and then only."""
+        if self.group.world == 1:
+            return flags
+        if self.device.type != "cpu" and self.state.step % STEPS_BETWEEN_CHECKS:
+            return tuple(False for _ in flags)
+        return tuple((self.group.sum(torch.tensor(flags, dtype=torch.float32, device=self.device)) > 0).tolist())
+
+    def gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the mean loss over the whole batch, of all processes; this process's sums of loss and hits."""
+        recipe = self.recipe
+        for entry in self.optimizer.param_groups:
+            entry["lr"] = learning_rate(recipe, self.global_step, self.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        whole = min(recipe.batch_size, self.data.train_size - self.state.step * recipe.batch_size)
+        network = self.fast if whole == recipe.batch_size else self.eager  # no compilation for an odd last batch
+        parts = list(zip(images.chunk(recipe.accumulate), labels.chunk(recipe.accumulate), strict=True))
+        loss, correct = 0.0, 0
+        for index, (part, target) in enumerate(parts):
+            with without_sync(network, index < len(parts) - 1):
+                with autocast(recipe, self.device):
+                    logits = network(place(part, recipe, self.device, self.compile)).float()
+                total = F.cross_entropy(logits, target, reduction="sum")
+                (total * (self.group.world / whole)).backward()
+            loss = loss + total.detach()
+            correct = correct + (logits.detach().argmax(1) == target).sum()
+        return loss, correct
+
+    def watch(self, loss: Tensor) -> None:
+        """Note the first step whose loss or gradient is not finite. On a CPU that stops before the update; on a GPU
+        within 50 steps, and before the next checkpoint. (Averaged gradients carry it to every process.)
+        """
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
+        self.first_bad = torch.where(bad & (self.first_bad < 0), self.global_step, self.first_bad)
+        if self.device.type == "cpu" or self.state.step % STEPS_BETWEEN_CHECKS == 0:
+            self.raise_if_bad()
+
+    def raise_if_bad(self) -> None:
+        step = int(self.first_bad)
+        if step < 0:
+            return
+        layers, progress = binary_layers(self.model), path_progress(self.recipe, step, self.steps)
+        raise NonFinite(
+            f"{self.recipe.run_id}: loss or gradient is not finite at step {step} (epoch {step // self.steps + 1}), "
+            f"lr = {learning_rate(self.recipe, step, self.steps):.4g}, "
+            f"estimator = {layers[0][1].estimator.at(progress) if layers else None}; the last checkpoint is from "
+            "before it. Try a smaller lr or a smaller o"
+        )
+
+    def finish_epoch(self) -> dict[str, float]:
+        """Evaluate, write the epoch's row to the history and checkpoint."""
+        recipe, state = self.recipe, self.state
+        begun = time.monotonic()
+        test = evaluate(self.model, self.data, recipe, self.group)
+        row = {}
+        if self.group.leads:
+            last, seconds = self.global_step - 1, state.sums["seconds"]
+            row = {
+                "epoch": state.epoch + 1,
+                "progress": path_progress(recipe, last, self.steps),
+                "lr": learning_rate(recipe, last, self.steps),
+                **epoch_row(self.model, recipe, state.sums, test),
+                "seconds": seconds + time.monotonic() - begun,
+                "images_per_second": self.data.train_size / seconds,
+            }
+        state.history.append(row)
+        state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
+        if self.group.leads:
+            write_history(self.folder / "history.csv", state.history)
+            self.tracker.log(row, state.epoch)
+            self.progress.epoch(state.epoch, recipe.epochs, row)
+        self.save()
+        return row
+
+
+def write_history(path: Path, rows: list[dict[str, float]]) -> None:
+    """One line per finished epoch, as CSV."""
+    lines = [",".join(rows[0]), *(",".join(str(value) for value in row.values()) for row in rows)]
+    write_atomic(path, "\n".join(lines) + "\n")
+
+
+class _Signals:
+    """The signal that asked this process to stop, or 0."""
+
+    caught: int = 0
+
+    def note(self, signum: int, frame) -> None:
+        if self.caught:  # asked twice: no patience left for a checkpoint
+            raise KeyboardInterrupt
+        self.caught = signum
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Signals]:
+    """Note SIGINT and SIGTERM for the length of the block. Only the main thread may; another one uses ``stop``."""
+    signals = _Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+    before = {number: signal.signal(number, signals.note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
