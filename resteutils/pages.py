@@ -25,7 +25,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 1.2rem 1rem 4rem; overflow-wrap: break-word; }
+main { max-width: 68rem; margin: 0 auto; padding: 1.2rem 1rem 4rem; overflow-wrap: break-word; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: .6rem 0 .8rem; }
 h2 { font-size: 1.3rem; line-height: 1.25; margin: 2.2rem 0 .6rem; }
 h3 { font-size: 1.05rem; margin: 1.4rem 0 .4rem; }
@@ -33,7 +33,7 @@ a { color: var(--link); }
 p { margin: .5rem 0; max-width: 46rem; }
 .soft, figcaption, footer { color: var(--soft); font-size: .9rem; }
 .wide { overflow-x: auto; margin: .7rem 0; border: 1px solid var(--line); border-radius: 6px; }
-table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .34rem .6rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
 td.long { white-space: normal; min-width: 15rem; }
 th { background: var(--panel); font-weight: 600; }
@@ -122,7 +122,7 @@ def table_markdown(frame: pd.DataFrame) -> str:
 
 
 def _is_numeric(column: pd.Series) -> bool:
-    """Numbers, or texts such as "86.75 +- 0.11" that a display table made of them."""
+    """Numbers, or texts such as "70.00 ± 0.10" that a display table made of them."""
     if column.dtype.kind in "fiu":
         return True
     texts = [t for t in map(_text, column) if t != "-"]

@@ -16,10 +16,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resteutils import pages, results, settings
 from resteutils.folders import replaced
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 __all__ = ["ReproductionError", "notebook_html", "notebook_of", "reproduce", "reproduce_all", "tidy"]
 
@@ -147,7 +150,9 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
 
 
 def _finish(folder: Path, item: str, profile: str, target: Path, root: Path) -> None:
-    """Tidy the executed notebook, write it as HTML, and see that the item is all there."""
+    """See that the item is all there, tidy its executed notebook and write that as HTML."""
+    import nbformat
+
     missing = [name for name in ("provenance.json", "verdict.json") if not (folder / name).is_file()]
     if not (folder / "table.csv").is_file() and not (folder / "picture.png").is_file():
         missing.append("table.csv or picture.png")
@@ -159,8 +164,8 @@ def _finish(folder: Path, item: str, profile: str, target: Path, root: Path) -> 
     text = path.read_text(encoding="utf-8")
     # Paths of this machine say nothing to a reader: the folder by its final name, everything else from the root.
     text = text.replace(_quoted(folder), _quoted(_from_root(target, root))).replace(_quoted(f"{root}{os.sep}"), "")
-    notebook = tidy(json.loads(text))
-    settings.write_atomic(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    notebook = tidy(nbformat.reads(text, as_version=4))
+    settings.write_atomic(path, nbformat.writes(notebook) + "\n")
     settings.write_atomic(folder / "notebook.html", notebook_html(notebook, f"{item}, profile {profile}"))
 
 
@@ -173,16 +178,16 @@ def _quoted(value: object) -> str:
 _BAR = re.compile(r"^.*\d+%\|.*\|.*$")
 
 
-def tidy(notebook: dict) -> dict:
+def tidy(notebook: NotebookNode) -> NotebookNode:
     """An executed notebook as a reader wants it: no progress bars, no dead widgets, consecutive prints in one piece."""
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
             continue
-        kept: list[dict] = []
+        kept: list[NotebookNode] = []
         for output in cell["outputs"]:
             if output["output_type"] == "stream":
-                output = {**output, "text": _settled("".join(output["text"]))}
-                if not output["text"]:
+                output["text"] = _settled(output["text"])
+                if not output["text"].strip():
                     continue
                 if kept and kept[-1]["output_type"] == "stream" and kept[-1]["name"] == output["name"]:
                     kept[-1]["text"] += output["text"]
@@ -201,16 +206,15 @@ def _settled(text: str) -> str:
     return "\n".join(line for line in lines if not _BAR.match(line))
 
 
-def notebook_html(notebook: dict, title: str) -> str:
+def notebook_html(notebook: NotebookNode, title: str) -> str:
     """An executed notebook as one HTML page: no script, nothing loaded from elsewhere, fit for a phone and the dark."""
-    import nbformat
     from nbconvert import HTMLExporter
     from pygments.formatters import HtmlFormatter
 
     exporter = HTMLExporter(
         template_name="basic", embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True
     )
-    body, _ = exporter.from_notebook_node(nbformat.from_dict(notebook))
+    body, _ = exporter.from_notebook_node(notebook)
     light = HtmlFormatter(style="default").get_style_defs(".highlight")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
     style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{_NOTEBOOK_STYLE}"

@@ -13,7 +13,6 @@ standing run's record is gone, :func:`save_item` refuses to replace the table an
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import os
@@ -84,7 +83,7 @@ def item_runs(
         runs_dir=runs_dir,
         results_dir=results_dir,
     )
-    runs = asked + [run for run in standing_runs(item, profile, results_dir) if not _superseded(run, asked)]
+    runs = asked + [run for run in standing_runs(item, profile, runs_dir, results_dir) if not _superseded(run, asked)]
     place = {row: index for index, row in enumerate(ITEMS[item].rows)}
     return sorted(runs, key=lambda run: (place.get(run.recipe.row, len(place)), run.recipe.epochs, run.recipe.seed))
 
@@ -96,7 +95,9 @@ def _superseded(run: Any, asked: Iterable[Any]) -> bool:
     return any(r.recipe.seed == mine.seed or r.recipe.identity != mine.identity for r in same_line)
 
 
-def standing_runs(item: str, profile: str, results_dir: str | os.PathLike = "") -> list[Any]:
+def standing_runs(
+    item: str, profile: str, runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = ""
+) -> list[Any]:
     """The runs behind the item's standing table whose records are still there; empty where there is no table."""
     from resteutils.runs import finished_runs
 
@@ -105,7 +106,7 @@ def standing_runs(item: str, profile: str, results_dir: str | os.PathLike = "") 
     rows = {entry["run_id"]: entry["row"] for entry in _standing(folder)}
     if not rows:
         return []
-    found = {run.recipe.run_id: run for run in finished_runs(results_dir=results_dir)}
+    found = {run.recipe.run_id: run for run in finished_runs(runs_dir, results_dir)}
     return [_relabelled(found[i], item, row, profile) for i, row in rows.items() if i in found]
 
 
@@ -119,9 +120,7 @@ def _standing(folder: Path) -> list[dict[str, Any]]:
 
 def _relabelled(run: Any, item: str, row: str, profile: str) -> Any:
     """The run under the name that this item knows it by: runs are shared between items."""
-    run = copy.copy(run)
-    run.recipe = replace(run.recipe, item=item, row=row, profile=profile)
-    return run
+    return replace(run, recipe=replace(run.recipe, item=item, row=row, profile=profile))
 
 
 # --- what goes into the folder ---------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Verdicts: what was checked, what came out, and whether the profile may claim it at all.
 
 A check has a kind. ``formula`` checks hold or fail whatever was trained. ``pipeline`` checks say that everything ran.
-``ordering`` checks compare two measured quantities as the paper does; ``control`` checks compare two that the paper does
-not have: they explain, and decide nothing. ``number`` checks compare a measured with a published quantity. Each profile
-may claim some kinds; every other check comes back as "not claimed", with its figures still shown.
+``ordering`` checks compare two measured quantities as the paper does; ``control`` checks compare two that the paper
+does not have: they explain, and decide nothing. ``number`` checks compare a measured with a published quantity. Each
+profile may claim some kinds; every other check comes back as "not claimed", with its figures still shown.
 """
 
 from __future__ import annotations

@@ -1,0 +1,186 @@
+"""The results folder: complete or untouched, and never poorer than before."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fakes import fake_runs
+
+from resteutils import charts, comparison, folders, results, tables
+
+FILES = ["picture.png", "provenance.json", "table.csv", "table.html", "table.md", "verdict.json"]
+
+
+def save(runs: list, results_dir: Path, **kwargs) -> Path:
+    table, verdict = tables.table1(runs, "short"), tables.table1_verdict(runs, "short")
+    return results.save_item(
+        "table1", "short", table=table, verdict=verdict, runs=runs, results_dir=results_dir, **kwargs
+    )
+
+
+def test_a_folder_holds_table_picture_verdict_and_provenance(results_dir: Path) -> None:
+    runs = fake_runs("table1", rows="resnet20-1w1a,resnet20-1w1a-ste")
+    folder = save(runs, results_dir, figure=charts.measured_beside_published("table1", runs))
+    assert folder == results_dir / "short" / "table1"
+    assert sorted(os.listdir(folder)) == FILES
+    assert os.listdir(folder.parent) == ["table1"]
+    assert list(pd.read_csv(folder / "table.csv").columns) == tables.TABLE1_COLUMNS
+    assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "verdict.json").read_text())["item"] == "table1"
+
+
+def test_provenance_names_recipe_commit_versions_machine_and_time(results_dir: Path) -> None:
+    runs = fake_runs("table1", rows="resnet20-1w1a", seeds="0,1,2")
+    made = json.loads((save(runs, results_dir) / "provenance.json").read_text())
+    assert made["wall_time_seconds"] == 60.0
+    assert {"commit", "versions", "machine", "created", "caption"} <= set(made)
+    assert [run["seed"] for run in made["runs"]] == [0, 1, 2]
+    assert {run["recipe"] for run in made["runs"]} == {runs[0].recipe.identity}
+    assert made["runs"][0]["machine"]["threads"] == 1
+
+
+def test_a_plain_frame_and_no_runs_will_do(results_dir: Path) -> None:
+    folder = results.save_item("lemma", "demo", table=pd.DataFrame({"o": [1, 2]}), results_dir=results_dir)
+    assert (folder / "table.csv").read_text() == "o\n1\n2\n"
+    assert "Profile demo. No training run." in (folder / "table.md").read_text()
+
+
+def test_the_picture_carries_its_caption_once(results_dir: Path) -> None:
+    runs = fake_runs("table3")
+    figure = charts.differences(runs)
+    results.stamp(results.stamp(figure, runs, "short"), runs, "short")
+    captions = [text.get_text() for text in figure.texts if text.get_gid() == "caption"]
+    assert len(captions) == 1
+    assert captions[0].startswith("Profile short. CIFAR-10")
+    figure.draw_without_rendering()
+    boxes = [legend.get_window_extent() for legend in figure.legends] + [axes.get_tightbbox() for axes in figure.axes]
+    caption = figure.texts[-1].get_window_extent()
+    assert not any(caption.overlaps(box) for box in boxes)
+
+
+def test_drawing_leaves_matplotlibs_settings_alone() -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    charts.measured_beside_published("table1", fake_runs("table1", rows="resnet20-1w1a"))
+    assert dict(mpl.rcParams) == before
+
+
+# --- never poorer ----------------------------------------------------------------------------------------------------
+
+
+def test_a_table_of_some_rows_does_not_replace_a_fuller_one(results_dir: Path) -> None:
+    folder = save(fake_runs("table1"), results_dir)
+    before = (folder / "table.csv").read_bytes()
+    with pytest.raises(ValueError, match=r"lines that the new table would lose: resnet18-1w1a \(10 epochs, seed 0\)"):
+        save(fake_runs("table1", rows="resnet20-1w1a"), results_dir)
+    assert (folder / "table.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("asked", [{"seeds": "0"}, {"epochs": 2}])
+def test_nor_do_fewer_seeds_or_other_epochs(results_dir: Path, asked: dict) -> None:
+    save(fake_runs("table1"), results_dir)
+    with pytest.raises(ValueError, match="would lose"):
+        save(fake_runs("table1", **asked), results_dir)
+
+
+def test_another_recipe_for_the_same_line_does_replace_it(results_dir: Path) -> None:
+    save(fake_runs("table1", rows="resnet20-1w1a", seeds="0,1"), results_dir)
+    folder = save(fake_runs("table1", rows="resnet20-1w1a", seeds="0", lr=0.05), results_dir)
+    assert list(pd.read_csv(folder / "table.csv").n) == [1]
+
+
+def standing(monkeypatch: pytest.MonkeyPatch, records: list, asked: list) -> None:
+    """Let `runs` find ``records`` on the disk and give ``asked`` for a call."""
+    from resteutils import runs
+
+    monkeypatch.setattr(runs, "finished_runs", lambda runs_dir="", results_dir="": list(records))
+    monkeypatch.setattr(runs, "run_item", lambda item, **kwargs: list(asked))
+
+
+def test_a_call_for_some_rows_completes_the_standing_table(results_dir: Path, monkeypatch) -> None:
+    old = fake_runs("table1", rows="resnet20-1w1a,resnet18-1w1a", seeds="0,1")
+    save(old, results_dir)
+    new = fake_runs("table1", rows="resnet20-1w1a", seeds="1,2") + fake_runs("table1", rows="vgg-small-fp", epochs=3)
+    standing(monkeypatch, old, new)
+    runs = results.item_runs("table1", "short", results_dir=str(results_dir))
+    frame = pd.read_csv(save(runs, results_dir) / "table.csv").set_index("row")
+    assert list(frame.index) == ["resnet18-1w1a", "resnet20-1w1a", "vgg-small-fp"]
+    assert list(frame.n) == [2, 3, 3]
+    assert list(frame.epochs) == [10, 10, 3]
+
+
+def test_shared_runs_keep_this_items_names(results_dir: Path, monkeypatch) -> None:
+    """A run that another item trained first carries that item's labels in its record."""
+    mine = fake_runs("table3", rows="ste,reste")
+    results.save_item("table3", "short", comparison.table3(mine, "short"), runs=mine, results_dir=results_dir)
+    theirs = fake_runs("figure2", rows="ste,reste")
+    for run in theirs:
+        object.__setattr__(run.recipe, "row", "another-name")
+    standing(monkeypatch, theirs, [])
+    found = results.item_runs("table3", "short", results_dir=str(results_dir))
+    assert [(run.recipe.item, run.recipe.row) for run in found[::3]] == [("table3", "ste"), ("table3", "reste")]
+    assert theirs[0].recipe.row == "another-name"
+
+
+def test_runs_of_a_changed_recipe_are_not_mixed_in(results_dir: Path, monkeypatch) -> None:
+    old = fake_runs("table1", rows="resnet20-1w1a", seeds="0,1,2")
+    save(old, results_dir)
+    new = fake_runs("table1", rows="resnet20-1w1a", seeds="0", lr=0.05)
+    standing(monkeypatch, old + new, new)
+    assert results.item_runs("table1", "short", results_dir=str(results_dir)) == new
+
+
+# --- whole or not at all ---------------------------------------------------------------------------------------------
+
+
+def test_an_error_on_the_way_leaves_the_old_folder(tmp_path: Path) -> None:
+    target = tmp_path / "item"
+    target.mkdir()
+    (target / "table.csv").write_text("old")
+    with pytest.raises(RuntimeError, match="on the way"), folders.replaced(target) as new:
+        (new / "table.csv").write_text("new")
+        raise RuntimeError("on the way")
+    assert (target / "table.csv").read_text() == "old"
+    assert os.listdir(tmp_path) == ["item"]
+
+
+@pytest.mark.parametrize("kill_at", [0, 1, 2])
+def test_a_kill_at_any_step_of_the_exchange_loses_nothing(tmp_path: Path, kill_at: int) -> None:
+    """A child process is killed (no clean-up of any kind) before the first, the second rename, or after both."""
+    target = tmp_path / "item"
+    target.mkdir()
+    (target / "table.csv").write_text("old")
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        rename, calls = os.rename, []
+
+        def killing(a, b):
+            if len(calls) == kill_at:
+                os._exit(9)
+            calls.append(a)
+            rename(a, b)
+            if len(calls) == kill_at == 2:
+                os._exit(9)
+
+        os.rename = killing
+        with folders.replaced(target) as new:
+            (new / "table.csv").write_text("new")
+        os._exit(0)
+    os.waitpid(child, 0)
+    folders.heal(target)
+    assert (target / "table.csv").read_text() == ("new" if kill_at == 2 else "old")
+    assert os.listdir(tmp_path) == ["item"]
+
+
+def test_healing_leaves_other_items_and_living_writers_alone(tmp_path: Path) -> None:
+    with folders.replaced(tmp_path / "table1") as new, folders.replaced(tmp_path / "table10") as other:
+        folders.heal(tmp_path / "table1")
+        folders.heal(tmp_path / "table10")
+        assert new.is_dir()
+        assert other.is_dir()
+    assert sorted(os.listdir(tmp_path)) == ["table1", "table10"]

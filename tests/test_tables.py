@@ -1,0 +1,197 @@
+"""Tables: mean, std and n per line, published figures beside them, and the statistics of Table 3."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from fakes import fake_run, fake_runs
+
+from resteutils import comparison, measured, pages, paper, stats, tables
+from resteutils.estimators import DSQ, EDE, FDA, RBNN, STE, ApproxSign, GainSTE, ReSTE
+from resteutils.recipes import recipe
+
+
+def test_table1_has_exactly_the_columns_that_were_promised() -> None:
+    frame = tables.table1(fake_runs("table1"), "short").frame
+    promised = "row backbone method bits published source measured_mean measured_std n profile epochs"
+    assert list(frame.columns) == promised.split()
+    assert frame.row.is_unique
+
+
+def test_a_line_is_mean_and_std_over_seeds_of_the_last_epoch() -> None:
+    runs = fake_runs(
+        "table1", rows="resnet20-1w1a,resnet20-1w1a-ste", seeds="0,1,2", score=lambda row, seed: 60.0 + seed
+    )
+    line = tables.table1(runs, "short").frame.set_index("row").loc["resnet20-1w1a"]
+    assert (line.measured_mean, line.measured_std, line.n, line.epochs) == (61.0, 1.0, 3, 10)
+    assert line.published == paper.published("table1", "resnet20-1w1a").value
+    assert line.source == "sourced [RM; SR]"
+    assert (line.backbone, line.method, line.bits) == ("ResNet-20", "ReSTE", "1/1")
+
+
+def test_twins_have_no_published_figure_and_say_so() -> None:
+    frame = tables.table1(fake_runs("table1"), "short").frame.set_index("row")
+    assert math.isnan(frame.published["resnet20-1w1a-ste"])
+    assert frame.source["resnet20-1w1a-ste"] == "not in the paper"
+    assert frame.source["resnet20-fp"] == "not sourced"
+    assert (frame.method["resnet20-fp"], frame.bits["resnet20-fp"]) == ("FP", "32/32")
+
+
+def test_runs_of_different_epochs_are_never_averaged() -> None:
+    row = "resnet20-1w1a"
+    runs = [fake_run(recipe(f"table1/{row}", "short", 0, epochs=e), 50.0 + e) for e in (10, 40)]
+    frame = tables.table1(runs, "short").frame
+    assert list(frame.epochs) == [10, 40]
+    assert list(frame.measured_mean) == [60.0, 90.0]
+    assert list(frame.n) == [1, 1]
+
+
+def test_the_page_shows_best_on_test_and_marked_competitors() -> None:
+    text = tables.table1(fake_runs("table1"), "short").to_markdown()
+    assert "Best on test" in text
+    assert "recalled, unverified" in text
+    assert "71.00 ± 1.00" in text  # last epoch
+    assert "71.50 ± 1.00" in text  # best epoch of the hand-made runs
+    for cell in paper.competitors("table1"):
+        assert f"| {cell.method} |" in text
+
+
+def test_table2_has_top5_beside_top1() -> None:
+    table = tables.table2(fake_runs("table2"), "short")
+    line = table.frame.set_index("row").loc["resnet18-1w1a"]
+    assert line.published_top5 == paper.published("table2", "resnet18-1w1a", "top5").value
+    assert line.measured_top5_mean == 90.0
+    assert "Top-5 published" in table.to_markdown()
+
+
+def test_the_caption_says_profile_data_epochs_and_n() -> None:
+    runs = fake_runs("table1", "short", seeds="0,1,2")
+    said = measured.caption(runs, "short")
+    assert said == ("Profile short. CIFAR-10 (32 x 32 pixels, all training images). 10 epochs. n = 3 seeds a row.")
+    assert "n = 1 or 3 seeds" in measured.caption(runs + fake_runs("table1", seeds="5", epochs=12), "short")
+    for table in (tables.table1(runs, "short"), comparison.table3(fake_runs("table3"), "short")):
+        assert table.caption in table.to_markdown()
+        assert table.caption in table.to_html()
+
+
+def test_small_profiles_warn_against_comparing() -> None:
+    assert "not comparable" in tables.table1(fake_runs("table1", "demo"), "demo").to_markdown()
+    assert "not comparable" not in tables.table1(fake_runs("table1", "short"), "short").to_markdown()
+
+
+# --- verdicts of the tables ------------------------------------------------------------------------------------------
+
+
+def better_reste(row: str, seed: int) -> float:
+    order = ["-ste", "resnet20-1w1a", "resnet20-bireal-1w1a", "resnet20-1w32a"]
+    rank = 0 if row.endswith("-ste") else order.index(row) if row in order else 2
+    return 70.0 + 5 * rank + 0.1 * seed
+
+
+def test_table1_is_supported_where_the_order_is_the_papers() -> None:
+    found = tables.table1_verdict(fake_runs("table1", score=better_reste), "short")
+    assert found.status == "supported"
+    worse = fake_runs("table1", score=lambda row, seed: better_reste(row, seed) - 20 * (row == "resnet20-1w1a"))
+    assert tables.table1_verdict(worse, "short").status == "contradicted"
+
+
+def test_full_length_runs_are_held_against_the_published_number() -> None:
+    published = paper.published("table1", "resnet20-1w1a").value
+    for shift, status in ((0.4, "supported"), (-0.6, "contradicted")):
+        runs = fake_runs("table1", "paper", rows="resnet20-1w1a", score=lambda row, seed, s=shift: published + s)
+        assert tables.table1_verdict(runs, "paper").status == status
+
+
+def test_a_shortened_recipe_cannot_speak_about_the_number() -> None:
+    runs = fake_runs("table1", "paper", rows="resnet20-1w1a", epochs=10)
+    assert tables.table1_verdict(runs, "paper").status == "undecided"
+
+
+def test_a_run_without_a_finite_loss_shows() -> None:
+    runs = fake_runs("table1", rows="resnet20-1w1a", seeds="0,1")
+    runs[1].result["train_loss"] = math.nan
+    check = tables.pipeline_check(runs)
+    assert check.status == "contradicted"
+    assert runs[1].recipe.run_id in check.shown
+    assert tables.pipeline_check([]).status == "contradicted"
+
+
+# --- table 3 ---------------------------------------------------------------------------------------------------------
+
+
+def test_table3_differences_are_paired_and_pooled() -> None:
+    noise = {("ste", 0): 0.3, ("reste", 1): -0.2, ("ede", 2): 0.5}
+    runs = fake_runs("table3", score=lambda row, seed: 70 + 2 * (row == "reste") + seed + noise.get((row, seed), 0.0))
+    frame = comparison.table3(runs, "short").frame
+    assert list(frame.columns) == comparison.TABLE3_COLUMNS
+    frame = frame.set_index("row")
+    groups = measured.by_seed(runs, 10)
+    expected = stats.difference(groups["reste"], groups["ste"], stats.pool(groups))
+    assert frame.difference["reste"] == pytest.approx(2 - 0.5 / 3)
+    assert (frame.ci_low["reste"], frame.ci_high["reste"]) == pytest.approx((expected.low, expected.high))
+    assert frame.smallest_detectable["ede"] == pytest.approx(stats.smallest_detectable(stats.pool(groups), 3))
+    assert math.isnan(frame.difference["ste"])
+    assert frame.seconds_per_epoch["ste"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("estimator", "rational"),
+    [
+        (STE(), True),
+        (STE(clip=math.inf), True),
+        (ReSTE(o=1.5), True),
+        (ReSTE(o=3), True),
+        (ReSTE(o=10), True),
+        (ReSTE(o=3, path="linear"), True),
+        (ApproxSign(), True),
+        (DSQ(alpha=0.2), True),
+        (EDE(), False),
+        (FDA(), False),
+        (RBNN(), False),
+        (GainSTE(), False),
+    ],
+)
+def test_rational_on_the_grid(estimator, rational: bool) -> None:
+    assert comparison.rationality(estimator).rational is rational
+
+
+def test_rationality_says_where_it_fails_and_what_the_path_does() -> None:
+    found = comparison.rationality(FDA().at(1.0))
+    assert 0.8 < found.first < found.last
+    assert str(found).startswith("no: above STE's for |z| in ")
+    reste = comparison.rationality(ReSTE(o=3))
+    assert reste.error_end < reste.error_start
+    assert str(reste) == "yes"
+
+
+def test_controls_are_named_by_the_side_they_act_on() -> None:
+    frame = comparison.table3(fake_runs("table3"), "short").frame.set_index("row")
+    assert frame.type["reste-weights"] == "power (weights), identity (activations)"
+    assert frame.type["reste"] == "power"
+    assert frame.rational["ede"] == "no"
+    assert frame.flexible["reste"] == "yes"
+
+
+def test_table3_verdict_asks_every_rival() -> None:
+    runs = fake_runs("table3", score=lambda row, seed: 70 + 5 * (row == "reste") + 0.1 * seed)
+    assert comparison.table3_verdict(runs, "short").status == "supported"
+    tie = fake_runs("table3", score=lambda row, seed: 70 + 5 * (row in ("reste", "fda")) + 0.1 * ((seed * 7) % 3))
+    assert comparison.table3_verdict(tie, "short").status == "undecided"
+    control = fake_runs("table3", score=lambda row, seed: 70 + 5 * row.startswith(("reste", "ste-gain")) + 0.1 * seed)
+    assert comparison.table3_verdict(control, "short").status == "supported"  # a control explains, it does not refute
+
+
+# --- how tables are written ------------------------------------------------------------------------------------------
+
+
+def test_markdown_and_html_escape_and_align() -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"name": ["a|b", "<i>"], "value": [1.5, float("nan")], "text": ["70.00 ± 0.10", None]})
+    assert pages.table_markdown(frame) == (
+        "| name | value | text |\n| --- | ---: | ---: |\n| a\\|b | 1.5 | 70.00 ± 0.10 |\n| <i> | - | - |"
+    )
+    html = pages.table_html(frame)
+    assert "&lt;i&gt;" in html
+    assert '<td class="num">1.5</td>' in html
