@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from resteutils.console import fail, say, setting, status_of, usage
+from resteutils.console import fail, setting, status_of, usage
 
 __all__ = ["main"]
 
@@ -96,8 +96,10 @@ def train(
     run = load_or_train(
         chosen, runs_dir=runs_dir, device=device, data_dir=data_dir, results_dir=results_dir, force=force
     )
-    top1, done = run.result["top1"], run.result["epochs"]
-    say(f"{chosen.name} {profile} seed {seed}: top-1 {top1:.2f} % after {done} epochs, {run.path}")
+    if result := run.result:  # empty in all but the first of the processes that torchrun started
+        print(
+            f"{chosen.name} {profile} seed {seed}: top-1 {result['top1']:.2f} % at epoch {result['epochs']}, {run.path}"
+        )
 
 
 def list_(
@@ -152,6 +154,8 @@ def launch(
     ] = "local",
     parallel: int = 1,
     threads: int = 0,
+    minutes: int = 24 * 60,
+    wait: bool = True,
     device: Device = "auto",
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
@@ -163,7 +167,9 @@ def launch(
     Args:
         item: one of the items that `resteutils list` names.
         parallel: runs at the same time.
-        threads: threads of each run; 0: the cores of the machine shared evenly.
+        threads: of torch in each run; 0 leaves it to torch.
+        minutes: time limit of a Slurm job; an unfinished run is queued again.
+        wait: until all runs are finished; --no-wait returns at once.
         cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
     """
     from resteutils.recipes import item_recipes
@@ -174,7 +180,7 @@ def launch(
             raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
     from resteutils.launch import launch as launch_runs
 
-    launch_runs(
+    failed = launch_runs(
         item,
         profile=profile,
         rows=rows,
@@ -187,8 +193,12 @@ def launch(
         data_dir=data_dir,
         runs_dir=runs_dir,
         results_dir=results_dir,
+        minutes=minutes,
+        wait=wait,
         **settings,
     )
+    if failed:
+        raise RuntimeError(f"{len(failed)} runs failed: {', '.join(failed)}; the logs say why")
 
 
 def report(results_dir: ResultsDir = "") -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-__all__ = ["UsageError", "fail", "say", "setting", "status_of", "usage"]
+__all__ = ["UsageError", "fail", "setting", "status_of", "usage"]
 
 
 class UsageError(ValueError):
@@ -48,12 +48,6 @@ def fail(error: BaseException, status: int) -> int:
 def _message(error: BaseException) -> str:
     """str() of a KeyError is the repr of its argument; everything else says what it means."""
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error) or type(error).__name__
-
-
-def say(text: str) -> None:
-    """Print once, whatever the number of processes that torchrun started."""
-    if os.environ.get("RANK", "0") == "0":
-        print(text)
 
 
 def setting(text: str) -> tuple[str, object]:

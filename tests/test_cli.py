@@ -182,7 +182,7 @@ def test_train_then_list_shows_it_finished_and_training_again_reads_it(run, runs
     command = "train table3/ste --seed 4 --epochs 1 --set lr=0.05 --set momentum=0.8".split() + list(SMOKE)
     status, out, err = run(*command)
     assert status == 0, err
-    assert "table3/ste smoke seed 4: top-1 " in out and "after 1 epochs" in out
+    assert "table3/ste smoke seed 4: top-1 " in out and "at epoch 1, " in out
     (record,) = runs_dir.glob("*/record.json")
     written = record.read_bytes()
     status, again, _ = run(*command)
@@ -192,12 +192,23 @@ def test_train_then_list_shows_it_finished_and_training_again_reads_it(run, runs
     assert "1 finished runs on this disk" in run("list")[1]
 
 
-def test_only_the_first_process_of_many_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setenv("RANK", "1")
-    console.say("hello")
-    monkeypatch.setenv("RANK", "0")
-    console.say("world")
-    assert capsys.readouterr().out == "world\n"
+def test_under_torchrun_only_the_first_process_prints_the_result(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils import runs
+
+    others = runs.Run(recipe=None, path=Path("elsewhere"), record={"history": {}, "result": {}, "provenance": {}})
+    monkeypatch.setattr(runs, "load_or_train", lambda *_, **__: others)
+    assert run("train", "table3/ste", *SMOKE) == (0, "", "")
+
+
+def test_launch_leaves_with_1_and_names_the_runs_that_failed(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils import launch
+
+    asked = {}
+    monkeypatch.setattr(launch, "launch", lambda item, **options: asked.update(options) or ["run-a", "run-b"])
+    options = "--no-wait --cluster slurm_partition=gpu --cluster gpus_per_node=1".split()
+    status, _, err = run("launch", "table3", *options)
+    assert status == 1 and one_line(err) and "2 runs failed: run-a, run-b" in err
+    assert (asked["wait"], asked["slurm_partition"], asked["gpus_per_node"]) == (False, "gpu", 1)
 
 
 # --- doctor ----------------------------------------------------------------------------------------------------------
