@@ -1,0 +1,160 @@
+"""Compiled operations on packed bits: binary convolution and linear layer, and ReSTE's backward pass.
+
+They know tensors only. The C++ sources are compiled on first use (see :mod:`resteutils.kernels.build`), with one code
+path per instruction set: AVX-512, AVX2 and plain C++, chosen at run time. ``RESTEUTILS_KERNEL`` = ``avx512``, ``avx2``
+or ``scalar`` forces one of them and ``off`` disables them all; ``path=`` forces one call.
+
+Signs: sign(0) = +1 (also of -0.0), zero padding contributes 0, results are exact integers. A NaN has no bit: every
+output of an image that holds one is NaN, and so is every output of a channel whose weights hold one; nothing is hidden.
+None of the operations is differentiable by itself; ``resteutils.layers`` gives them their backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from resteutils.kernels import build
+
+__all__ = [
+    "PackedWeight",
+    "available",
+    "binary_conv2d",
+    "binary_conv2d_packed",
+    "binary_linear",
+    "binary_linear_packed",
+    "pack_bits",
+    "pack_weight",
+    "paths",
+    "ready",
+    "reste_backward",
+    "why_not",
+]
+
+
+class PackedWeight(NamedTuple):
+    """Weights as bits, rearranged for one code path of this machine. Not a file format: see ``resteutils.packed``."""
+
+    blob: Tensor
+    out_channels: int
+    in_channels: int
+    kernel: tuple[int, int]
+    path: str
+
+
+@torch.compiler.assume_constant_result
+def available() -> bool:
+    """Whether the kernels can be used; compiles them on the first call (about half a minute, with a message)."""
+    return not build.load()
+
+
+@torch.compiler.assume_constant_result
+def ready() -> bool:
+    """Whether they can be used without compiling anything now."""
+    return build.library_path().is_file() and not build.load()
+
+
+@torch.compiler.assume_constant_result
+def why_not() -> str:
+    """The reason why they are not available, with what to install; "" where they are."""
+    return build.load()
+
+
+@torch.compiler.assume_constant_result
+def paths() -> list[str]:
+    """The code paths that this machine offers, best first. Raises ``RuntimeError`` where there is none."""
+    _require()
+    return torch.ops.resteutils.paths().split(",")
+
+
+@torch.compiler.assume_constant_result
+def _require() -> bool:
+    if reason := build.load():
+        raise RuntimeError(reason)
+    return True
+
+
+def pack_bits(x: Tensor, path: str = "") -> Tensor:
+    """Signs of ``x`` (N, C, H, W), any float dtype and memory format, as uint8 (N, H, W, ceil(C / 8)): eight channels a byte,
+    lowest bit first, 1 for -1.
+
+    Raises ``ValueError`` on a NaN.
+    """
+    _require()
+    bits, nan = torch.ops.resteutils.pack_bits(x, path)
+    if nan.any():
+        raise ValueError("a NaN has no sign to pack; look for it with torch.isnan(x)")
+    return bits
+
+
+def pack_weight(weight: Tensor, path: str = "") -> PackedWeight:
+    """Latent weights (out, in, kh, kw), or (out, in) of a linear layer, packed once for many calls.
+
+    Raises ``ValueError`` on a NaN.
+    """
+    path = path or paths()[0]
+    weight = weight.detach()
+    weight = weight[:, :, None, None] if weight.dim() == 2 else weight
+    out, channels, *kernel = weight.shape
+    return prepare_bits(pack_bits(weight, path), channels, path)
+
+
+def prepare_bits(bits: Tensor, in_channels: int, path: str = "") -> PackedWeight:
+    """Bits of weights, as :func:`pack_bits` gives them (out, kh, kw, bytes), rearranged for this machine."""
+    path = path or paths()[0]
+    blob = torch.ops.resteutils.prepare_weight(bits, in_channels, path)
+    return PackedWeight(blob, bits.shape[0], in_channels, (bits.shape[1], bits.shape[2]), path)
+
+
+def binary_conv2d(
+    x: Tensor, weight: Tensor, stride: tuple[int, int] = (1, 1), padding: tuple[int, int] = (0, 0), path: str = ""
+) -> Tensor:
+    """conv2d(sign(x), sign(weight)), exact integers in x's dtype (halves round beyond 256 or 2048).
+
+    x: (N, C, H, W) on the CPU, weight: latent weights (out, C, kh, kw), both of any float dtype; the result follows x's
+    memory format. Packs the weights at every call: for training. Raises ``RuntimeError`` where the kernels are not
+    available and for shapes that do not fit.
+    """
+    _require()
+    return torch.ops.resteutils.conv2d(x, weight, _pair(stride), _pair(padding), path)
+
+
+def binary_conv2d_packed(
+    x: Tensor, packed: PackedWeight, stride: tuple[int, int] = (1, 1), padding: tuple[int, int] = (0, 0)
+) -> Tensor:
+    """As :func:`binary_conv2d`, with weights from :func:`pack_weight`: for evaluation."""
+    if x.dim() != 4 or x.shape[1] != packed.in_channels:
+        raise ValueError(f"input of shape {tuple(x.shape)}, expected (N, {packed.in_channels}, H, W)")
+    _require()
+    return torch.ops.resteutils.conv2d_packed(
+        x, packed.blob, packed.out_channels, packed.kernel, _pair(stride), _pair(padding), packed.path
+    )
+
+
+def binary_linear(x: Tensor, weight: Tensor, path: str = "") -> Tensor:
+    """sign(x) @ sign(weight).T: (..., in) and (out, in) -> (..., out), exact integers in x's dtype."""
+    flat = x.reshape(-1, x.shape[-1], 1, 1)
+    return binary_conv2d(flat, weight[:, :, None, None], path=path).view(*x.shape[:-1], weight.shape[0])
+
+
+def binary_linear_packed(x: Tensor, packed: PackedWeight) -> Tensor:
+    """As :func:`binary_linear`, with weights from :func:`pack_weight`."""
+    flat = x.reshape(-1, x.shape[-1], 1, 1)
+    return binary_conv2d_packed(flat, packed).view(*x.shape[:-1], packed.out_channels)
+
+
+def reste_backward(
+    grad: Tensor, z: Tensor, scale: float, exponent: float, plateau: float, m: float, t: float, path: str = ""
+) -> Tensor:
+    """grad * (plateau if \\|z\\| <= m; scale \\|z\\|^exponent if \\|z\\| <= t; 0 beyond), in one pass. CPU, float32, one shape.
+
+    The power is good to 1e-6 relative. NaN stays NaN.
+    """
+    _require()
+    return torch.ops.resteutils.reste_backward(grad, z, scale, exponent, plateau, m, t, path)
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)

@@ -1,0 +1,56 @@
+// What one instruction set must offer: a handful of plain functions. ops.cpp knows shapes, threads and torch; the files
+// path_*.cpp know registers. A bit is 1 for -1 and 0 for +1, so that zeroed padding bits agree with each other and cost nothing.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace resteutils {
+
+constexpr int LANES = 32;  // output channels that one block of weights holds side by side
+constexpr int TILE = 32;   // pixels whose rows of bits are gathered at a time
+
+// grad * (plateau if |z| <= m; scale * |z|^exponent if |z| <= t; 0 beyond)
+struct Power {
+  float scale, exponent, exponent_rest, plateau, m, t;  // exponent + exponent_rest: the double, in two floats
+};
+
+// What follows a binary convolution in a packed network; every pointer holds LANES values of one block of channels.
+// v = relu(n * alpha) * gain + offset (+ residual); the bit is v < 0, or, with thresholds, (n < threshold) ^ flip.
+struct Channels {
+  const float *alpha, *gain, *offset, *threshold;
+  uint32_t flip;
+};
+
+struct Path {
+  const char* name;
+  // Bits of neighbouring pixels, from planes (NCHW: channel c of pixel p is x[c * plane + p]) or from rows (NHWC).
+  // Writes (channels + 7) / 8 bytes a pixel. Returns whether it met a NaN (whose bit is that of +1).
+  bool (*pack_planes)(const float* x, int64_t channels, int64_t plane, int64_t pixels, uint8_t* bits);
+  bool (*pack_rows)(const float* x, int64_t channels, int64_t pixels, uint8_t* bits);
+  // How many bits are 1.
+  int64_t (*ones)(const uint8_t* bits, int64_t bytes);
+  // Copies `rows` pieces of `span` bytes, `step` bytes apart, one behind the other.
+  void (*copy)(uint8_t* to, const uint8_t* from, int64_t span, int64_t step, int64_t rows);
+  // Rearranges the rows of LANES output channels, row_bytes each (a multiple of 8), for mismatches().
+  void (*interleave)(const uint8_t* const* rows, int64_t row_bytes, uint8_t* block);
+  // counts[p * LANES + lane] = number of bits in which the row of pixel p and that of output channel `lane` differ.
+  void (*mismatches)(const uint8_t* rows, int pixels, int64_t row_bytes, const uint8_t* block, int32_t* counts);
+  // The dot products of +-1: dots[p * LANES + lane] = base[p][lane] - 2 counts[p * LANES + lane].
+  void (*dots)(const int32_t* counts, int pixels, const float* const* base, float* dots);
+  // Writes `lanes` of them to out[p * stride + lane], or, turned, to out[lane * plane + p].
+  void (*store_rows)(const float* dots, int pixels, int lanes, float* out, int64_t stride);
+  void (*store_planes)(const float* dots, int pixels, int lanes, float* out, int64_t plane);
+  // One 32-bit word of bits per pixel, bit `lane` as described at Channels.
+  void (*threshold)(const float* dots, int pixels, const Channels& c, uint32_t* bits);
+  // v as described at Channels, in place of the dots, and its bits. residual may be null; `lanes` of it are read per pixel.
+  void (*residual)(float* dots, int pixels, int lanes, const Channels& c, const float* residual, int64_t stride, uint32_t* bits);
+  void (*reste_backward)(const float* grad, const float* z, float* out, int64_t n, const Power& p, bool stream);
+};
+
+extern const Path scalar_path;
+#if defined(__x86_64__)
+extern const Path avx2_path;
+extern const Path avx512_path;
+#endif
+
+}  // namespace resteutils
