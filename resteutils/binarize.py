@@ -87,9 +87,12 @@ def scale_of(weight: Tensor, scale: str) -> Tensor | None:
     for "none"."""
     if scale == "none":
         return None
-    alpha = weight.abs().mean(dim=tuple(range(1, weight.dim())), keepdim=True)
-    # Filters first, then their mean: one sum over all weights would depend, in its last bit, on the number of threads.
-    return alpha.mean(dim=0, keepdim=True) if scale.startswith("layer") else alpha
+    # One order of summation, filters first: the mean of everything at once would depend, in its last bit, on the number
+    # of threads and on the memory format.
+    alpha = weight.flatten(1).abs().mean(dim=1)
+    if scale.startswith("layer"):
+        alpha = alpha.mean(dim=0, keepdim=True)
+    return alpha.view(-1, *(1 for _ in weight.shape[1:]))
 
 
 def binary_conv2d(x: Tensor, weight: Tensor, spec: ConvSpec, *coefficients: float | Tensor) -> Tensor:

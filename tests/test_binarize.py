@@ -134,12 +134,12 @@ def threads():
 
 @pytest.mark.parametrize("shape", [(128, 128, 3, 3), (256, 256, 3, 3), (512, 256, 3, 3)], ids=str)
 @pytest.mark.parametrize("scale", ["layer", "channel"])
-def test_scale_does_not_depend_on_the_number_of_threads(shape: tuple, scale: str, threads) -> None:
+def test_scale_does_not_depend_on_threads_and_memory_format(shape: tuple, scale: str, threads) -> None:
     weight = torch.randn(shape)
     found = []
     for count in (1, 2, 3, 4, 7):
         threads(count)
-        found.append(scale_of(weight, scale))
+        found += [scale_of(weight, scale), scale_of(weight.to(memory_format=torch.channels_last), scale)]
     assert all(alpha.equal(found[0]) for alpha in found)
 
 
