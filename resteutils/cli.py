@@ -97,9 +97,8 @@ def train(
         chosen, runs_dir=runs_dir, device=device, data_dir=data_dir, results_dir=results_dir, force=force
     )
     if result := run.result:  # empty in all but the first of the processes that torchrun started
-        print(
-            f"{chosen.name} {profile} seed {seed}: top-1 {result['top1']:.2f} % at epoch {result['epochs']}, {run.path}"
-        )
+        reached = f"top-1 {result['top1']:.2f} % at epoch {result['epochs']}"
+        print(f"{chosen.name} {profile} seed {seed}: {reached}, {run.path}")
 
 
 def list_(
