@@ -189,7 +189,7 @@ def test_options_reach_every_binary_layer() -> None:
 def test_the_scale_does_not_matter_between_convolution_and_norm() -> None:
     """ReLU and BatchNorm divide a common scale out again (paper.md 1.6)."""
     block = ru.create("resnet20").double().blocks[0].first
-    block[2].eps = 0.0
+    block[2].eps = 1e-14
     x, outputs = torch.randn(16, 16, 8, 8, dtype=torch.float64), []
     for scale in ("layer", "none"):
         block[0].scale = scale
