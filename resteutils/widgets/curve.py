@@ -1,0 +1,139 @@
+"""The curve: f(z) over sign and identity, f'(z) beside it, live."""
+
+from __future__ import annotations
+
+import ipywidgets as w
+import numpy as np
+import torch
+
+from resteutils.estimators import ESTIMATORS, Estimator, ReSTE
+from resteutils.widgets.controls import Controls
+from resteutils.widgets.marks import Line, Rule
+from resteutils.widgets.parts import ChartView, Message, panel, row
+from resteutils.widgets.svg import COLOURS, DASHES, Chart, side_by_side
+
+__all__ = ["CurvePanel", "describe", "forward_chart", "slope_chart"]
+
+LIMIT = 2.0
+_Z = torch.linspace(-LIMIT, LIMIT, 801, dtype=torch.float64)
+_HEIGHTS = (2.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 1000.0)
+STATIC_POWERS = (1.0, 1.5, 2.0, 3.0, 5.0)
+
+
+def forward_chart() -> Chart:
+    return Chart("Forward: the surrogate f(z)", "latent value z", "f(z)", (-LIMIT, LIMIT), (-2.0, 2.0))
+
+
+def slope_chart() -> Chart:
+    title = "Backward: its derivative f\u2032(z), the gradient's gain"
+    return Chart(title, "latent value z", "f\u2032(z), gain", (-LIMIT, LIMIT), (-0.5, 5.0), legend="")
+
+
+def describe(e: Estimator) -> str:
+    """The estimator with its numbers, short."""
+    values = ", ".join(f"{k} = {v:.3g}" for k, v in e.to_dict().items() if isinstance(v, int | float))
+    return f"{e.label} ({values})" if values else e.label
+
+
+def curve_lines(estimators: list[tuple[Estimator, int, str]], derivative: bool) -> list[Line]:
+    """One line per (estimator, colour, dash); the first is drawn last, that is on top, and thicker."""
+    z = _Z.numpy()
+    lines = []
+    for index, (e, colour, dash) in enumerate(estimators):
+        y = (e.derivative(_Z) if derivative else e.surrogate(_Z)).numpy()
+        lines.append(Line(z, y, describe(e), colour, 3.0 if index == 0 else 2.0, dash, key=f"{e.name}-{index}"))
+    return lines[::-1]
+
+
+def backdrop(e: Estimator) -> list:
+    """Sign and identity in grey, and where ReSTE's truncations begin."""
+    ends = np.array([-LIMIT, LIMIT])
+    step = Line(np.array([-LIMIT, 0.0, 0.0, LIMIT]), np.array([-1.0, -1.0, 1.0, 1.0]), "sign(z)", "q", 1.5)
+    return [step, Line(ends, ends, "identity", "q", 1.5, "2 3"), *truncations(e)]
+
+
+def truncations(e: Estimator) -> list[Rule]:
+    if not isinstance(e, ReSTE):
+        return []
+    return [Rule(-e.t), Rule(-e.m), Rule(e.m, "m"), Rule(e.t, "t")]
+
+
+def fit_height(chart: Chart, lines: list[Line]) -> None:
+    """The lowest of a few fixed heights that holds the lines: a scale that slides along would hide the change."""
+    highest = max(float(line.y.max()) for line in lines)
+    lowest = min(float(line.y.min()) for line in lines)
+    top = next((height for height in _HEIGHTS if height >= highest), highest)
+    chart.ylim = (-top * (0.1 if lowest > -0.1 * top else 0.5), top * 1.05)
+
+
+class CurvePanel:
+    """f and f' of the estimator that the controls make, and of any others beside it."""
+
+    def __init__(self, controls: Controls) -> None:
+        self.controls = controls
+        self.forward, self.slope = ChartView(forward_chart()), ChartView(slope_chart())
+        self.pinned: list[Estimator] = []
+        self.others = w.SelectMultiple(
+            options=[(cls.label, name) for name, cls in ESTIMATORS.items()],
+            description="compare with",
+            rows=4,
+            style={"description_width": "initial"},
+            layout=w.Layout(width="270px"),
+        )
+        self.pin = w.Button(description="Keep this curve", tooltip="leave a copy of the curve as it is now")
+        self.clear = w.Button(description="Clear", layout=w.Layout(width="auto"), tooltip="remove all other curves")
+        self.state = Message()
+        self.others.observe(self.draw, "value")
+        self.pin.on_click(self._pin)
+        self.clear.on_click(self._clear)
+        controls.observe(self.draw)
+        self.draw()
+
+    def view(self) -> w.Widget:
+        charts = row(self.forward, self.slope, align_items="flex-start")
+        return panel(self.controls.view(), charts, self.state, row(self.others, self.pin, self.clear))
+
+    def shown(self) -> list[tuple[Estimator, int, str]]:
+        """(estimator, colour, dash): the current one, then the kept ones, then the chosen others, where the training
+        stands now."""
+        progress = self.controls.progress.value / 100
+        compared = [*self.pinned, *(ESTIMATORS[name]().at(progress) for name in self.others.value)]
+        cycle = COLOURS - 1
+        return [(self.controls.current, 0, "")] + [
+            (e, 1 + i % cycle, DASHES[(1 + i // cycle) % len(DASHES)]) for i, e in enumerate(compared)
+        ]
+
+    def draw(self, change=None) -> None:
+        shown = self.shown()
+        current = shown[0][0]
+        self.forward.draw([*backdrop(current), *curve_lines(shown, derivative=False)])
+        slopes = curve_lines(shown, derivative=True)
+        fit_height(self.slope.chart, slopes)
+        self.slope.draw([*truncations(current), *slopes])
+        self.state.say(self._sentence(current))
+
+    def _sentence(self, e: Estimator) -> str:
+        at_zero = float(e.derivative(torch.zeros((), dtype=torch.float64)))
+        return (
+            f"<b>{describe(e)}</b> at {self.controls.progress.value} % of training: a latent value near zero has its "
+            f"gradient multiplied by <b>{at_zero:.3g}</b>."
+        )
+
+    def _pin(self, _) -> None:
+        self.pinned.append(self.controls.current)
+        self.draw()
+
+    def _clear(self, _) -> None:
+        self.pinned.clear()
+        self.others.value = ()
+        self.draw()
+
+    @staticmethod
+    def picture() -> str:
+        """ReSTE at five powers, both charts: what a notebook without a reader shows."""
+        shown = [(ReSTE(o=o), index, "") for index, o in enumerate(STATIC_POWERS)]
+        slope = slope_chart()
+        slopes = curve_lines(shown, derivative=True)
+        fit_height(slope, slopes)
+        marks = [*truncations(ReSTE()), *slopes]
+        return side_by_side([(forward_chart(), [*backdrop(ReSTE()), *curve_lines(shown, False)]), (slope, marks)])

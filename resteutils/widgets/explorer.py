@@ -1,0 +1,93 @@
+"""The explorer's four panels over one set of sliders."""
+
+from __future__ import annotations
+
+from resteutils.recipes import PROFILES, recipe
+from resteutils.runs import load_or_train
+from resteutils.widgets.controls import Controls
+from resteutils.widgets.curve import CurvePanel
+from resteutils.widgets.inside import InsidePanel
+from resteutils.widgets.parts import Shown
+from resteutils.widgets.shelf import Shelf
+from resteutils.widgets.tradeoff import TradeoffPanel
+from resteutils.widgets.training import TrainingPanel
+
+__all__ = ["Explorer"]
+
+STATIC_ROWS = ("resnet20-1w1a", "resnet20-1w1a-ste", "resnet20-fp")
+QUICK = ("smoke", "demo")  # profiles small enough to train for a picture
+
+
+class Explorer:
+    """Each method shows one panel; all follow the same sliders.
+
+    Arguments:
+        profile: size of the trainings that it starts: "smoke" or "demo" (the larger profiles train as "demo").
+        interactive: ``False`` shows pictures instead of panels, for a notebook that runs without a reader; where no run
+            is finished it first trains three small ones ("smoke" and "demo" only).
+        runs_dir, results_dir, data_dir: folders; empty means the settings of :mod:`resteutils.settings`.
+        device: "auto", "cpu", "cuda" or "cuda:N", for trainings.
+
+    Raises ``ValueError`` for an unknown profile.
+    """
+
+    def __init__(
+        self,
+        profile: str = "demo",
+        interactive: bool = True,
+        runs_dir: str = "",
+        results_dir: str = "",
+        data_dir: str = "",
+        device: str = "auto",
+    ) -> None:
+        if profile not in PROFILES:
+            raise ValueError(f"profile = {profile!r}, expected one of {', '.join(PROFILES)}")
+        self.profile, self.interactive, self.device = profile, interactive, device
+        self.folders = {"runs_dir": runs_dir, "results_dir": results_dir, "data_dir": data_dir}
+        self.controls, self.shelf = Controls(), Shelf(runs_dir, results_dir)
+
+    def curve(self) -> Shown:
+        """f(z) over sign and identity, and f'(z)."""
+        self.curve_panel = CurvePanel(self.controls) if self.interactive else None
+        return Shown(CurvePanel.picture, self.curve_panel)
+
+    def tradeoff(self) -> Shown:
+        """Estimating error against gradient instability, on a sample of the reader's choice."""
+        data = self.folders["data_dir"]
+        self.tradeoff_panel = TradeoffPanel(self.controls, self.shelf, data) if self.interactive else None
+        return Shown(TradeoffPanel.picture, self.tradeoff_panel)
+
+    def training(self) -> Shown:
+        """Finished runs over their epochs, and "train this"."""
+        self.training_panel = None
+        if self.interactive:
+            self.training_panel = TrainingPanel(self.controls, self.shelf, self.profile, self.device, **self.folders)
+        return Shown(self._training_picture, self.training_panel)
+
+    def inside(self) -> Shown:
+        """One image through a trained network and through its float twin."""
+        data = self.folders["data_dir"]
+        self.inside_panel = InsidePanel(self.shelf, data) if self.interactive else None
+        return Shown(self._inside_picture, self.inside_panel)
+
+    def _training_picture(self) -> str:
+        self._train_for_pictures()
+        mine = [run for run in self.shelf.runs.values() if run.recipe.profile == self.profile]
+        chosen = [run for run in mine if run.recipe.row in STATIC_ROWS and run.recipe.model == "resnet20"]
+        return TrainingPanel.picture((chosen or list(self.shelf.runs.values()))[:3], self.shelf.nothing_yet())
+
+    def _inside_picture(self) -> str:
+        self._train_for_pictures()
+        usable = [run for run in self.shelf.with_models() if run.recipe.bits == "1/1"]
+        usable = [run for run in usable if run.recipe.dataset in ("digits", "cifar10")]
+        run = next(iter(usable), None)
+        twin = self.shelf.twin(run) if run else None
+        return InsidePanel.picture(run, twin, self.shelf.nothing_yet(), self.folders["data_dir"])
+
+    def _train_for_pictures(self) -> None:
+        """A notebook that runs without a reader makes its own runs, like every other notebook here."""
+        if self.interactive or self.shelf.with_models() or self.profile not in QUICK:
+            return
+        for name in STATIC_ROWS:
+            load_or_train(recipe(f"table1/{name}", profile=self.profile), device=self.device, **self.folders)
+        self.shelf.refresh()

@@ -1,0 +1,222 @@
+"""What a binary network sees: an image, the signs that enter a layer, the answer; and the float twin beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+
+import ipywidgets as w
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resteutils.binarize import sign
+from resteutils.layers import binary_layers
+from resteutils.runs import Run
+from resteutils.training import open_data
+from resteutils.widgets.marks import Bars, Picture
+from resteutils.widgets.parts import ChartView, Message, guarded, panel, row
+from resteutils.widgets.shelf import Shelf, run_label
+from resteutils.widgets.svg import Chart, side_by_side
+
+__all__ = ["InsidePanel", "look"]
+
+MOST_MAPS, COLUMNS = 32, 8
+PIXEL_GAP = 1
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a network makes of an image: the maps that enter a layer (C, H, W), the probabilities of the classes."""
+
+    maps: Tensor
+    probabilities: Tensor
+
+
+@torch.no_grad()
+def look(model: nn.Module, layer: str, image: Tensor) -> Sight:
+    """Run the network on one image (1, C, H, W) in evaluation mode and keep what enters the layer of that name."""
+    kept: list[Tensor] = []
+    handle = model.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0][0]))
+    try:
+        logits = model.eval()(image)
+    finally:
+        handle.remove()
+    return Sight(kept[0], logits.softmax(1)[0])
+
+
+def tile(maps: Tensor) -> np.ndarray:
+    """Up to 32 maps (C, H, W) with values in [0, 1] as one grey image (rows, columns) of uint8, thin lines between."""
+    chosen = maps[:MOST_MAPS]
+    count, height, width = chosen.shape
+    columns = min(COLUMNS, count)
+    rows = math.ceil(count / columns)
+    sheet = np.full((rows * (height + PIXEL_GAP) - PIXEL_GAP, columns * (width + PIXEL_GAP) - PIXEL_GAP), 128, np.uint8)
+    for index, values in enumerate(chosen.numpy()):
+        top, left = index // columns * (height + PIXEL_GAP), index % columns * (width + PIXEL_GAP)
+        sheet[top : top + height, left : left + width] = np.round(255 * values.clip(0, 1))
+    return sheet
+
+
+def png(pixels: np.ndarray) -> str:
+    """(H, W) or (H, W, 3) uint8 as a data URI."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def binary_tile(maps: Tensor, binarized: bool) -> np.ndarray:
+    """White for +1 and black for -1 where the layer takes signs; where it does not (1/32, 32/32) each map from its own
+    lowest to its highest value.
+    """
+    if binarized:
+        return tile((sign(maps) + 1) / 2)
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return tile((maps - low) / (high - low).clamp(min=1e-12))
+
+
+def picture_chart(title: str, width: int) -> Chart:
+    return Chart(title, "", "", width=width, height=250, axes=False, margin=(26, 6, 6, 6))
+
+
+def answer_chart(classes: tuple[str, ...]) -> Chart:
+    short = [name[:5] for name in classes]
+    return Chart(
+        "", "class", "probability, %", (-0.6, len(classes) - 0.4), (0.0, 100.0), width=380, height=250, x_names=short,
+        legend="",
+    )  # fmt: skip
+
+
+def answer(chart: Chart, who: str, probabilities: Tensor, truth: int, classes: tuple[str, ...]) -> list[Bars]:
+    """Bars for the classes; the answer in one colour, the others grey. The title says whether it is right."""
+    best = int(probabilities.argmax())
+    verdict = "right" if best == truth else f"wrong, it is {classes[truth]}"
+    chart.title = f"{who}: {classes[best]} ({100 * float(probabilities[best]):.0f} %), {verdict}"
+    edges, heights = np.arange(len(classes) + 1) - 0.5, 100 * probabilities.numpy()
+    chosen = np.where(np.arange(len(classes)) == best, heights, 0.0)
+    return [
+        Bars(edges, heights, opacity=0.5, gap=8),
+        Bars(edges, chosen, colour=0 if best == truth else 1, opacity=1.0, gap=8),
+    ]
+
+
+class Pair:
+    """A trained binary network, its float twin if there is one, and their test images."""
+
+    def __init__(self, run: Run, twin: Run | None, data_dir: str = "") -> None:
+        self.run, self.data = run, open_data(run.recipe, data_dir)
+        self.model, self.twin = run.model(), twin.model() if twin else None
+        self.layers = [name for name, _ in binary_layers(self.model)]
+        self.images, self.labels = self.data.test_images, self.data.test_labels
+
+    def draw(self, index: int, layer: str) -> list[tuple[Chart, list]]:
+        """Image, maps and answer of the binary network, then maps and answer of the twin."""
+        truth = int(self.labels[index])
+        pixels = self.images[index].permute(1, 2, 0).squeeze(-1).numpy()
+        classes = self.data.classes
+        drawn = [(picture_chart(f"Test image {index}: {classes[truth]}", 240), [Picture(png(pixels))])]
+        image = self.data.normalise(self.images[index : index + 1])
+        networks = [("Binary", self.model, self.run.recipe.bits == "1/1")]
+        if self.twin is not None:
+            networks.append(("Float twin", self.twin, False))
+        for who, model, binarized in networks:
+            sight = look(model, layer, image)
+            shown = min(len(sight.maps), MOST_MAPS)
+            kind = "signs (white +1, black \u22121)" if binarized else "real values"
+            title = f"{who}: {shown} of {len(sight.maps)} maps, {kind}"
+            drawn.append((picture_chart(title, 460), [Picture(png(binary_tile(sight.maps, binarized)))]))
+            chart = answer_chart(classes)
+            drawn.append((chart, answer(chart, who, sight.probabilities, truth, classes)))
+        return drawn
+
+
+class InsidePanel:
+    """Choose a run, an image and a layer."""
+
+    def __init__(self, shelf: Shelf, data_dir: str = "") -> None:
+        self.shelf, self.data_dir, self.pair = shelf, data_dir, None
+        self.message, self.twin_message = Message(), Message()
+        initial = {"description_width": "initial"}
+        self.choice = w.Dropdown(description="run", style=initial, layout=w.Layout(flex="1 1 420px", max_width="640px"))
+        self.layer = w.Dropdown(description="enters layer", style=initial, layout=w.Layout(width="270px"))
+        self.index = w.IntSlider(
+            description="test image", min=0, max=1, style=initial,
+            layout=w.Layout(flex="1 1 300px", min_width="260px", max_width="520px"),
+        )  # fmt: skip
+        empty = picture_chart("", 460)
+        self.image, self.maps, self.bars = ChartView(empty, "150px"), ChartView(empty), ChartView(empty, "280px")
+        self.twin_maps, self.twin_bars = ChartView(empty), ChartView(empty, "280px")
+        self.image.layout.min_width, self.image.layout.max_width = "140px", "220px"
+        for bars in (self.bars, self.twin_bars):
+            bars.layout.max_width = "400px"
+        safe = guarded(self.message)
+        self.choice.observe(safe(self._chosen), "value")
+        self.layer.observe(safe(self._draw), "value")
+        self.index.observe(safe(self._draw), "value")
+        shelf.observe(self._offer)
+        self._offer()
+
+    def view(self) -> w.Widget:
+        binary = row(self.image, self.maps, self.bars, align_items="flex-start")
+        self.spacer = w.HTML(layout=w.Layout(flex="1 1 150px", min_width="140px", max_width="220px", margin="2px"))
+        twin = row(self.spacer, self.twin_maps, self.twin_bars, align_items="flex-start")
+        return panel(row(self.choice, self.layer), self.index, self.message, binary, self.twin_message, twin)
+
+    def runs(self) -> list[Run]:
+        small = [run for run in self.shelf.with_models() if run.recipe.dataset in ("digits", "cifar10")]
+        return [run for run in small if run.recipe.estimator is not None]
+
+    def _offer(self) -> None:
+        chosen, options = self.choice.value, [(run_label(run), run.path.name) for run in self.runs()]
+        self.choice.options = options
+        keys = [key for _, key in options]
+        if not keys:
+            self.message.say(self.shelf.nothing_yet())
+            return
+        target = chosen if chosen in keys else keys[0]
+        unchanged = self.choice.value == target
+        self.choice.value = target
+        if unchanged:
+            guarded(self.message)(self._chosen)()  # a twin may have been trained meanwhile
+
+    def _chosen(self, change=None) -> None:
+        if self.choice.value is None:
+            return
+        run = self.shelf.run(self.choice.value)
+        self.pair = None
+        pair = Pair(run, self.shelf.twin(run), self.data_dir)
+        layer = self.layer.value if self.layer.value in pair.layers else pair.layers[min(2, len(pair.layers) - 1)]
+        self.layer.options = pair.layers
+        self.layer.value, self.index.max = layer, len(pair.labels) - 1
+        self.pair = pair
+        self._draw()
+
+    def _draw(self, change=None) -> None:
+        if self.pair is None or self.layer.value is None:
+            return
+        drawn = self.pair.draw(self.index.value, self.layer.value)
+        views = [self.image, self.maps, self.bars, self.twin_maps, self.twin_bars]
+        for view, (chart, marks) in zip(views, drawn, strict=False):
+            view.chart = chart
+            view.draw(marks)
+        for view in views[len(drawn) :]:
+            view.value = ""
+        self.message.say("")
+        self.twin_message.say(
+            ""
+            if self.pair.twin is not None
+            else "No float twin of this network is here: choose W/A bits 32/32 in the training panel and press "
+            "\u201cTrain this\u201d; it then appears beside this one."
+        )
+
+    @staticmethod
+    def picture(run: Run | None, twin: Run | None, nothing: str, data_dir: str = "") -> str:
+        if run is None:
+            return nothing
+        pair = Pair(run, twin, data_dir)
+        drawn = pair.draw(0, pair.layers[min(2, len(pair.layers) - 1)])
+        return side_by_side(drawn, columns=3)

@@ -1,0 +1,72 @@
+"""The finished runs on this disk, as the panels offer them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from resteutils.recipes import Recipe
+from resteutils.runs import Run, finished_runs
+from resteutils.settings import runs_dir as runs_folder
+
+__all__ = ["Shelf", "run_label"]
+
+log = logging.getLogger(__name__)
+
+
+def run_label(run: Run) -> str:
+    """One line that tells runs apart: what was trained, on what, for how long, and how well it did."""
+    return f"{recipe_label(run.recipe)}: {run.result['top1']:.1f} %"
+
+
+def recipe_label(r: Recipe) -> str:
+    power = f", o = {r.estimator.o:g}" if hasattr(r.estimator, "o") else ""
+    what = f"{r.estimator.label}{power}" if r.estimator is not None else "float"
+    return f"{r.model} {r.bits} {what}, {r.dataset} {r.epochs} ep, seed {r.seed}"
+
+
+class Shelf:
+    """Finished runs, read again by :meth:`refresh`, which tells those who observe."""
+
+    def __init__(self, runs_dir: str = "", results_dir: str = "") -> None:
+        self.runs_dir, self.results_dir = runs_dir, results_dir
+        self._callbacks: list[Callable[[], None]] = []
+        self.runs: dict[str, Run] = {}
+        self.read()
+
+    def read(self) -> None:
+        # A damaged record is left out; what is wrong with it is for the log, not for a reader who moves sliders.
+        found = finished_runs(self.runs_dir, self.results_dir, say=log.info)
+        self.runs = {run.path.name: run for run in found}
+
+    def refresh(self) -> None:
+        self.read()
+        for callback in self._callbacks:
+            callback()
+
+    def observe(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+    def run(self, key: str) -> Run:
+        return self.runs[key]
+
+    def with_models(self) -> list[Run]:
+        """The runs whose trained weights are here too, not only their record."""
+        return [run for run in self.runs.values() if (run.path / "model.safetensors").exists()]
+
+    def twin(self, run: Run) -> Run | None:
+        """The float twin of a run: same network, same data, 32/32; of several the one trained most nearly as long."""
+        r = run.recipe
+        twins = [
+            other
+            for other in self.with_models()
+            if other.recipe.bits == "32/32" and (other.recipe.model, other.recipe.dataset) == (r.model, r.dataset)
+        ]
+        return min(twins, key=lambda other: (abs(other.recipe.epochs - r.epochs), other.recipe.seed), default=None)
+
+    def nothing_yet(self) -> str:
+        """What to do where there is no finished run."""
+        return (
+            f"No finished run in {runs_folder(self.runs_dir)} yet: press \u201cTrain this\u201d in the training panel, "
+            "or run `make reproduce-table1 PROFILE=demo` and then \u201cRead runs again\u201d."
+        )
