@@ -9,6 +9,7 @@ signs and the unscaled output.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from resteutils.estimators import Estimator
+from resteutils import kernels
+from resteutils.estimators import Estimator, ReSTE
 
 __all__ = ["SCALES", "SCALE_ORDERS", "ConvSpec", "binarize", "binary_conv2d", "scale_of", "sign"]
 
@@ -29,20 +31,33 @@ def sign(z: Tensor) -> Tensor:
 
     DEVIATION(D1): the authors' ``torch.sign`` gives a third value, 0, at zero.
     """
-    # torch.sign would turn NaN into 0; this costs the same.
-    return torch.where(z == 0, 1.0, z).mul_(math.inf).clamp(-1, 1)
+    # torch.sign would turn NaN into 0. Two forms of the same: a compiler fuses the first, and would drop the + 0.0 of
+    # the second, which makes -0.0 positive; without one, each new tensor costs more than the arithmetic.
+    if torch.compiler.is_compiling():
+        return torch.where(z == 0, 1.0, z).mul(math.inf).clamp(-1, 1)
+    positive_zero = z + 0.0
+    return positive_zero.clamp(1, 1).copysign_(positive_zero)
+
+
+def times_slope(grad: Tensor, z: Tensor, estimator: type[Estimator], coefficients: Sequence[float | Tensor]) -> Tensor:
+    """``grad * f'(z)``: ReSTE in one pass where the compiled kernel is at hand, else plain torch, which compilers
+    fuse."""
+    plain = torch.compiler.is_compiling() or not (z.is_cpu and z.dtype == grad.dtype == torch.float32)
+    if estimator is ReSTE and not plain and z.shape == grad.shape and kernels.ready():
+        return kernels.reste_backward(grad, z, *coefficients)
+    return grad * estimator.slope(z, *coefficients)
 
 
 class _Binarize(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z, slope, *coefficients):
+    def forward(z, estimator, *coefficients):
         return sign(z)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        z, ctx.slope, *coefficients = inputs
+        z, ctx.estimator, *coefficients = inputs
         ctx.tensors = [isinstance(c, Tensor) for c in coefficients]
         ctx.floats = [c for c in coefficients if not isinstance(c, Tensor)]
         ctx.save_for_backward(z, *(c for c in coefficients if isinstance(c, Tensor)))
@@ -52,7 +67,7 @@ class _Binarize(torch.autograd.Function):
     def backward(ctx, grad):
         z, *tensors = ctx.saved_tensors
         coefficients = tensors or ctx.floats
-        return grad * ctx.slope(z, *coefficients), None, *(None for _ in ctx.tensors)
+        return times_slope(grad, z, ctx.estimator, coefficients), None, *(None for _ in ctx.tensors)
 
 
 def binarize(z: Tensor, estimator: Estimator, coefficients: tuple[Tensor, ...] | None = None) -> Tensor:
@@ -64,7 +79,7 @@ def binarize(z: Tensor, estimator: Estimator, coefficients: tuple[Tensor, ...] |
     if not z.is_floating_point():
         raise TypeError(f"binarize takes a floating-point tensor, not {z.dtype}; convert with z.float()")
     values = estimator.coefficients() if coefficients is None else coefficients
-    return _Binarize.apply(z, type(estimator).slope, *values)
+    return _Binarize.apply(z, type(estimator), *values)
 
 
 @dataclass(frozen=True)
@@ -118,8 +133,6 @@ class _BinaryConv2d(torch.autograd.Function):
     def forward(x, weight, spec, *coefficients):
         alpha = scale_of(weight, spec.scale)
         if spec.packed:
-            from resteutils import kernels
-
             out = kernels.binary_conv2d(x, weight, spec.stride, spec.padding)
         else:
             signs = x if spec.input_estimator is None else sign(x)
@@ -127,7 +140,7 @@ class _BinaryConv2d(torch.autograd.Function):
             if alpha is not None and spec.scale_order == "before":
                 kernel, alpha = kernel * alpha, None
             out = F.conv2d(signs, kernel, None, spec.stride, spec.padding)
-        return out if alpha is None else out * alpha.view(1, -1, 1, 1).to(out.dtype)
+        return out if alpha is None else out.mul_(alpha.view(1, -1, 1, 1))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -158,25 +171,24 @@ class _BinaryConv2d(torch.autograd.Function):
         if grad_x is not None:
             grad_x = grad_x.to(x.dtype)
             if spec.input_estimator is not None:
-                grad_x = grad_x * spec.input_estimator.slope(x, *input_coefficients)
+                grad_x = times_slope(grad_x, x, spec.input_estimator, input_coefficients)
         grad_weight = None
         if grad_kernel is not None:
             grad_kernel = grad_kernel.to(weight.dtype)
-            slope = spec.estimator.slope(weight, *weight_coefficients)
-            grad_weight = _weight_gradient(grad_kernel, weight, weight_signs, alpha, slope, spec.scale)
+            grad_weight = times_slope(grad_kernel, weight, spec.estimator, weight_coefficients)
+            if alpha is not None:
+                grad_weight = _with_scale(grad_weight, grad_kernel, weight, weight_signs, alpha, spec.scale)
         return grad_x, grad_weight, None, *(None for _ in range(ctx.count))
 
 
-def _weight_gradient(grad_kernel, weight, weight_signs, alpha, slope, scale):
+def _with_scale(grad_weight, grad_kernel, weight, weight_signs, alpha, scale):
     """dL/dw = alpha G f'(w) + sign(w) sum(G sign(w)) / N, G the gradient of the scaled binary weights.
 
     The second term comes through alpha = mean|w|; it is absent where alpha is detached.
     """
-    if alpha is None:
-        return grad_kernel * slope
-    grad = alpha * grad_kernel * slope
+    grad_weight = grad_weight * alpha
     if scale.endswith("-detached"):
-        return grad
+        return grad_weight
     dims = tuple(range(weight.dim())) if scale == "layer" else tuple(range(1, weight.dim()))
     count = weight.numel() / alpha.numel()
-    return grad + torch.sign(weight) * ((grad_kernel * weight_signs).sum(dim=dims, keepdim=True) / count)
+    return grad_weight + torch.sign(weight) * ((grad_kernel * weight_signs).sum(dim=dims, keepdim=True) / count)

@@ -232,11 +232,11 @@ class ReSTE(Estimator):
     @staticmethod
     def slope(z, scale, exponent, plateau, m, t):
         size = z.abs()
-        base = size.clamp(min=m)
+        base = size.clamp(m, t)
         if torch.compiler.is_compiling():  # exp2 and log2 vectorise where a power with a tensor exponent does not
             power = torch.exp2(torch.log2(base) * exponent)
         else:
-            power = base**scale / base  # the same power; at o = 1, base**exponent would turn NaN into 1
+            power = (base**scale).div_(base)  # the same power; at o = 1, base**exponent would turn NaN into 1
         return torch.where(size > t, 0.0, torch.where(size <= m, plateau, scale * power)).to(z.dtype)
 
     def _on_path(self, progress: float) -> ReSTE:
@@ -288,7 +288,7 @@ class STE(Estimator):
 def _box(z: Tensor, clip: float | Tensor) -> Tensor:
     """1 for |z| <= clip, 0 beyond, NaN for NaN."""
     size = z.abs()
-    return torch.where(size <= clip, 1.0, torch.where(size > clip, 0.0, size)).to(z.dtype)
+    return torch.where(size > clip, 0.0, size.clamp(1, 1))  # clamp(1, 1): 1, or NaN
 
 
 @register
