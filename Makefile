@@ -113,13 +113,13 @@ test: $(DEV) ## the whole test suite; PYTEST_ARGS="-k layers" for a part of it
 lint: $(DEV) ## ruff over code and notebooks; notebooks carry no outputs
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m nbstripout --verify notebooks/*.ipynb
+	$(PYTHON) -m nbstripout --keep-id --verify notebooks/*.ipynb
 	$(PYTHON) -m pytest -q -p no:cacheprovider tests/test_notebook_hygiene.py
 
 format: $(DEV) ## let ruff and nbstripout put code and notebooks in order
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
-	$(PYTHON) -m nbstripout notebooks/*.ipynb
+	$(PYTHON) -m nbstripout --keep-id notebooks/*.ipynb
 
 bench: $(BENCH) ## the ratios of README's table, side by side, about ten minutes: results/bench/
 	$(RUN) bench
