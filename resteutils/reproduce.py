@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from resteutils import pages, results, settings
+from resteutils import results, settings
+from resteutils.executed import notebook_html, tidy
 from resteutils.folders import replaced
+from resteutils.training import Interrupted, NonFinite
 
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
-
-__all__ = ["ReproductionError", "notebook_html", "notebook_of", "reproduce", "reproduce_all", "tidy"]
+__all__ = ["ReproductionError", "notebook_of", "reproduce", "reproduce_all"]
 
 
 class ReproductionError(RuntimeError):
@@ -63,11 +64,12 @@ def reproduce(
     Raises ValueError for an unknown item, profile or parameter, and ReproductionError where the notebook fails; the
     executed notebook then lies under ``<runs_dir>/failed/``.
     """
-    from resteutils.recipes import PROFILES
+    from resteutils.recipes import PROFILES, item_recipes
 
     notebook, root = notebook_of(item), settings.project_root()
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
+    item_recipes(item, profile, rows, seeds, epochs)  # wrong rows and seeds are refused before a kernel is started
     target = results.item_folder(item, profile, results_dir)
     parameters = {
         "profile": profile,
@@ -102,6 +104,8 @@ def reproduce_all(profile: str = "demo", results_dir: str = "", **options: Any) 
     for item in ITEMS:
         try:
             done.append(reproduce(item, profile=profile, results_dir=results_dir, **options))
+        except Interrupted:
+            raise
         except Exception as error:  # reported below, with a non-zero exit
             failed[item] = f"{type(error).__name__}: {error}"
             _say(f"{item} FAILED: {failed[item]}")
@@ -130,23 +134,79 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
     _say(f"{notebook.name}, profile {parameters['profile']}")
     executed = folder / "notebook.ipynb"
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(executed),
-            parameters=dict(parameters),
-            kernel_name="python3",
-            cwd=str(root),
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-        )
+        with _forwarded_signals() as (kernel_manager, asked):
+            papermill.execute_notebook(
+                str(notebook),
+                str(executed),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                cwd=str(root),
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                kernel_manager_class=kernel_manager,
+                config=_kernel_config(),
+            )
     except (PapermillException, RuntimeError) as error:  # RuntimeError: the kernel died
-        kept = runs_dir / "failed" / f"{parameters['profile']}-{notebook.stem}.ipynb"
-        if executed.is_file():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(executed, kept)
-        reason = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error).strip()
-        raise ReproductionError(f"{notebook.name} stopped: {reason}\nThe notebook as far as it went: {kept}") from error
+        if asked:
+            raise Interrupted(f"{notebook.name} stopped as asked; the same command continues it", asked[0]) from error
+        kept = _keep(executed, runs_dir / "failed" / f"{parameters['profile']}-{notebook.stem}.ipynb")
+        name, reason = getattr(error, "ename", ""), getattr(error, "evalue", str(error).strip())
+        message = f"{notebook.name} stopped: {name}{': ' if name else ''}{reason}{kept}"
+        raise (NonFinite if name == "NonFinite" else ReproductionError)(message) from error
+
+
+def _keep(executed: Path, place: Path) -> str:
+    """Save a failed notebook where the next attempt does not remove it; return what to tell the user."""
+    if not executed.is_file():
+        return ""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(executed, place)
+    return f"\nThe notebook as far as it went: {place}"
+
+
+@contextmanager
+def _forwarded_signals() -> Iterator[tuple[type, list[int]]]:
+    """Hand Ctrl-C and SIGTERM on to the kernel, whose training then saves its state and stops.
+
+    Yields a kernel manager class for papermill and the list of signals that came. A second signal, or one that comes
+    before there is a kernel, interrupts this process itself. Only the main thread can do this; elsewhere nothing
+    changes.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    kernels: list[AsyncKernelManager] = []
+    asked: list[int] = []
+
+    class Known(AsyncKernelManager):
+        async def _async_post_start_kernel(self, **kwargs: Any) -> None:
+            await super()._async_post_start_kernel(**kwargs)
+            kernels.append(self)
+
+    def forward(number: int, frame: Any) -> None:
+        asked.append(number)
+        process = getattr(kernels[-1].provisioner, "pid", None) if kernels else None
+        if len(asked) > 1 or process is None:
+            raise KeyboardInterrupt
+        os.kill(process, signal.SIGINT)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield Known, asked
+        return
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield Known, asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _kernel_config() -> Any:
+    """Encrypt the traffic with the kernel where both sides can: other users of the machine could read it."""
+    import zmq
+    from traitlets.config import Config
+
+    return Config({"KernelManager": {"transport_encryption": "auto"}} if zmq.has("curve") else {})
 
 
 def _finish(folder: Path, item: str, profile: str, target: Path, root: Path) -> None:
@@ -171,63 +231,6 @@ def _finish(folder: Path, item: str, profile: str, target: Path, root: Path) -> 
 
 def _quoted(value: object) -> str:
     return json.dumps(str(value))[1:-1]
-
-
-# --- executed notebooks for reading ----------------------------------------------------------------------------------
-
-_BAR = re.compile(r"^.*\d+%\|.*\|.*$")
-
-
-def tidy(notebook: NotebookNode) -> NotebookNode:
-    """An executed notebook as a reader wants it: no progress bars, no dead widgets, consecutive prints in one piece."""
-    for cell in notebook["cells"]:
-        if cell["cell_type"] != "code":
-            continue
-        kept: list[NotebookNode] = []
-        for output in cell["outputs"]:
-            if output["output_type"] == "stream":
-                output["text"] = _settled(output["text"])
-                if not output["text"].strip():
-                    continue
-                if kept and kept[-1]["output_type"] == "stream" and kept[-1]["name"] == output["name"]:
-                    kept[-1]["text"] += output["text"]
-                    continue
-            elif "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
-                continue
-            kept.append(output)
-        cell["outputs"] = kept
-    notebook["metadata"].pop("widgets", None)
-    return notebook
-
-
-def _settled(text: str) -> str:
-    """What a terminal would show in the end: after a carriage return the line starts again; bars are left out."""
-    lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
-    return "\n".join(line for line in lines if not _BAR.match(line))
-
-
-def notebook_html(notebook: NotebookNode, title: str) -> str:
-    """An executed notebook as one HTML page: no script, nothing loaded from elsewhere, fit for a phone and the dark."""
-    from nbconvert import HTMLExporter
-    from pygments.formatters import HtmlFormatter
-
-    exporter = HTMLExporter(
-        template_name="basic", embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True
-    )
-    body, _ = exporter.from_notebook_node(notebook)
-    light = HtmlFormatter(style="default").get_style_defs(".highlight")
-    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
-    style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{_NOTEBOOK_STYLE}"
-    return pages.page(title, body, style)
-
-
-_NOTEBOOK_STYLE = """
-.highlight, .highlight pre { background: var(--panel); } .highlight pre { margin: 0; }
-.anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
-.jp-Cell-inputWrapper, .input { margin: .7rem 0 .4rem; }
-.output_area, .jp-OutputArea-child { margin: .4rem 0; overflow-x: auto; }
-.jp-OutputArea-output img, .output_png img { background: #fff; border: 1px solid var(--line); border-radius: 6px; }
-"""
 
 
 # --- around it -------------------------------------------------------------------------------------------------------

@@ -206,7 +206,10 @@ def show(figure: Figure, runs: Iterable[Any], profile: str) -> Any:
     """The figure as a notebook shows it: the very image that ``save_item`` writes, caption included."""
     from IPython.display import Image
 
-    return Image(data=_png(figure, runs, profile), format="png", width=int(figure.get_size_inches()[0] * 100))
+    runs = list(runs)
+    image = _png(figure, runs, profile)
+    width = int(figure.get_size_inches()[0] * 100)
+    return Image(data=image, format="png", width=width, alt=measured.caption(runs, profile))
 
 
 def _png(figure: Figure, runs: Iterable[Any], profile: str) -> bytes:
