@@ -97,14 +97,17 @@ report: $(CORE) ## one static HTML site of all results: results/report/index.htm
 list: $(CORE) ## items, rows, notebooks, sizes, finished runs
 	$(RUN) list$(PLACES)
 
-lab: $(CORE) ## open JupyterLab on the notebooks
-	$(PYTHON) -m jupyterlab notebooks $(JUPYTER_ARGS)
+# Whoever works as root, as in most containers, has decided so already; the server listens on this machine only.
+LAB = $(PYTHON) -m jupyterlab$(if $(filter 0,$(shell id -u)), --allow-root)$(if $(JUPYTER_ARGS), $(JUPYTER_ARGS))
+
+lab: $(CORE) ## open JupyterLab on the notebooks; JUPYTER_ARGS="--no-browser" prints the address instead
+	$(LAB) notebooks
 
 explore: $(CORE) ## open the explorer (sliders over the estimators) in JupyterLab
-	$(PYTHON) -m jupyterlab notebooks/explore_reste.ipynb $(JUPYTER_ARGS)
+	$(LAB) notebooks/explore_reste.ipynb
 
 app: $(APP) ## serve the explorer as an app without code cells, on this machine only
-	$(PYTHON) -m voila notebooks/explore_reste.ipynb --Voila.ip=127.0.0.1 $(VOILA_ARGS)
+	$(PYTHON) -m voila notebooks/explore_reste.ipynb --Voila.ip=127.0.0.1$(if $(VOILA_ARGS), $(VOILA_ARGS))
 
 # One thread a process: two pytest workers then share two cores fairly, and results do not depend on the machine's size.
 test: $(DEV) ## the whole test suite; PYTEST_ARGS="-k layers" for a part of it
