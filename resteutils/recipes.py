@@ -12,8 +12,10 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
+from resteutils.binarize import SCALE_ORDERS, SCALES
 from resteutils.data import AUGMENTATIONS, NORMALIZATIONS
 from resteutils.estimators import (
     DSQ,
@@ -64,8 +66,8 @@ class Recipe:
     bits: str = _choice(*BITS, default="1/1")
     estimator: Estimator | None = ReSTE()
     input_estimator: Estimator | None = None
-    scale: str = "layer"
-    scale_order: str = "after"
+    scale: str = _choice(*SCALES, default="layer")
+    scale_order: str = _choice(*SCALE_ORDERS, default="after")
     standardize: bool = False
     num_classes: int = _at_least(0, 10)  # 0: as many as the folder of images has
     image_size: int = _at_least(1, 32)
@@ -118,7 +120,7 @@ class Recipe:
             raise ValueError(f"{name} = {value!r}, expected one of {', '.join(accepted)}")
         if low is not None:
             whole = entry.type == "int"
-            number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
             strict = entry.metadata["strict"]
             if not number or not math.isfinite(value) or value < low or (strict and value == low):
                 kind = "a whole number" if whole else "a number"

@@ -57,7 +57,7 @@ class Run:
         """One row per epoch; the columns are described in :mod:`resteutils.epoch`."""
         import pandas
 
-        return pandas.DataFrame(self.record["history"]).fillna(value=math.nan).astype({"epoch": int})
+        return pandas.DataFrame(self.record["history"], dtype=float).astype({"epoch": int})
 
     @property
     def result(self) -> dict[str, Any]:

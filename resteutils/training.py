@@ -249,7 +249,8 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         whole = min(recipe.batch_size, self.data.train_size - self.state.step * recipe.batch_size)
         network = self.fast if whole == recipe.batch_size else self.eager  # no compilation for an odd last batch
-        parts = list(zip(images.chunk(recipe.accumulate), labels.chunk(recipe.accumulate), strict=True))
+        count = max(1, min(recipe.accumulate, len(labels) // 2))  # BatchNorm has no statistics of one image
+        parts = list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
         loss, correct = 0.0, 0
         for index, (part, target) in enumerate(parts):
             with without_sync(network, index < len(parts) - 1):
