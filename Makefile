@@ -44,6 +44,7 @@ endif
 .venv/.installed-app: EXTRAS := [app]
 .venv/.installed-bench: EXTRAS := [bench,export,cluster]
 .venv/.installed-dev: EXTRAS := [dev,app,cluster,export]
+.venv/.installed-dev: ALSO := .venv/.installed-app
 
 .venv/bin/python:
 	@for p in $(BASE_PYTHON) python3 python3.13 python3.12 python3.11; do \
@@ -56,13 +57,13 @@ endif
 	echo "$$base -m venv .venv"; \
 	$$base -m venv .venv || { rm -rf .venv; echo "make: '$$base -m venv' failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
-# A stamp for each set of extras; every set contains the core.
+# A stamp for each set of extras; every set contains the core, and dev the app.
 .venv/.installed-%: pyproject.toml | .venv/bin/python
 	@echo "Filling .venv from pyproject.toml: a new one downloads about 3.2 GB (torch with CUDA; TORCH_INDEX names another build)."
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip
 	$(if $(TORCH_INDEX),.venv/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision)
 	.venv/bin/python -m pip install --quiet --editable '.$(EXTRAS)'
-	@touch .venv/.installed-core $@
+	@touch .venv/.installed-core $(ALSO) $@
 
 # --- commands --------------------------------------------------------------------------------------------------------
 RUN = $(if $(WANDB_MODE),WANDB_MODE=$(WANDB_MODE) )$(PYTHON) -m resteutils
