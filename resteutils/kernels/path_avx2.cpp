@@ -201,6 +201,18 @@ AVX2 void store_planes(const float* dots, int pixels, int lanes, float* out, int
     }
 }
 
+AVX2 void load_planes(const float* x, int pixels, int lanes, int64_t plane, float* dots) {
+  for (int p = 0; p < pixels; p += 8)
+    for (int h = 0; h < lanes; h += 8) {
+      const int count = pixels - p < 8 ? pixels - p : 8;
+      __m256 r[8];
+      for (int i = 0; i < 8; ++i)
+        r[i] = h + i < lanes ? _mm256_maskload_ps(x + (h + i) * plane + p, first(count)) : _mm256_setzero_ps();
+      transpose(r);
+      for (int i = 0; i < count; ++i) _mm256_store_ps(dots + (p + i) * LANES + h, r[i]);
+    }
+}
+
 AVX2 void threshold(const float* dots, int pixels, const Channels& c, uint32_t* bits) {
   for (int p = 0; p < pixels; ++p) {
     uint32_t word = 0;
@@ -213,14 +225,14 @@ AVX2 void threshold(const float* dots, int pixels, const Channels& c, uint32_t* 
 }
 
 AVX2 void residual(float* dots, int pixels, int lanes, const Channels& c, const float* residual, int64_t stride, uint32_t* bits) {
-  const __m256 zero = _mm256_setzero_ps();
+  const __m256 zero = _mm256_setzero_ps(), floor = _mm256_set1_ps(c.floor);
   std::memset(bits, 0, sizeof(uint32_t) * pixels);
   for (int h = 0; h < lanes; h += 8) {
     const __m256i live = first(lanes - h);
     const uint32_t lower = uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(live)));
     const __m256 alpha = _mm256_loadu_ps(c.alpha + h), gain = _mm256_loadu_ps(c.gain + h), offset = _mm256_loadu_ps(c.offset + h);
     for (int p = 0; p < pixels; ++p) {
-      const __m256 n = _mm256_max_ps(_mm256_mul_ps(_mm256_load_ps(dots + p * LANES + h), alpha), zero);
+      const __m256 n = _mm256_max_ps(_mm256_mul_ps(_mm256_load_ps(dots + p * LANES + h), alpha), floor);
       __m256 v = _mm256_fmadd_ps(n, gain, offset);
       if (residual) v = _mm256_add_ps(v, _mm256_maskload_ps(residual + p * stride + h, live));
       _mm256_store_ps(dots + p * LANES + h, v);
@@ -283,7 +295,7 @@ AVX2 void reste_backward(const float* grad, const float* z, float* out, int64_t 
 }  // namespace
 
 const Path avx2_path = {"avx2", pack_planes, pack_rows, ones, copy, interleave, mismatches, dots, store_rows,
-                        store_planes, threshold, residual,   reste_backward};
+                        store_planes, load_planes, threshold, residual,   reste_backward};
 
 }  // namespace resteutils
 #endif

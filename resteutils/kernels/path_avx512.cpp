@@ -175,6 +175,18 @@ AVX512 void store_planes(const float* dots, int pixels, int lanes, float* out, i
     }
 }
 
+AVX512 void load_planes(const float* x, int pixels, int lanes, int64_t plane, float* dots) {
+  for (int p = 0; p < pixels; p += 16)
+    for (int h = 0; h < lanes; h += 16) {
+      const int count = pixels - p < 16 ? pixels - p : 16;
+      __m512 r[16];
+      for (int i = 0; i < 16; ++i)
+        r[i] = h + i < lanes ? _mm512_maskz_loadu_ps(first(count), x + (h + i) * plane + p) : _mm512_setzero_ps();
+      transpose(r);
+      for (int i = 0; i < count; ++i) _mm512_store_ps(dots + (p + i) * LANES + h, r[i]);
+    }
+}
+
 AVX512 void threshold(const float* dots, int pixels, const Channels& c, uint32_t* bits) {
   const __m512 low = _mm512_loadu_ps(c.threshold), high = _mm512_loadu_ps(c.threshold + 16);
   for (int p = 0; p < pixels; ++p) {
@@ -185,13 +197,13 @@ AVX512 void threshold(const float* dots, int pixels, const Channels& c, uint32_t
 }
 
 AVX512 void residual(float* dots, int pixels, int lanes, const Channels& c, const float* residual, int64_t stride, uint32_t* bits) {
-  const __m512 zero = _mm512_setzero_ps();
+  const __m512 zero = _mm512_setzero_ps(), floor = _mm512_set1_ps(c.floor);
   std::memset(bits, 0, sizeof(uint32_t) * pixels);
   for (int h = 0; h < lanes; h += 16) {
     const __mmask16 live = first(lanes - h);
     const __m512 alpha = _mm512_loadu_ps(c.alpha + h), gain = _mm512_loadu_ps(c.gain + h), offset = _mm512_loadu_ps(c.offset + h);
     for (int p = 0; p < pixels; ++p) {
-      const __m512 n = _mm512_max_ps(_mm512_mul_ps(_mm512_load_ps(dots + p * LANES + h), alpha), zero);
+      const __m512 n = _mm512_max_ps(_mm512_mul_ps(_mm512_load_ps(dots + p * LANES + h), alpha), floor);
       __m512 v = _mm512_fmadd_ps(n, gain, offset);
       if (residual) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(live, residual + p * stride + h));
       _mm512_store_ps(dots + p * LANES + h, v);
@@ -252,7 +264,7 @@ AVX512 void reste_backward(const float* grad, const float* z, float* out, int64_
 }  // namespace
 
 const Path avx512_path = {"avx512", pack_planes, pack_rows, ones, copy, interleave, mismatches, dots, store_rows,
-                          store_planes, threshold, residual,   reste_backward};
+                          store_planes, load_planes, threshold, residual,   reste_backward};
 
 }  // namespace resteutils
 #endif

@@ -76,6 +76,11 @@ void store_planes(const float* dots, int pixels, int lanes, float* out, int64_t 
     for (int p = 0; p < pixels; ++p) out[lane * plane + p] = dots[p * LANES + lane];
 }
 
+void load_planes(const float* x, int pixels, int lanes, int64_t plane, float* dots) {
+  for (int lane = 0; lane < lanes; ++lane)
+    for (int p = 0; p < pixels; ++p) dots[p * LANES + lane] = x[lane * plane + p];
+}
+
 void threshold(const float* dots, int pixels, const Channels& c, uint32_t* bits) {
   for (int p = 0; p < pixels; ++p) {
     uint32_t word = 0;
@@ -89,7 +94,7 @@ void residual(float* dots, int pixels, int lanes, const Channels& c, const float
     uint32_t word = 0;
     for (int lane = 0; lane < lanes; ++lane) {
       const float n = dots[p * LANES + lane] * c.alpha[lane];
-      float v = std::fma(n > 0 ? n : 0.0f, c.gain[lane], c.offset[lane]);
+      float v = std::fma(n > c.floor ? n : c.floor, c.gain[lane], c.offset[lane]);
       if (residual) v += residual[p * stride + lane];
       dots[p * LANES + lane] = v;
       word |= uint32_t(v < 0) << lane;
@@ -111,6 +116,6 @@ void reste_backward(const float* grad, const float* z, float* out, int64_t n, co
 }  // namespace
 
 const Path scalar_path = {"scalar", pack_planes, pack_rows, ones, copy, interleave, mismatches, dots, store_rows,
-                          store_planes, threshold, residual,   reste_backward};
+                          store_planes, load_planes, threshold, residual,   reste_backward};
 
 }  // namespace resteutils

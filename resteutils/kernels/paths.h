@@ -15,10 +15,12 @@ struct Power {
 };
 
 // What follows a binary convolution in a packed network; every pointer holds LANES values of one block of channels.
-// v = relu(n * alpha) * gain + offset (+ residual); the bit is v < 0, or, with thresholds, (n < threshold) ^ flip.
+// v = max(n * alpha, floor) * gain + offset (+ residual), floor 0 (ReLU) or -inf; the bit is v < 0. Or, with thresholds, the
+// bit is (n < threshold) ^ flip.
 struct Channels {
   const float *alpha, *gain, *offset, *threshold;
   uint32_t flip;
+  float floor;
 };
 
 struct Path {
@@ -40,6 +42,8 @@ struct Path {
   // Writes `lanes` of them to out[p * stride + lane], or, turned, to out[lane * plane + p].
   void (*store_rows)(const float* dots, int pixels, int lanes, float* out, int64_t stride);
   void (*store_planes)(const float* dots, int pixels, int lanes, float* out, int64_t plane);
+  // The way back: planes of `lanes` channels into dots; lanes beyond are left alone.
+  void (*load_planes)(const float* x, int pixels, int lanes, int64_t plane, float* dots);
   // One 32-bit word of bits per pixel, bit `lane` as described at Channels.
   void (*threshold)(const float* dots, int pixels, const Channels& c, uint32_t* bits);
   // v as described at Channels, in place of the dots, and its bits. residual may be null; `lanes` of it are read per pixel.

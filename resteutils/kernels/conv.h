@@ -1,0 +1,163 @@
+// Shapes, threads and the loop over tiles of a binary convolution; shared by ops.cpp and program.cpp.
+#pragma once
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "paths.h"
+
+namespace resteutils {
+
+using at::Tensor;
+
+std::string path_names();
+const Path& path(c10::string_view name);
+std::tuple<Tensor, Tensor> pack_bits_with(const Tensor& input, const Path& path);
+Tensor prepare_with(const Tensor& weight_bits, int64_t in_channels, const Path& path);
+bool is_channels_last(const Tensor& x);
+
+inline int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
+
+// Splits `units` over torch's threads, at least `cost` multiply-accumulates (or their like) to a share worth waking a thread for.
+template <typename F>
+inline void share(int64_t units, double cost_per_unit, const F& work) {
+  constexpr double WORTH = 4e6;
+  const int64_t grain = std::max<int64_t>(1, int64_t(WORTH / std::max(1.0, cost_per_unit)));
+  at::parallel_for(0, units, grain, work);
+}
+
+struct Weights {  // how a blob is laid out
+  int64_t out, in, taps, bytes, row, blocks;
+  Weights(int64_t out_channels, int64_t in_channels, int64_t taps)
+      : out(out_channels), in(in_channels), taps(taps), bytes((in + 7) / 8), row(round_up(taps * bytes, 8)), blocks((out + LANES - 1) / LANES) {}
+  int64_t block_size() const { return row * LANES; }
+  int64_t size() const { return blocks * (block_size() + taps * LANES * int64_t(sizeof(int32_t))); }
+};
+
+// The valid taps of an output position along one axis, as a range; positions that share it share a class.
+struct Axis {
+  std::vector<int64_t> begin, end;  // per class
+  std::vector<int> of;              // class of each output position
+  Axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding) {
+    for (int64_t o = 0; o < out; ++o) {
+      const int64_t start = o * stride - padding;
+      const int64_t lo = std::min(kernel, std::max<int64_t>(0, -start)), hi = std::max(lo, std::min(kernel, in - start));
+      if (begin.empty() || begin.back() != lo || end.back() != hi) {
+        begin.push_back(lo);
+        end.push_back(hi);
+      }
+      of.push_back(int(begin.size()) - 1);
+    }
+  }
+};
+
+struct Conv {
+  const Path& path;
+  const uint8_t* bits;
+  int64_t n, h, w;
+  Weights weights;
+  const uint8_t* blob;
+  int64_t kh, kw, sh, sw, ph, pw, oh, ow;
+  Axis rows, columns;
+  std::vector<float> base;  // [class of row][class of column][channel]: the dot product if no bit differed, padding taken out
+
+  Conv(const Path& path, const Tensor& bits, const Tensor& blob, int64_t in, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p)
+      : path(path), bits(bits.const_data_ptr<uint8_t>()), n(bits.size(0)), h(bits.size(1)), w(bits.size(2)), weights(out, in, k[0] * k[1]),
+        blob(blob.const_data_ptr<uint8_t>()), kh(k[0]), kw(k[1]), sh(s[0]), sw(s[1]), ph(p[0]), pw(p[1]),
+        oh((h + 2 * ph - kh) / sh + 1), ow((w + 2 * pw - kw) / sw + 1), rows(h, oh, kh, sh, ph), columns(w, ow, kw, sw, pw) {
+    TORCH_CHECK(blob.numel() == weights.size() && blob.is_contiguous(), "prepared weights of ", blob.numel(), " bytes, expected ", weights.size(),
+                " for ", out, "x", in, "x", kh, "x", kw, ": prepare them with pack_weight");
+    const int64_t padded = weights.blocks * LANES, ny = rows.begin.size(), nx = columns.begin.size();
+    const int32_t* negative = reinterpret_cast<const int32_t*>(this->blob + weights.blocks * weights.block_size());
+    base.resize(ny * nx * padded);
+    for (int64_t y = 0; y < ny; ++y)
+      for (int64_t x = 0; x < nx; ++x)
+        for (int64_t b = 0; b < weights.blocks; ++b) {
+          int32_t sum[LANES] = {};
+          int64_t valid = 0;
+          for (int64_t i = 0; i < kh; ++i)
+            for (int64_t j = 0; j < kw; ++j) {
+              if (i >= rows.begin[y] && i < rows.end[y] && j >= columns.begin[x] && j < columns.end[x]) {
+                ++valid;
+                continue;
+              }
+              // padding reads as +1 everywhere, so it "differs" wherever the weight is -1: give those counts back
+              const int32_t* tap = negative + (b * weights.taps + i * kw + j) * LANES;
+              for (int lane = 0; lane < LANES; ++lane) sum[lane] += 2 * tap[lane];
+            }
+          float* to = base.data() + (y * nx + x) * padded + b * LANES;
+          for (int lane = 0; lane < LANES; ++lane) to[lane] = float(sum[lane] + valid * weights.in);
+        }
+  }
+
+  int64_t pixels() const { return n * oh * ow; }
+
+  // For each of `many` output pixels from m on, the bits under the kernel in one row, padding as zeros, and its base values.
+  void gather(int64_t m, int many, uint8_t* row, const float** bases) const {
+    const int64_t span = kw * weights.bytes, used = weights.taps * weights.bytes, step = w * weights.bytes;
+    int64_t x = m % ow, y = m / ow % oh, image = m / ow / oh;
+    for (int i = 0; i < many; ++i, row += weights.row) {
+      const int ry = rows.of[y], cx = columns.of[x];
+      const int64_t top = rows.begin[ry], bottom = rows.end[ry], left = columns.begin[cx], right = columns.end[cx];
+      const uint8_t* from = bits + ((image * h + y * sh - ph) * w + x * sw - pw) * weights.bytes;
+      if (bottom - top == kh && right - left == kw) {
+        path.copy(row, from, span, step, kh);
+        std::memset(row + used, 0, weights.row - used);
+      } else {
+        std::memset(row, 0, weights.row);
+        for (int64_t k = top; k < bottom && left < right; ++k)
+          path.copy(row + k * span + left * weights.bytes, from + k * step + left * weights.bytes, (right - left) * weights.bytes, 0, 1);
+      }
+      bases[i] = base.data() + (int64_t(ry) * columns.begin.size() + cx) * weights.blocks * LANES;
+      if (++x == ow) {
+        x = 0;
+        if (++y == oh) y = 0, ++image;
+      }
+    }
+  }
+
+  // Calls emit(first pixel, pixels, block, dots) for every tile of pixels and block of channels. multiple: pixels in a tile come in such steps.
+  template <typename Emit>
+  void run(int64_t multiple, const Emit& emit) const {
+    const int64_t total = pixels();
+    if (!total || !weights.blocks) return;
+    const int64_t tiles = (total + TILE - 1) / TILE, tile = std::min<int64_t>(TILE, round_up((total + tiles - 1) / tiles, multiple));
+    const int64_t units = (total + tile - 1) / tile * weights.blocks;
+    share(units, double(tile) * LANES * weights.row * 8, [&](int64_t begin, int64_t end) {
+      std::vector<uint8_t> gathered(tile * weights.row + 64);
+      alignas(64) int32_t counts[TILE * LANES];
+      alignas(64) float dots[TILE * LANES];
+      const float* bases[TILE];
+      int64_t have = -1;
+      for (int64_t u = begin; u < end; ++u) {
+        const int64_t t = u / weights.blocks, block = u % weights.blocks, m = t * tile;
+        const int many = int(std::min(tile, total - m));
+        if (t != have) gather(m, many, gathered.data(), bases);
+        for (int i = 0; i < many; ++i) bases[i] += t != have ? block * LANES : LANES;
+        have = t;
+        path.mismatches(gathered.data(), many, weights.row, blob + block * weights.block_size(), counts);
+        path.dots(counts, many, bases, dots);
+        emit(m, many, block, dots);
+      }
+    });
+  }
+};
+
+inline void check_conv(const Tensor& bits, int64_t in, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p) {
+  TORCH_CHECK(k.size() == 2 && s.size() == 2 && p.size() == 2, "kernel, stride and padding take two numbers each");
+  TORCH_CHECK(in > 0 && out > 0 && k[0] > 0 && k[1] > 0 && s[0] > 0 && s[1] > 0 && p[0] >= 0 && p[1] >= 0,
+              "channels, kernel and stride must be positive and padding not negative, got ", in, " -> ", out, ", kernel ", k, ", stride ", s, ", padding ", p);
+  TORCH_CHECK(bits.dim() == 4 && bits.scalar_type() == at::kByte && bits.is_contiguous() && bits.size(3) == (in + 7) / 8,
+              "bits are a contiguous uint8 tensor (N, H, W, ", (in + 7) / 8, ") for ", in, " channels, got ", bits.sizes());
+  TORCH_CHECK(bits.size(1) + 2 * p[0] >= k[0] && bits.size(2) + 2 * p[1] >= k[1], "kernel ", k, " does not fit into ", bits.size(1), "x", bits.size(2),
+              " with padding ", p);
+}
+
+}  // namespace resteutils

@@ -1,0 +1,228 @@
+// A whole packed network in one call: a list of steps, each making one value, run without going back to Python. What the steps
+// mean is written down in resteutils/packed.py, whose torch-only executor is the reference for this one.
+#include <ATen/ops/adaptive_avg_pool2d.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
+#include <torch/library.h>
+
+#include <limits>
+
+#include "conv.h"
+
+namespace resteutils {
+namespace {
+
+enum Operation : int64_t { STEM, PROJECT, BINARY_VALUE, BINARY_SIGN, MAX_POOL, PAD, AVG_POOL, FLATTEN, AFFINE, LINEAR };
+
+struct Step {  // the fields that packed.py writes, in its order
+  int64_t operation, source, skip, relu, floats, bits, kh, kw, sh, sw, ph, pw, in, out, first;
+};
+constexpr int64_t FIELDS = 15;
+static_assert(sizeof(Step) == FIELDS * sizeof(int64_t));
+
+struct Value {   // one of, or both of: floats (N, H, W, C), bits (N, H, W, bytes); the network's input is (N, C, H, W)
+  Tensor floats, bits;
+  int64_t channels = 0;
+};
+
+// Where a tile of dot products goes: through scale, ReLU, BatchNorm and the residual into floats and bits, or through thresholds.
+struct Sink {
+  const Path& path;
+  const Step& step;
+  const float *alpha = nullptr, *gain = nullptr, *offset = nullptr, *threshold = nullptr, *skip = nullptr;
+  const int32_t* flip = nullptr;
+  float* floats = nullptr;
+  uint8_t* bits = nullptr;
+
+  void operator()(int64_t m, int many, int64_t block, float* dots) const {
+    const int64_t c = block * LANES, bytes = (step.out + 7) / 8;
+    const int lanes = int(std::min<int64_t>(LANES, step.out - c));
+    uint32_t words[TILE];
+    if (threshold) {
+      path.threshold(dots, many, {nullptr, nullptr, nullptr, threshold + c, uint32_t(flip[block]), 0.0f}, words);
+    } else {
+      const Channels channels = {alpha + c, gain + c, offset + c, nullptr, 0, step.relu ? 0.0f : -std::numeric_limits<float>::infinity()};
+      path.residual(dots, many, lanes, channels, skip ? skip + m * step.out + c : nullptr, step.out, words);
+    }
+    if (floats) path.store_rows(dots, many, lanes, floats + m * step.out + c, step.out);
+    if (!bits) return;
+    uint8_t* to = bits + m * bytes + block * 4;
+    if (lanes > 24)
+      for (int i = 0; i < many; ++i) std::memcpy(to + i * bytes, words + i, 4);
+    else
+      for (int i = 0; i < many; ++i)
+        for (int b = 0; b * 8 < lanes; ++b) to[i * bytes + b] = uint8_t(words[i] >> (8 * b));
+  }
+};
+
+struct Network {
+  const Path& path;
+  const std::vector<Tensor>& tensors;
+  std::vector<Value> values;
+
+  const float* numbers(const Step& s, int i) const { return tensors.at(s.first + i).const_data_ptr<float>(); }
+
+  Value prepare(const Step& s, int64_t n, int64_t h, int64_t w) const {
+    Value v;
+    v.channels = s.out;
+    if (s.floats) v.floats = at::empty({n, h, w, s.out}, tensors[0].options().dtype(at::kFloat));
+    if (s.bits) v.bits = at::empty({n, h, w, (s.out + 7) / 8}, tensors[0].options().dtype(at::kByte));
+    return v;
+  }
+
+  Sink sink(const Step& s, Value& to, int first = 1) const {
+    Sink out{path, s};
+    out.alpha = numbers(s, first), out.gain = numbers(s, first + 1), out.offset = numbers(s, first + 2);
+    if (s.skip >= 0) out.skip = values.at(s.skip).floats.const_data_ptr<float>();
+    if (s.floats) out.floats = to.floats.mutable_data_ptr<float>();
+    if (s.bits) out.bits = to.bits.mutable_data_ptr<uint8_t>();
+    return out;
+  }
+
+  // Floats that torch computed, through the same sink. plane > 0: x is (N, C, plane) with `plane` pixels; else rows of pixels.
+  void finish(const Step& s, const float* x, int64_t pixels, int64_t plane, const Sink& sink) const {
+    const int64_t blocks = (s.out + LANES - 1) / LANES, images = plane ? pixels / plane : 1, per = plane ? plane : pixels;
+    const int64_t tiles = (per + TILE - 1) / TILE;
+    share(images * tiles, double(TILE) * s.out * 100, [&](int64_t begin, int64_t end) {
+      alignas(64) float dots[TILE * LANES] = {};
+      for (int64_t u = begin; u < end; ++u) {
+        const int64_t image = u / tiles, p = u % tiles * TILE, m = image * per + p;
+        const int many = int(std::min<int64_t>(TILE, per - p));
+        for (int64_t b = 0; b < blocks; ++b) {
+          const int lanes = int(std::min<int64_t>(LANES, s.out - b * LANES));
+          if (plane) path.load_planes(x + (image * s.out + b * LANES) * plane + p, many, lanes, plane, dots);
+          else
+            for (int i = 0; i < many; ++i) std::memcpy(dots + i * LANES, x + (m + i) * s.out + b * LANES, sizeof(float) * lanes);
+          sink(m, many, b, dots);
+        }
+      }
+    });
+  }
+
+  Value stem(const Step& s) const {  // torch's own convolution, in the layout that the float model uses: the same rounding
+    const Tensor y = at::conv2d(values[s.source].floats, tensors[s.first], {}, {s.sh, s.sw}, {s.ph, s.pw}).contiguous();
+    Value v = prepare(s, y.size(0), y.size(2), y.size(3));
+    finish(s, y.const_data_ptr<float>(), y.size(0) * y.size(2) * y.size(3), y.size(2) * y.size(3), sink(s, v));
+    return v;
+  }
+
+  Value project(const Step& s) const {  // 1x1 convolution: every stride-th pixel times a matrix (in, out)
+    const Tensor x = values[s.source].floats.slice(1, 0, {}, s.sh).slice(2, 0, {}, s.sw).contiguous();
+    const Tensor y = at::mm(x.view({-1, s.in}), tensors[s.first]);
+    Value v = prepare(s, x.size(0), x.size(1), x.size(2));
+    finish(s, y.const_data_ptr<float>(), y.size(0), 0, sink(s, v));
+    return v;
+  }
+
+  Value binary(const Step& s) const {
+    const Tensor& bits = values[s.source].bits;
+    check_conv(bits, s.in, s.out, {s.kh, s.kw}, {s.sh, s.sw}, {s.ph, s.pw});
+    const Conv conv(path, bits, tensors[s.first], s.in, s.out, {s.kh, s.kw}, {s.sh, s.sw}, {s.ph, s.pw});
+    Value v = prepare(s, conv.n, conv.oh, conv.ow);
+    if (s.operation == BINARY_VALUE) {
+      conv.run(4, sink(s, v));
+      return v;
+    }
+    Sink out{path, s};
+    out.threshold = numbers(s, 1), out.flip = tensors[s.first + 2].const_data_ptr<int32_t>();
+    out.bits = v.bits.mutable_data_ptr<uint8_t>();
+    conv.run(4, out);
+    return v;
+  }
+
+  // Of floats the maximum; of bits (1 for -1) their conjunction, as sign(max) is the maximum of the signs. Padding never wins.
+  template <typename T, typename Combine>
+  Tensor pool(const Step& s, const Tensor& x, T least, const Combine& combine) const {
+    const int64_t n = x.size(0), h = x.size(1), w = x.size(2), c = x.size(3);
+    const int64_t oh = (h + 2 * s.ph - s.kh) / s.sh + 1, ow = (w + 2 * s.pw - s.kw) / s.sw + 1;
+    Tensor y = at::empty({n, oh, ow, c}, x.options());
+    const T* from = x.const_data_ptr<T>();
+    T* to = y.mutable_data_ptr<T>();
+    share(n * oh, double(ow) * c * s.kh * s.kw * 20, [&](int64_t begin, int64_t end) {
+      for (int64_t u = begin; u < end; ++u)
+        for (int64_t ox = 0; ox < ow; ++ox) {
+          T* out = to + (u * ow + ox) * c;
+          std::fill(out, out + c, least);
+          for (int64_t i = 0; i < s.kh; ++i)
+            for (int64_t j = 0; j < s.kw; ++j) {
+              const int64_t iy = u % oh * s.sh - s.ph + i, ix = ox * s.sw - s.pw + j;
+              if (iy < 0 || iy >= h || ix < 0 || ix >= w) continue;
+              const T* in = from + ((u / oh * h + iy) * w + ix) * c;
+              for (int64_t k = 0; k < c; ++k) out[k] = combine(out[k], in[k]);
+            }
+        }
+    });
+    return y;
+  }
+
+  Value max_pool(const Step& s) const {
+    const Value& x = values[s.source];
+    Value v;
+    v.channels = x.channels;
+    if (s.floats)  // a NaN wins, as in torch
+      v.floats = pool<float>(s, x.floats, -std::numeric_limits<float>::infinity(), [](float a, float b) { return b > a || b != b ? b : a; });
+    if (s.bits) v.bits = pool<uint8_t>(s, x.bits, 0xff, [](uint8_t a, uint8_t b) { return uint8_t(a & b); });
+    return v;
+  }
+
+  Value pad(const Step& s) const {  // ResNet-20's shortcut: every stride-th pixel, zero channels before (ph) and after
+    const Tensor x = values[s.source].floats.slice(1, 0, {}, s.sh).slice(2, 0, {}, s.sw).contiguous();
+    Value v = prepare(s, x.size(0), x.size(1), x.size(2));
+    const float* from = x.const_data_ptr<float>();
+    float* to = v.floats.mutable_data_ptr<float>();
+    for (int64_t p = 0; p < x.numel() / s.in; ++p, to += s.out, from += s.in) {
+      std::fill(to, to + s.out, 0.0f);
+      std::copy(from, from + s.in, to + s.ph);
+    }
+    return v;
+  }
+
+  Tensor planes(const Step& s) const { return values[s.source].floats.permute({0, 3, 1, 2}).contiguous(); }
+
+  Value rows_of(const Step& s, const Tensor& matrix) const { return {matrix.view({matrix.size(0), 1, 1, matrix.size(1)}), {}, s.out}; }
+
+  Value affine(const Step& s) const {
+    const Tensor x = values[s.source].floats;
+    Value v = prepare(s, x.size(0), x.size(1), x.size(2));
+    finish(s, x.const_data_ptr<float>(), x.numel() / s.out, 0, sink(s, v, 0));
+    return v;
+  }
+
+  Value run(const Step& s) const {
+    switch (s.operation) {
+      case STEM: return stem(s);
+      case PROJECT: return project(s);
+      case BINARY_VALUE:
+      case BINARY_SIGN: return binary(s);
+      case MAX_POOL: return max_pool(s);
+      case PAD: return pad(s);
+      case AVG_POOL: return rows_of(s, at::adaptive_avg_pool2d(planes(s), {1, 1}).flatten(1));
+      case FLATTEN: return rows_of(s, planes(s).flatten(1));
+      case AFFINE: return affine(s);
+      case LINEAR: return rows_of(s, at::linear(values[s.source].floats.flatten(1), tensors[s.first], tensors[s.first + 1]));
+    }
+    TORCH_CHECK(false, "unknown operation ", s.operation, " in a packed network's program");
+  }
+};
+
+Tensor run_program(const Tensor& x, at::TensorList tensors, at::IntArrayRef code, c10::string_view name) {
+  TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat, "a packed network takes float32 images (N, C, H, W), got ", x.sizes(), " ", x.scalar_type());
+  TORCH_CHECK(!code.empty() && code.size() % FIELDS == 0 && !tensors.empty(), "damaged program of a packed network");
+  const std::vector<Tensor> held(tensors.begin(), tensors.end());
+  Network network{path(name), held, {}};
+  network.values.push_back({x.contiguous(), {}, x.size(1)});
+  for (size_t i = 0; i < code.size(); i += FIELDS) {
+    Step step;
+    std::memcpy(&step, code.data() + i, sizeof step);
+    network.values.push_back(network.run(step));
+  }
+  return network.values.back().floats.flatten(1);
+}
+
+}  // namespace
+}  // namespace resteutils
+
+TORCH_LIBRARY_FRAGMENT(resteutils, m) { m.def("run_program(Tensor x, Tensor[] tensors, int[] code, str path='') -> Tensor"); }
+
+TORCH_LIBRARY_IMPL(resteutils, CPU, m) { m.impl("run_program", &resteutils::run_program); }

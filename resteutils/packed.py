@@ -1,0 +1,315 @@
+"""A trained network in one bit: packed in memory, on disk, and run.
+
+    packed = ru.pack(run.model(), run)         # a PackedModel: float32 images in, logits out
+    packed.save("model.rbit")                  # safetensors: bits, the rest in float32, a documented header
+    packed = load("model.rbit")
+
+The file is a safetensors file whose metadata holds one entry, ``resteutils-packed``: JSON with
+
+- ``version``: of this format, 1
+- ``model``, ``bits``, ``classes`` (names), ``input`` (C, H, W), ``mean`` and ``std`` (of pixels in [0, 1], per channel)
+- ``run_id``, ``recipe`` (the identity's hash), ``dataset``, ``top1`` (in %, as the run measured it), ``float_bytes``
+- ``steps``: the program, see :mod:`resteutils.folding`; tensor ``"3.bits"`` belongs to step 3
+- ``sha256``: of everything above and every tensor
+
+W/A 1/1 runs on the compiled kernel where that is available, in one call for the whole network; otherwise, and for 1/32, on
+torch alone, with the same results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resteutils.folding import Program, fold, unpack_signs
+from resteutils.settings import write_atomic
+
+__all__ = ["PackedFileError", "PackedModel", "load", "pack"]
+
+VERSION = 1
+_KEY = "resteutils-packed"
+_FIELDS = {"version": int, "model": str, "bits": str, "classes": list, "input": list, "mean": list, "std": list, "run_id": str,
+           "recipe": str, "dataset": str, "top1": float, "float_bytes": int, "steps": list, "sha256": str}  # fmt: skip
+_OPERATIONS = ("stem", "project", "binary", "threshold", "max_pool", "pad", "avg_pool", "flatten", "affine", "linear")
+
+
+class PackedFileError(ValueError):
+    """Not a packed model, damaged, or of a version that this program does not know."""
+
+
+class PackedModel(nn.Module):
+    """A network over bits: (N, C, H, W) float32, normalised, to logits (N, classes). For inference only.
+
+    ``header`` describes it (see the module), ``program`` is what it does. ``path`` forces a code path of the kernels
+    ("avx512", "avx2", "scalar"), or "torch".
+    """
+
+    def __init__(self, header: dict[str, Any], program: Program, path: str = "") -> None:
+        super().__init__()
+        self.header, self.program, self.path = header, program, path
+        self._compiled: tuple[list[Tensor], list[int], str] | None = None
+        self._signs: dict[int, Tensor] = {}
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file that :meth:`save` writes."""
+        return len(self._serialised())
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of normalised images. Raises ``ValueError`` for images of another shape."""
+        if x.dim() != 4 or list(x.shape[1:]) != self.header["input"]:
+            raise ValueError(
+                f"images of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, self.header['input']))})"
+            )
+        if self._runs_compiled(x):
+            tensors, code, path = self._compiled
+            return torch.ops.resteutils.run_program(x, tensors, code, path)
+        return self._run_in_torch(x)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) -> what the network was trained on."""
+        from resteutils.data import Images
+
+        empty = torch.empty(0)
+        header = self.header
+        data = Images(
+            header["dataset"], tuple(header["classes"]), *([empty] * 4), tuple(header["mean"]), tuple(header["std"])
+        )
+        return data.normalise(images)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the file, as a whole or not at all."""
+        return write_atomic(path, self._serialised())
+
+    def _serialised(self) -> bytes:
+        from safetensors.torch import save
+
+        header = {**self.header, "steps": self.program.steps}
+        header["sha256"] = _digest(header, self.program.tensors)
+        return save(self.program.tensors, {_KEY: json.dumps(header, separators=(",", ":"))})
+
+    # --- torch alone: the reference ---------------------------------------------------------------------------------
+
+    def _run_in_torch(self, x: Tensor) -> Tensor:
+        values = [x]
+        for number, step in enumerate(self.program.steps):
+            values.append(self._step(number, step, values))
+        return values[-1]
+
+    def _step(self, number: int, step: dict[str, Any], values: list[Tensor]) -> Tensor:
+        x = values[step["source"]]
+
+        def tensor(name):
+            return self.program.of(number, name)
+
+        match step["do"]:
+            case "stem" | "project":
+                return self._finish(number, step, F.conv2d(x, tensor("weight"), None, step["stride"], step["padding"]))
+            case "binary" | "threshold":
+                n = F.conv2d(x if step["activations"] == 32 else _sign(x), self._kernel(number, step), None, step["stride"],
+                             step["padding"])  # fmt: skip
+                if step["do"] == "threshold":
+                    flip = unpack_signs(tensor("flip").view(1, 1, 1, -1), step["out"]) < 0
+                    negative = (n < tensor("cuts").view(1, -1, 1, 1)) ^ flip
+                    return 1.0 - 2.0 * negative
+                y = self._finish(number, step, n * tensor("alpha").view(1, -1, 1, 1))
+                return y + values[step["skip"]] if "skip" in step else y
+            case "max_pool":
+                return F.max_pool2d(x, step["kernel"], step["stride"], step["padding"])
+            case "pad":
+                rest = step["out"] - step["before"] - step["channels"]
+                return F.pad(x[:, :, :: step["stride"][0], :: step["stride"][1]], (0, 0, 0, 0, step["before"], rest))
+            case "avg_pool":
+                return F.adaptive_avg_pool2d(x, 1).flatten(1)
+            case "flatten":
+                return x.flatten(1)
+            case "affine":
+                return self._finish(number, step, x)
+            case "linear":
+                return F.linear(x, tensor("weight"), tensor("bias"))
+
+    def _finish(self, number: int, step: dict[str, Any], y: Tensor) -> Tensor:
+        """ReLU and the folded BatchNorm, through torch's own BatchNorm, which rounds once."""
+        gain, offset = self.program.of(number, "gain"), self.program.of(number, "offset")
+        y = y.relu() if step["relu"] else y
+        return F.batch_norm(y, torch.zeros_like(gain), torch.ones_like(gain), gain, offset, eps=0.0)
+
+    def _kernel(self, number: int, step: dict[str, Any]) -> Tensor:
+        if number not in self._signs:
+            self._signs[number] = unpack_signs(self.program.of(number, "bits"), step["channels"])
+        return self._signs[number]
+
+    # --- compiled ---------------------------------------------------------------------------------------------------
+
+    def _runs_compiled(self, x: Tensor) -> bool:
+        if self.path == "torch" or x.device.type != "cpu" or x.dtype != torch.float32 or self.header["bits"] != "1/1":
+            return False
+        if self._compiled is None:
+            from resteutils import kernels
+
+            if not kernels.available():
+                return False
+            path = self.path or kernels.paths()[0]
+            self._compiled = (*_compile(self.program, path), path)
+        return True
+
+
+def _sign(x: Tensor) -> Tensor:
+    return torch.where(x < 0, -1.0, 1.0)
+
+
+def _compile(program: Program, path: str) -> tuple[list[Tensor], list[int]]:
+    """The program as kernels/program.cpp reads it: 15 numbers a step (its struct Step) and a list of tensors."""
+    from resteutils import kernels
+
+    operations = (
+        "stem",
+        "project",
+        "binary",
+        "threshold",
+        "max_pool",
+        "pad",
+        "avg_pool",
+        "flatten",
+        "affine",
+        "linear",
+    )
+    tensors, code = [torch.zeros(1)], []
+    for number, step in enumerate(program.steps):
+        first = len(tensors)
+        out, channels = step["out"], step.get("channels", 0)
+        kh, kw = step.get("kernel", (1, 1))
+        ph, pw = step.get("padding", (step.get("before", 0), 0))
+        code += [operations.index(step["do"]), step["source"], step.get("skip", -1), int(step.get("relu", False)), int(step["floats"]),
+                 int(step["bits"]), kh, kw, *step.get("stride", (1, 1)), ph, pw, channels, out, first]  # fmt: skip
+
+        def padded(tensor, fill=0.0, out=out):
+            room = torch.full((-(-out // 32) * 32,), fill)
+            room[:out] = tensor.float().expand(out)
+            return room
+
+        def of(name, number=number):
+            return program.of(number, name)
+
+        match step["do"]:
+            case "stem":
+                tensors += [of("weight"), padded(torch.ones(1)), padded(of("gain")), padded(of("offset"))]
+            case "project":
+                weight = of("weight").view(out, channels).t().contiguous()
+                tensors += [weight, padded(torch.ones(1)), padded(of("gain")), padded(of("offset"))]
+            case "binary":
+                blob = kernels.prepare_bits(of("bits"), channels, path).blob
+                tensors += [blob, padded(of("alpha")), padded(of("gain")), padded(of("offset"))]
+            case "threshold":
+                blob = kernels.prepare_bits(of("bits"), channels, path).blob
+                flip = torch.zeros(-(-out // 32) * 4, dtype=torch.uint8)
+                flip[: len(of("flip"))] = of("flip")
+                tensors += [blob, padded(of("cuts"), -torch.inf), flip.view(torch.int32)]
+            case "affine":
+                tensors += [padded(torch.ones(1)), padded(of("gain")), padded(of("offset"))]
+            case "linear":
+                tensors += [of("weight"), of("bias")]
+    return tensors, code
+
+
+# --- from a model, to and from a file -------------------------------------------------------------------------------------
+
+
+def pack(
+    model: nn.Module, run: Any = None, input_size: tuple[int, int, int] | None = None, data: Any = None
+) -> PackedModel:
+    """A trained W/A 1/1 or 1/32 network of :func:`resteutils.create`, with its binary weights as bits.
+
+    Arguments:
+        run: the :class:`resteutils.runs.Run` it comes from: the file then says which, and how accurate it is.
+        input_size: (C, H, W) of its images; by default what the run or the first convolution says, at 32x32.
+        data: the run's :class:`resteutils.data.Images`, whose normalisation and class names go into the file.
+
+    Raises ``ValueError`` for a float twin, weights that are not finite, and parts that have no packed form.
+    """
+    model = model.cpu().float()
+    program = fold(model)
+    recipe = run.recipe if run is not None else None
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    size = input_size or (first.in_channels, *([recipe.image_size if recipe else 32] * 2))
+    ones = any(step.get("activations") == 1 for step in program.steps)
+    outputs = program.steps[-1]["out"]
+    header = {
+        "version": VERSION,
+        "model": recipe.model if recipe else type(model).__name__,
+        "bits": "1/1" if ones else "1/32",
+        "classes": list(data.classes) if data else [str(i) for i in range(outputs)],
+        "input": list(size),
+        "mean": list(data.mean) if data else [0.0] * size[0],
+        "std": list(data.std) if data else [1.0] * size[0],
+        "run_id": recipe.run_id if recipe else "",
+        "recipe": recipe.identity if recipe else "",
+        "dataset": recipe.dataset if recipe else "",
+        "top1": float(run.result["top1"]) if run is not None else -1.0,
+        "float_bytes": sum(4 * t.numel() for name, t in model.state_dict().items() if _stored_by_a_twin(name)),
+    }
+    return PackedModel(header, program)
+
+
+def _stored_by_a_twin(name: str) -> bool:
+    return not name.endswith(("_extra_state", "num_batches_tracked"))
+
+
+def load(path: str | os.PathLike, kernel_path: str = "") -> PackedModel:
+    """Read a packed model. Raises :class:`PackedFileError` for anything that is not a whole, known one."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+
+    data = Path(path).read_bytes()
+    try:
+        tensors = load_tensors(data)
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+    except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise PackedFileError(f"{path} is not a safetensors file, or it is damaged ({error})") from error
+    if _KEY not in metadata:
+        raise PackedFileError(
+            f"{path} is a safetensors file, but not a packed model; write one with `resteutils export RUN`"
+        )
+    header = _checked_header(path, metadata[_KEY])
+    if header.pop("sha256") != _digest(header, tensors):
+        raise PackedFileError(f"{path} is damaged: its contents do not match its checksum; export it again")
+    return PackedModel(
+        {k: v for k, v in header.items() if k != "steps"}, Program(header["steps"], tensors), kernel_path
+    )
+
+
+def _checked_header(path: str | os.PathLike, text: str) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise PackedFileError(f"{path} is damaged: its header is not JSON ({error})") from error
+    if not isinstance(header, dict) or header.get("version") != VERSION:
+        found = header.get("version") if isinstance(header, dict) else header
+        raise PackedFileError(f"{path} is of format version {found!r}; this program reads version {VERSION}")
+    for name, kind in _FIELDS.items():
+        if not isinstance(header.get(name), kind):
+            raise PackedFileError(
+                f"{path} is damaged: header field {name!r} is {header.get(name)!r}, expected {kind.__name__}"
+            )
+    unknown = [step.get("do") for step in header["steps"] if step.get("do") not in _OPERATIONS]
+    if unknown or not header["steps"]:
+        raise PackedFileError(f"{path} asks for unknown operations: {unknown}")
+    return header
+
+
+def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps({k: v for k, v in header.items() if k != "sha256"}, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
