@@ -70,7 +70,9 @@ def load_checkpoint(path: str | os.PathLike, recipe: Recipe, map_location: Any =
         state = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise CheckpointError(f"{path} holds something other than tensors and plain values: {error}") from error
-    _check_recipe(path, state.get("recipe", {}), recipe)
+    if not isinstance(state, dict) or "recipe" not in state:
+        raise CheckpointError(f"{path} is not a checkpoint of this project: it names no recipe")
+    _check_recipe(path, state["recipe"], recipe)
     return state
 
 
