@@ -148,10 +148,6 @@ def _reading(frame: Any) -> Any:
         mean = f"{r.measured_mean:.2f} ± {r.measured_std:.2f}" if r.n > 1 else f"{r.measured_mean:.2f}"
         return {
             "Row": r.row,
-            "Estimator": r.method,
-            "Type": r.type,
-            "Rational": r.rational,
-            "Flexible (paper)": r.flexible,
             "Published": "" if r.published != r.published or r.published is None else f"{r.published:.2f}",
             "Measured": mean,
             "n": r.n,
@@ -159,6 +155,10 @@ def _reading(frame: Any) -> Any:
             "Detectable": "" if r.smallest_detectable != r.smallest_detectable else f"{r.smallest_detectable:.2f}",
             "s per epoch": round(r.seconds_per_epoch, 2),
             "Epochs": r.epochs,
+            "Estimator": r.method,
+            "Type": r.type,
+            "Rational": r.rational,
+            "Flexible (paper)": r.flexible,
             "Source": r.source,
         }
 

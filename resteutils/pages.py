@@ -33,10 +33,13 @@ a { color: var(--link); }
 p { margin: .5rem 0; max-width: 46rem; }
 .soft, figcaption, footer { color: var(--soft); font-size: .9rem; }
 .wide { overflow-x: auto; margin: .7rem 0; border: 1px solid var(--line); border-radius: 6px; }
-table { border: 0; border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .34rem .6rem; border: 0; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+table { border: 0; border-collapse: separate; border-spacing: 0; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .34rem .6rem; border: 0; border-bottom: 1px solid var(--line); text-align: left;
+  white-space: nowrap; }
 td.long { white-space: normal; min-width: 15rem; }
 th { background: var(--panel); font-weight: 600; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); }
+th:first-child { background: var(--panel); }
 tr:last-child td { border-bottom: 0; }
 td.num, th.num { text-align: right; }
 figure { margin: .8rem 0; }

@@ -116,7 +116,7 @@ def _result(item: str, profile: str, folder: Path, title: str) -> str:
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     if (folder / "picture.png").is_file():
         alternative = escape(f"{title}, profile {profile}")
-        image = f'<a href="{here}/picture.png"><img loading="lazy" src="{here}/picture.png" alt="{alternative}"></a>'
+        image = f'<a href="{here}/picture.png"><img src="{here}/picture.png" alt="{alternative}"></a>'
         said = "" if (folder / "table.html").is_file() else f"<figcaption>{escape(provenance['caption'])}</figcaption>"
         lines.append(f"<figure>{image}{said}</figure>")
     if (folder / "table.html").is_file():

@@ -151,15 +151,18 @@ def _reading(item: str, runs: list[Any], metrics: dict[str, str]) -> pd.DataFram
 
     rows = []
     for line in _lines(runs):
-        shown: dict[str, Any] = {"Row": line.row, "Backbone": line.backbone, "Method": line.method, "W/A": line.bits}
+        shown: dict[str, Any] = {"Row": line.row}
         for metric, label in metrics.items():
             cell = paper.find(item, line.row, metric)
             known = cell is not None and cell.value is not None
-            shown[f"{label} published"] = f"{cell.value:.2f}" if known else ""
-            shown[f"{label}, last epoch"] = measured.spread(getattr(line, metric))
+            shown["Published" if len(metrics) == 1 else f"{label} published"] = f"{cell.value:.2f}" if known else ""
+            shown["Last epoch" if len(metrics) == 1 else f"{label}, last epoch"] = measured.spread(
+                getattr(line, metric)
+            )
         cell = paper.find(item, line.row)
         shown["Best on test"] = measured.spread(line.best)
-        shown["n"], shown["Epochs"] = len(line.top1), line.epochs
+        shown |= {"n": len(line.top1), "Epochs": line.epochs}
+        shown |= {"Backbone": line.backbone, "Method": line.method, "W/A": line.bits}
         shown["Source"] = cell.mark if cell else "ours, not in the paper"
         rows.append(shown)
     return pd.DataFrame(rows)

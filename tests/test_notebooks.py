@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_it_runs_in_the_smoke_profile(item: str, shared_runs: Path, results_dir:
     if item.startswith("table"):
         assert sorted({run["row"] for run in made["runs"]}) == sorted(rows)
     assert "Profile smoke. " in made["caption"], "profile, dataset, epochs and n stand under every table and picture"
-    assert made["caption"] in (folder / "notebook.html").read_text(encoding="utf-8")
+    assert made["caption"] in unescape((folder / "notebook.html").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("item", PRESENT)
