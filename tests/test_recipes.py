@@ -102,7 +102,7 @@ def test_run_ids_are_unique_per_item_and_shared_between_items() -> None:
         ("figure6/o10", "figure4/resnet20-o10"), ("deploy/vgg-small-fp", "table1/vgg-small-fp"),
         ("figure5/reste", "table3/reste"),
     ]  # fmt: skip
-    large = [("figure4/resnet18-o3", "table1/resnet18-1w1a")]  # figure 4 reduces its large networks where it claims nothing
+    large = [("figure4/resnet18-o3", "table1/resnet18-1w1a")]  # whole where something is claimed
     for profile in PROFILES:
         for first, second in same + (large if profile in ("short", "paper") else []):
             assert recipe(first, profile).run_id == recipe(second, profile).run_id, (profile, first)
