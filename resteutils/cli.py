@@ -16,18 +16,23 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from resteutils.console import fail, setting, status_of, usage
+from resteutils import cli_models
+from resteutils.console import (
+    DataDir,
+    Device,
+    Epochs,
+    Profile,
+    ResultsDir,
+    Rows,
+    RunsDir,
+    Seeds,
+    fail,
+    setting,
+    status_of,
+    usage,
+)
 
 __all__ = ["main"]
-
-Profile = Annotated[Literal["smoke", "demo", "short", "paper"], arg(help="what the run is worth")]
-Rows = Annotated[str, arg(help="rows of the item, comma-separated; all when empty")]
-Seeds = Annotated[str, arg(help="seeds, comma-separated; the profile's own when empty")]
-Epochs = Annotated[int, arg(help="epochs of each run; 0: the profile's own")]
-Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N")]
-DataDir = Annotated[str, arg(help="folder of the datasets; empty: $DATA_DIR, else data/")]
-RunsDir = Annotated[str, arg(help="folder of the training runs; empty: $RUNS_DIR, else runs/")]
-ResultsDir = Annotated[str, arg(help="folder of tables and pictures; empty: $RESULTS_DIR, else results/")]
 
 
 def reproduce(
@@ -217,83 +222,6 @@ def doctor(data_dir: DataDir = "", runs_dir: RunsDir = "", results_dir: ResultsD
         raise SystemExit(1)
 
 
-def bench(
-    full: bool = False,
-    rows: Annotated[str, arg(help="groups of rows, comma-separated; all when empty")] = "",
-    results_dir: ResultsDir = "",
-) -> None:
-    """Measure this machine: every cost as a ratio of two programs run in turn. Writes results/bench/.
-
-    Args:
-        full: everything, scaling included; otherwise the rows of README's table, about ten minutes.
-    """
-    from resteutils.settings import results_dir as results_folder
-
-    try:
-        import benchmarks
-    except ModuleNotFoundError as error:
-        raise FileNotFoundError(
-            "benchmarks/ is part of a checkout, not of the installed package: run it there"
-        ) from error
-    unknown = set(_words(rows)) - set(benchmarks.GROUPS)
-    with usage():
-        if unknown:
-            raise ValueError(f"no rows {', '.join(sorted(unknown))}; the groups are: {', '.join(benchmarks.GROUPS)}")
-    benchmarks.main(full=full, rows=rows, out=str(results_folder(results_dir) / "bench"))
-
-
-def publish(
-    run: Positional[Annotated[str, arg(metavar="RUN")]],
-    device: Device = "auto",
-    data_dir: DataDir = "",
-    runs_dir: RunsDir = "",
-    results_dir: ResultsDir = "",
-) -> None:
-    """Keep the network of a finished run in results/models, with a card that says what it is and how it scores.
-
-    Args:
-        run: run id, as `resteutils list ITEM` prints it.
-    """
-    from resteutils.zoo import publish as publish_run
-
-    print(publish_run(_run_named(run, runs_dir, results_dir), results_dir, data_dir, device))
-
-
-def verify_models(device: Device = "auto", data_dir: DataDir = "", results_dir: ResultsDir = "") -> None:
-    """Load every model of results/models strictly and score it again; status 1 where one differs from its card."""
-    from resteutils.zoo import verify
-
-    checks = []
-    for check in verify(results_dir, data_dir, device):
-        checks.append(check)
-        state = "problem" if check.problem else "ok"
-        print(f"{state:<8} {check.name} top-1 {check.top1:.2f} %, card {check.card_top1:.2f} %")
-    wrong = [f"{check.name} ({check.problem})" for check in checks if check.problem]
-    if wrong:
-        raise RuntimeError(f"{len(wrong)} of {len(checks)} models differ from their cards: {'; '.join(wrong)}")
-
-
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
-
-
-def _run_named(run_id: str, runs_dir: str, results_dir: str):
-    """The finished run with this id, or whose id starts with it, or whose folder it is."""
-    from pathlib import Path
-
-    from resteutils.runs import finished_runs
-
-    name = Path(run_id).name
-    runs = {run.recipe.run_id: run for run in finished_runs(runs_dir=runs_dir, results_dir=results_dir)}
-    matching = [name] if name in runs else [known for known in runs if known.startswith(name)]
-    with usage():
-        if len(matching) != 1:
-            found = f"several runs start with {name!r}" if matching else f"no finished run {name!r}"
-            listed = ", ".join(matching or runs) or "none: `resteutils train ITEM/ROW` makes one"
-            raise ValueError(f"{found}; finished here: {listed}")
-    return runs[matching[0]]
-
-
 DESCRIPTION = (
     "ReSTE (ICCV 2023) reproduced: every table and figure from one command. "
     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 the loss was no longer finite, "
@@ -305,9 +233,7 @@ COMMANDS = {
     "list": list_,
     "launch": launch,
     "report": report,
-    "bench": bench,
-    "publish": publish,
-    "verify-models": verify_models,
+    **cli_models.COMMANDS,
     "doctor": doctor,
 }
 

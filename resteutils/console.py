@@ -1,4 +1,4 @@
-"""What the commands share: reading settings, exit statuses, and errors as one line."""
+"""What the commands share: options and their help, reading settings, exit statuses, and errors as one line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from tyro.conf import arg
 
 __all__ = ["UsageError", "fail", "setting", "status_of", "usage"]
+
+Profile = Annotated[Literal["smoke", "demo", "short", "paper"], arg(help="what the run is worth")]
+Rows = Annotated[str, arg(help="rows of the item, comma-separated; all when empty")]
+Seeds = Annotated[str, arg(help="seeds, comma-separated; the profile's own when empty")]
+Epochs = Annotated[int, arg(help="epochs of each run; 0: the profile's own")]
+Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N")]
+DataDir = Annotated[str, arg(help="folder of the datasets; empty: $DATA_DIR, else data/")]
+RunsDir = Annotated[str, arg(help="folder of the training runs; empty: $RUNS_DIR, else runs/")]
+ResultsDir = Annotated[str, arg(help="folder of tables and pictures; empty: $RESULTS_DIR, else results/")]
 
 
 class UsageError(ValueError):
