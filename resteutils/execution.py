@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from resteutils.recipes import Recipe
 
-__all__ = ["autocast", "compiled", "numerics", "place", "resolve_compile", "resolve_device"]
+__all__ = ["autocast", "compiled", "numerics", "place", "resolve_compile", "resolve_device", "worth_compiling"]
 
-# Compiling ResNet-20 took 50 to 90 s here and repaid itself after some 20,000 images of 32x32 (162 against 400 images/s on
-# one thread; `make bench` measures it again). Below twice that, "auto" does not compile.
+# Compiling ResNet-20 took 50 to 90 s here and repaid itself after some 20,000 images of 32x32 (162 against 400 images/s
+# on one thread; `make bench` measures it again). Below twice that, "auto" does not compile.
 IMAGES_WORTH_COMPILING = 50_000
 
 
@@ -66,8 +66,8 @@ def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 
 def place(thing: Tensor | nn.Module, recipe: Recipe, device: torch.device, mode: str = "off") -> Tensor | nn.Module:
-    """Images or a network on the device, in the recipe's memory layout. "auto" is channels last on GPUs and where the step
-    is compiled (``mode``): there it is faster.
+    """Images or a network on the device, in the recipe's memory layout. "auto" is channels last on GPUs and where the
+    step is compiled (``mode``): there it is faster.
     """
     wins = device.type == "cuda" or mode != "off"
     last = recipe.channels_last == "on" or (recipe.channels_last == "auto" and wins)
@@ -88,13 +88,17 @@ def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Call
         if lacking:
             raise RuntimeError(f"compile = {recipe.compile!r} needs a C++ compiler; install g++, or use compile=off")
         return recipe.compile
-    pixels = (recipe.image_size / 32) ** 2
-    if images * recipe.epochs * pixels < IMAGES_WORTH_COMPILING:
+    if not worth_compiling(recipe, images):
         return "off"
     if lacking:
         say("no C++ compiler found: training without torch.compile, which would be faster; install g++ to have it")
         return "off"
     return "default"
+
+
+def worth_compiling(recipe: Recipe, images: int) -> bool:
+    """Whether a run is long enough to repay what compiling anything costs."""
+    return images * recipe.epochs * (recipe.image_size / 32) ** 2 >= IMAGES_WORTH_COMPILING
 
 
 def compiled(network: Callable, mode: str) -> Callable:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from resteutils import kernels
 from resteutils.binarize import SCALE_ORDERS, SCALES, ConvSpec, binarize, binary_conv2d, scale_of
 from resteutils.estimators import Estimator, ReSTE
 
 __all__ = ["BinaryConv2d", "BinaryLinear", "anneal", "binary_layers"]
+
+
+MACS_WORTH_A_KERNEL = 1_000_000_000  # in one call: below, compiling the kernel would take longer than it ever saves
 
 
 class _Binary:
@@ -95,9 +99,9 @@ class BinaryConv2d(_Binary, nn.Conv2d):
             stops that gradient; "none" is alpha = 1.
         scale_order: "after" the convolution (exact integers) or "before", the authors' order.
         standardize: give the weights of each filter zero mean and unit standard deviation before binarizing them.
-        packed: True computes the forward pass of W/A 1/1 on packed bits (same integers); False never; ``None`` does so
-        in
-            evaluation where the compiled kernel is ready.
+        packed: compute the forward pass of W/A 1/1 on packed bits, the same integers. True: always (raises
+            ``RuntimeError`` where the kernel cannot be had); False: never; ``None``: in evaluation on a CPU, where the
+            kernel is compiled already or the work is worth compiling it.
 
     Raises ``TypeError`` for a wrong estimator and ``ValueError`` for an unknown scale or order.
     """
@@ -142,7 +146,14 @@ class BinaryConv2d(_Binary, nn.Conv2d):
         return binary_conv2d(x, self.effective_weight(), spec, *self._live_coefficients())
 
     def _use_packed(self, x: Tensor) -> bool:
-        return False
+        if self.packed is False or not self.binarize_input or self.scale_order == "before":
+            return False
+        if self.packed:
+            return True
+        if self.training or not x.is_cpu:
+            return False
+        macs = self.weight.numel() * x.shape[0] * x.shape[2] * x.shape[3] // (self.stride[0] * self.stride[1])
+        return kernels.ready() or (macs >= MACS_WORTH_A_KERNEL and kernels.available())
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self._describe()}, scale_order={self.scale_order!r}"

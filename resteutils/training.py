@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resteutils import kernels
 from resteutils.checkpoint import load_latest, save_checkpoint
 from resteutils.epoch import Sums, epoch_row, evaluate, measured_steps
-from resteutils.execution import autocast, compiled, numerics, place, resolve_compile, resolve_device
+from resteutils.execution import autocast, compiled, numerics, place, resolve_compile, resolve_device, worth_compiling
 from resteutils.layers import anneal, binary_layers
 from resteutils.models import create
 from resteutils.processes import Processes, processes, without_sync
@@ -116,16 +117,18 @@ def train(
     Raises ``Interrupted`` after SIGINT, SIGTERM or ``stop``, with everything saved; ``NonFinite``, naming step,
     learning rate and estimator, before anything broken is saved; and what opening the data raises.
     """
-    chosen = resolve_device(device)
+    chosen, asked = resolve_device(device), stop or (lambda: False)
     with processes(chosen) as group, numerics(recipe, chosen), _signals() as signals:
         loop = _Loop(recipe, Path(folder), chosen, data_dir, group, tracker or NoTracker(), say, show)
         loop.restore()
         with contextlib.closing(loop.progress):
             while loop.state.epoch < recipe.epochs:
-                loop.train_epoch(signals, stop or (lambda: False))
+                loop.train_epoch(signals, asked)
                 row = loop.finish_epoch()
                 if on_epoch is not None:
                     on_epoch(row)
+                if loop.state.epoch < recipe.epochs:
+                    loop.leave_if_asked(signals, asked)
         return loop.model, loop.state.history, loop.environment
 
 
@@ -137,14 +140,19 @@ class _Loop:
         self.say = say if group.leads else (lambda line: None)
         self.data = open_data(recipe, data_dir, device)
         self.steps = self.data.steps(recipe.batch_size, group.world)
-        if not self.steps:
-            raise ValueError(f"{self.data.train_size} training images are too few for {group.world} process(es)")
+        if not self.steps or recipe.batch_size < 2 * group.world:  # BatchNorm has no statistics of one image
+            raise ValueError(
+                f"{self.data.train_size} training images in batches of {recipe.batch_size} are too few for "
+                f"{group.world} process(es); each needs at least 2 of a batch"
+            )
         self.compile = resolve_compile(recipe, device, self.data.train_size, self.say)
+        if device.type == "cpu" and worth_compiling(recipe, self.data.train_size):
+            kernels.available()  # compiled now, not in the middle of the run, so that all of it rounds alike
         self.model = place(build_model(recipe, self.data.num_classes), recipe, device, self.compile)
-        if group.world > 1 and recipe.sync_bn and device.type == "cuda":
-            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        if recipe.sync_bn:
+            self.model = group.sync_batchnorm(self.model, device)
         for _, layer in binary_layers(self.model):
-            layer.packed = recipe.packed_forward or None
+            layer.packed = recipe.packed_forward or None  # None: in evaluation only
         self.eager = group.wrap(self.model, device)
         self.fast = compiled(self.eager, self.compile)
         self.optimizer = torch.optim.SGD(
@@ -156,14 +164,20 @@ class _Loop:
             "device": device.type,
             "threads": torch.get_num_threads(),
             "compile": self.compile,
+            "kernels": device.type == "cpu" and kernels.ready(),
             "world": group.world,
             "num_classes": self.data.num_classes,
+            "files": getattr(self.data, "digest", ""),
         }
         self.progress = Progress(recipe.run_id, recipe.epochs * self.steps, self.say, show and group.leads)
 
     def restore(self) -> None:
         """Go on from the folder's latest valid checkpoint, if there is one."""
         found = load_latest(self.folder, self.recipe, self.say)
+        at = found["epoch"] * self.steps + found["step"] if found else -1
+        low, high = self.group.largest(torch.tensor([-at, at], device=self.device)).tolist()
+        if -low != high:
+            raise RuntimeError(f"not all processes see the same checkpoint in {self.folder}; all must share RUNS_DIR")
         if found is None:
             return
         self.model.load_state_dict(found["model"])
@@ -203,43 +217,55 @@ class _Loop:
         sums, measured = Sums(state.sums, self.device), measured_steps(self.steps)
         begun = saved = time.monotonic()
         self.model.train()
-        for images, labels in self.data.train_batches(
+        batches = self.data.train_batches(
             recipe.batch_size, recipe.seed, state.epoch, state.step, group.rank, group.world
-        ):
-            anneal(self.model, path_progress(recipe, self.global_step, self.steps))
-            loss, correct = self.gradients(images, labels)
-            self.watch(loss)
-            sums.add(loss, correct, len(labels))
-            if state.step in measured:
-                sums.add_indicators(self.model)
-            self.optimizer.step()
-            state.step += 1
-            self.progress.step()
-            stopping, overdue = self.agree(
-                bool(signals.caught) or stop(), time.monotonic() - saved > 60 * recipe.checkpoint_minutes
-            )
-            if (stopping or overdue) and state.step < self.steps:  # a complete epoch is saved when it is evaluated
-                self.raise_if_bad()
-                saved = time.monotonic()
-                state.sums = sums.values(group, saved - begun)
-                self.save()
-                sums, begun = Sums(state.sums, self.device), saved
-                if stopping:
-                    raise Interrupted(
-                        f"{recipe.run_id} stopped in epoch {state.epoch + 1} of {recipe.epochs}, everything is saved; "
-                        "the same call goes on from here",
-                        signals.caught,
-                    )
+        )
+        with contextlib.closing(batches):  # sends its workers home, whatever ends the epoch
+            for images, labels in batches:
+                anneal(self.model, path_progress(recipe, self.global_step, self.steps))
+                loss, correct = self.gradients(images, labels)
+                self.watch(loss)
+                sums.add(loss, correct, len(labels))
+                if state.step in measured:
+                    sums.add_indicators(self.model)
+                self.optimizer.step()
+                state.step += 1
+                self.progress.step()
+                overdue = time.monotonic() - saved > 60 * recipe.checkpoint_minutes
+                stopping, overdue, signum = self.agree(bool(signals.caught) or stop(), overdue, signals.caught)
+                if (stopping or overdue) and state.step < self.steps:  # a complete epoch is evaluated, then saved
+                    self.raise_if_bad()
+                    saved = time.monotonic()
+                    state.sums = sums.values(group, saved - begun)
+                    self.save()
+                    sums, begun = Sums(state.sums, self.device), saved
+                    if stopping:
+                        self.leave(signum)
         self.raise_if_bad()
         state.sums = sums.values(group, time.monotonic() - begun)
 
-    def agree(self, *flags: bool) -> tuple[bool, ...]:
-        """Each flag true in every process if it is in one of them; on many GPUs looked at now and then only."""
+    def agree(self, *values: float) -> tuple[int, ...]:
+        """The largest of each value over all processes; on many GPUs looked at now and then only, and else 0."""
         if self.group.world == 1:
-            return flags
+            return values
         if self.device.type != "cpu" and self.state.step % STEPS_BETWEEN_CHECKS:
-            return tuple(False for _ in flags)
-        return tuple((self.group.sum(torch.tensor(flags, dtype=torch.float32, device=self.device)) > 0).tolist())
+            return tuple(0 for _ in values)
+        largest = self.group.largest(torch.tensor(values, dtype=torch.float32, device=self.device))
+        return tuple(int(value) for value in largest)
+
+    def leave_if_asked(self, signals: _Signals, stop: Callable[[], bool]) -> None:
+        """Between two epochs, when everything is saved already."""
+        stopping, signum = self.agree(bool(signals.caught) or stop(), signals.caught)
+        if stopping:
+            self.leave(signum)
+
+    def leave(self, signum: int) -> None:
+        """Every process leaves with the signal that one of them got."""
+        raise Interrupted(
+            f"{self.recipe.run_id} stopped in epoch {self.state.epoch + 1} of {self.recipe.epochs}, everything is "
+            "saved; the same call goes on from here",
+            signum,
+        )
 
     def gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of the mean loss over the whole batch, of all processes; this process's sums of loss and hits."""

@@ -52,8 +52,10 @@ def available() -> bool:
 
 @torch.compiler.assume_constant_result
 def ready() -> bool:
-    """Whether they can be used without compiling anything now."""
-    return build.library_path().is_file() and not build.load()
+    """Whether they can be used without compiling anything now; within a process the answer only changes when this
+    process compiles them, so that a training run is not changed by what happens beside it.
+    """
+    return (build.was_built() or build.tried()) and not build.load()
 
 
 @torch.compiler.assume_constant_result

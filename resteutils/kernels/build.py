@@ -63,6 +63,17 @@ def load() -> str:
     return ""
 
 
+@functools.cache
+def was_built() -> bool:
+    """Whether the library was there when this process first asked."""
+    return library_path().is_file()
+
+
+def tried() -> bool:
+    """Whether this process has called :func:`load`."""
+    return load.cache_info().currsize > 0
+
+
 def _compile(path: Path) -> None:
     """Compile in a folder of our own and move the library into place: concurrent processes cannot disturb each other."""
     _check_tools()
