@@ -33,6 +33,12 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def largest(self, values: Tensor) -> Tensor:
+        """The largest of each value over all processes, in place."""
+        if self.world > 1:
+            dist.all_reduce(values, dist.ReduceOp.MAX)
+        return values
+
     def copy_from_leader(self, tensors: Iterable[Tensor]) -> None:
         if self.world > 1:
             for tensor in tensors:
@@ -41,6 +47,12 @@ class Processes:
     def wait(self) -> None:
         if self.world > 1:
             dist.barrier()
+
+    def sync_batchnorm(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """The model with BatchNorm over the images of all processes, as on the authors' one GPU. torch's refuses CPU
+        tensors: on CPUs each process normalises with its own images, and the leading one's running statistics count.
+        """
+        return model if self.world == 1 or device.type == "cpu" else nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The model with its gradients averaged over processes."""
@@ -53,7 +65,8 @@ class Processes:
 def processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` started, for the length of the block; alone, a world of one.
 
-    NCCL on GPUs, gloo on CPUs. A group that exists already is used and left as it is.
+    NCCL on GPUs, gloo on CPUs. A group that exists already is used and left as it is. Raises ``ValueError`` where the
+    machine has no GPU of its own for this process.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         yield Processes()
@@ -61,6 +74,11 @@ def processes(device: torch.device) -> Iterator[Processes]:
     ours = not dist.is_initialized()
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device.type == "cuda":
+        if device.index is not None or local >= torch.cuda.device_count():
+            raise ValueError(
+                f"device = {device}, but torchrun gives each process the GPU of its number: use device=cuda, and at "
+                f"most --nproc-per-node={torch.cuda.device_count()} here"
+            )
         torch.cuda.set_device(local)
     if ours:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

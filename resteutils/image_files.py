@@ -1,0 +1,192 @@
+"""Image files on disk, one folder per class: listed, compared and checked before anything is trained on them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resteutils.data import open_images
+from resteutils.settings import write_atomic
+
+__all__ = ["Split", "UnreadableImage", "check_readable", "decode", "digits_folder", "scan"]
+
+
+class UnreadableImage(RuntimeError):
+    """An image file cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One folder of class folders. ``names`` are paths below ``root`` as bytes: a list of a million Python strings
+    would be copied into every worker, page by page.
+    """
+
+    root: Path
+    names: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, index: int) -> Path:
+        return self.root / os.fsdecode(self.names[index])
+
+    def subset(self, index: np.ndarray) -> Split:
+        return Split(self.root, self.names[index], self.labels[index])
+
+
+def scan(root: Path) -> tuple[tuple[str, ...], Split, Split]:
+    """The classes of ``root/train`` and ``root/val``, which must be the same and none of them empty, and both splits.
+
+    Raises ``FileNotFoundError`` for a missing folder or an empty class, ``ValueError`` for classes that differ.
+    """
+    (classes, train), (others, test) = _scan(root / "train"), _scan(root / "val")
+    if classes != others:
+        different = few(set(classes) ^ set(others))
+        raise ValueError(f"{root}: train/ and val/ hold different classes; in only one of the two: {different}")
+    return classes, train, test
+
+
+def _scan(folder: Path) -> tuple[tuple[str, ...], Split]:
+    from torchvision.datasets import ImageFolder
+
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no {folder}; DATA_DIR must hold train/ and val/ with one folder of images per class "
+            "(for ImageNet n01440764/ and so on), or use PROFILE=demo, which needs no download"
+        )
+    if not any(entry.is_dir() for entry in os.scandir(folder)):
+        raise FileNotFoundError(f"{folder} holds no class folders; expected {folder}/CLASS/*.JPEG")
+    found = ImageFolder(str(folder), allow_empty=True)
+    labels = np.array(found.targets, dtype=np.int64)
+    empty = np.flatnonzero(np.bincount(labels, minlength=len(found.classes)) == 0)
+    if len(empty):
+        names = few(found.classes[index] for index in empty)
+        raise FileNotFoundError(f"{folder}: {len(empty)} class folder(s) without an image: {names}")
+    names = np.array([os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples])
+    return tuple(found.classes), Split(folder, names, labels)
+
+
+def decode(path: Path) -> Tensor:
+    """The image as uint8 (3, H, W), by torchvision's decoder: JPEG, PNG, GIF or WebP whatever the name says.
+
+    Raises ``UnreadableImage`` with the file's name.
+    """
+    from torchvision.io import ImageReadMode, decode_image
+
+    try:
+        image = decode_image(str(path), ImageReadMode.RGB)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise UnreadableImage(f"{path} cannot be decoded ({reason})") from error
+    return image if image.dtype == torch.uint8 else (image.int() // 257).to(torch.uint8)  # PNG of 16 bits
+
+
+def check_readable(train: Split, test: Split, threads: int = 1) -> str:
+    """Decode every file, once for a list of files and sizes; the user's cache remembers what was found good.
+
+    Returns a digest of that list. Raises ``UnreadableImage`` with the number of bad files and the first names.
+    """
+    digest = hashlib.sha256()
+    for split in (train, test):
+        sizes = [os.stat(split.path(index)).st_size for index in range(len(split))]
+        digest.update(split.names.tobytes() + np.array(sizes, dtype=np.int64).tobytes())
+    listed = digest.hexdigest()[:32]
+    root, seen = train.root.parent, _cache() / "readable" / f"{listed}.json"
+    with _one_at_a_time(seen):
+        if not seen.exists():
+            count = _decode_all((train, test), max(1, threads), root)
+            write_atomic(seen, json.dumps({"root": str(root), "images": count}) + "\n")
+    return listed
+
+
+def _decode_all(splits: tuple[Split, ...], threads: int, root: Path) -> int:
+    count = sum(len(split) for split in splits)
+    if count > 10_000:
+        print(f"checking, once, that all {count:,} images below {root} can be decoded", flush=True)
+    with ThreadPoolExecutor(threads) as pool:  # the decoder lets other threads run
+        shares = [
+            pool.submit(_unreadable, split, range(k, len(split), threads)) for split in splits for k in range(threads)
+        ]
+        bad = list(chain.from_iterable(share.result() for share in shares))
+    if bad:
+        raise UnreadableImage(f"{len(bad)} of {count:,} images cannot be read: {few(bad)}; replace or remove them")
+    return count
+
+
+def _unreadable(split: Split, indices: Iterable[int]) -> list[str]:
+    errors = []
+    for index in indices:
+        try:
+            decode(split.path(index))
+        except UnreadableImage as error:
+            errors.append(str(error))
+    return errors
+
+
+def digits_folder() -> Path:
+    """scikit-learn's digits as train/ and val/ of 40x40 RGB files, written on the first call. Returns their folder."""
+    folder = _cache() / "digits-folder"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".digits-folder."))
+    try:
+        digits = open_images("digits")
+        _write(beside / "train", digits.train_images, digits.train_labels)
+        _write(beside / "val", digits.test_images, digits.test_labels)
+        beside.chmod(0o755)
+        with contextlib.suppress(OSError):  # another process was first
+            beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _write(folder: Path, images: Tensor, labels: Tensor) -> None:
+    """uint8 (N, 1, H, W) as PNG files of 40x40, one folder per label."""
+    from torchvision.io import write_png
+
+    pixels = torch.nn.functional.interpolate(images.float(), size=(40, 40), mode="bicubic", align_corners=False)
+    pixels = pixels.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+    for label in labels.unique().tolist():
+        (folder / str(label)).mkdir(parents=True)
+    for number, (image, label) in enumerate(zip(pixels, labels.tolist(), strict=True)):
+        write_png(image, str(folder / str(label) / f"{number:04d}.png"), compression_level=1)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resteutils"
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """The processes of one machine check a folder one after the other: the first does it, the others then know."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows: each process checks for itself
+        yield
+        return
+    with open(path.with_suffix(".lock"), "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def few(names: Iterable[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    names = sorted(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
