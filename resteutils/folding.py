@@ -1,7 +1,8 @@
 """A trained network as a short program over bits: which steps a packed model takes, and the numbers each one needs.
 
 A program is a list of steps. Value 0 is the image batch; step k makes value k + 1. Every step names its operation
-(``do``), the value it reads (``source``) and what its result must be available as: ``floats``, ``bits`` (signs) or both.
+(``do``), the value it reads (``source``) and what its result must be available as: ``floats``, ``bits`` (signs) or
+both.
 
 ====================  ===========================================================================================
 stem, project         full-precision convolution (3x3 or 7x7 of the image; 1x1), then ReLU if ``relu``, then

@@ -12,8 +12,8 @@ The file is a safetensors file whose metadata holds one entry, ``resteutils-pack
 - ``steps``: the program, see :mod:`resteutils.folding`; tensor ``"3.bits"`` belongs to step 3
 - ``sha256``: of everything above and every tensor
 
-W/A 1/1 runs on the compiled kernel where that is available, in one call for the whole network; otherwise, and for 1/32, on
-torch alone, with the same results.
+W/A 1/1 runs on the compiled kernel where that is available, in one call for the whole network; otherwise, and for 1/32,
+on torch alone, with the same results.
 """
 
 from __future__ import annotations
@@ -35,8 +35,13 @@ __all__ = ["PackedFileError", "PackedModel", "load", "pack"]
 
 VERSION = 1
 _KEY = "resteutils-packed"
-_FIELDS = {"version": int, "model": str, "bits": str, "classes": list, "input": list, "mean": list, "std": list, "run_id": str,
-           "recipe": str, "dataset": str, "top1": float, "float_bytes": int, "steps": list, "sha256": str}  # fmt: skip
+_FIELDS = {
+    **dict.fromkeys(("model", "bits", "run_id", "recipe", "dataset", "sha256"), str),
+    **dict.fromkeys(("classes", "input", "mean", "std", "steps"), list),
+    **dict.fromkeys(("version", "float_bytes"), int),
+    "top1": float,
+}
+# In the order of kernels/program.cpp.
 _OPERATIONS = ("stem", "project", "binary", "threshold", "max_pool", "pad", "avg_pool", "flatten", "affine", "linear")
 
 
@@ -114,8 +119,8 @@ class PackedModel(nn.Module):
             case "stem" | "project":
                 return self._finish(number, step, F.conv2d(x, tensor("weight"), None, step["stride"], step["padding"]))
             case "binary" | "threshold":
-                n = F.conv2d(x if step["activations"] == 32 else _sign(x), self._kernel(number, step), None, step["stride"],
-                             step["padding"])  # fmt: skip
+                signs = x if step["activations"] == 32 else _sign(x)
+                n = F.conv2d(signs, self._kernel(number, step), None, step["stride"], step["padding"])
                 if step["do"] == "threshold":
                     flip = unpack_signs(tensor("flip").view(1, 1, 1, -1), step["out"]) < 0
                     negative = (n < tensor("cuts").view(1, -1, 1, 1)) ^ flip
@@ -170,26 +175,15 @@ def _compile(program: Program, path: str) -> tuple[list[Tensor], list[int]]:
     """The program as kernels/program.cpp reads it: 15 numbers a step (its struct Step) and a list of tensors."""
     from resteutils import kernels
 
-    operations = (
-        "stem",
-        "project",
-        "binary",
-        "threshold",
-        "max_pool",
-        "pad",
-        "avg_pool",
-        "flatten",
-        "affine",
-        "linear",
-    )
     tensors, code = [torch.zeros(1)], []
     for number, step in enumerate(program.steps):
         first = len(tensors)
         out, channels = step["out"], step.get("channels", 0)
         kh, kw = step.get("kernel", (1, 1))
         ph, pw = step.get("padding", (step.get("before", 0), 0))
-        code += [operations.index(step["do"]), step["source"], step.get("skip", -1), int(step.get("relu", False)), int(step["floats"]),
-                 int(step["bits"]), kh, kw, *step.get("stride", (1, 1)), ph, pw, channels, out, first]  # fmt: skip
+        flags = [int(step.get("relu", False)), int(step["floats"]), int(step["bits"])]
+        code += [_OPERATIONS.index(step["do"]), step["source"], step.get("skip", -1), *flags]
+        code += [kh, kw, *step.get("stride", (1, 1)), ph, pw, channels, out, first]
 
         def padded(tensor, fill=0.0, out=out):
             room = torch.full((-(-out // 32) * 32,), fill)
@@ -220,7 +214,7 @@ def _compile(program: Program, path: str) -> tuple[list[Tensor], list[int]]:
     return tensors, code
 
 
-# --- from a model, to and from a file -------------------------------------------------------------------------------------
+# --- from a model, to and from a file -------------------------------------------------------------------------------
 
 
 def pack(

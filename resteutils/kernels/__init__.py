@@ -79,8 +79,9 @@ def _require() -> bool:
 
 
 def pack_bits(x: Tensor, path: str = "") -> Tensor:
-    """Signs of ``x`` (N, C, H, W), any float dtype and memory format, as uint8 (N, H, W, ceil(C / 8)): eight channels a byte,
-    lowest bit first, 1 for -1.
+    """Signs of ``x`` (N, C, H, W), any float dtype and memory format, as uint8 (N, H, W, ceil(C / 8)).
+
+    Eight channels a byte, lowest bit first, 1 for -1.
 
     Raises ``ValueError`` on a NaN.
     """
@@ -150,9 +151,9 @@ def binary_linear_packed(x: Tensor, packed: PackedWeight) -> Tensor:
 def reste_backward(
     grad: Tensor, z: Tensor, scale: float, exponent: float, plateau: float, m: float, t: float, path: str = ""
 ) -> Tensor:
-    """grad * (plateau if \\|z\\| <= m; scale \\|z\\|^exponent if \\|z\\| <= t; 0 beyond), in one pass. CPU, float32, one shape.
+    """grad * (plateau if \\|z\\| <= m; scale \\|z\\|^exponent if \\|z\\| <= t; 0 beyond), in one pass.
 
-    The power is good to 1e-6 relative. NaN stays NaN.
+    CPU, float32, one shape. The power is good to 1e-6 relative. NaN stays NaN.
     """
     _require()
     return torch.ops.resteutils.reste_backward(grad, z, scale, exponent, plateau, m, t, path)

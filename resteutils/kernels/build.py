@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 _HERE = Path(__file__).parent
-# Instruction sets are chosen per function, at run time: the library runs anywhere. Products and sums are fused only where
-# the source says so: every path rounds alike.
+# Instruction sets are chosen per function, at run time: the library runs anywhere. Products and sums are fused only
+# where the source says so: every path rounds alike.
 _FLAGS = ("-O3", "-fopenmp", "-ffp-contract=off", "-w")
 _SETTING = "RESTEUTILS_KERNEL"
 
@@ -75,7 +75,7 @@ def tried() -> bool:
 
 
 def _compile(path: Path) -> None:
-    """Compile in a folder of our own and move the library into place: concurrent processes cannot disturb each other."""
+    """Compile in a folder of our own and move the library into place, so that processes cannot disturb each other."""
     _check_tools()
     print("Compiling the 1-bit kernels (once, about half a minute) ...", end=" ", file=sys.stderr, flush=True)
     start = time.perf_counter()

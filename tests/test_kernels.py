@@ -1,0 +1,269 @@
+"""The compiled kernels: every code path of this machine against torch's convolution of the signs, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resteutils import kernels
+
+available = pytest.mark.skipif(not kernels.available(), reason=kernels.why_not() or "-")
+FORMATS = (torch.contiguous_format, torch.channels_last)
+
+
+def paths() -> list[str]:
+    return kernels.paths() if kernels.available() else ["none"]
+
+
+def sign(z):
+    return torch.where(z < 0, -1.0, 1.0).to(z.dtype)
+
+
+def images(*shape, seed=0, dtype=torch.float32):
+    """Normal numbers with some exact zeros of both signs."""
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.where(x.abs() < 0.1, x * 0, x)
+
+
+@st.composite
+def convolutions(draw):
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    size = tuple(draw(st.integers(max(1, k - 2 * p), 12)) for k, p in zip(kernel, padding, strict=True))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    channels = draw(st.one_of(st.integers(1, 70), st.sampled_from([96, 128, 256])))
+    return draw(st.integers(0, 3)), channels, draw(st.integers(1, 70)), kernel, stride, padding, size
+
+
+@available
+@pytest.mark.parametrize("path", paths())
+@settings(max_examples=60, deadline=None)
+@given(convolutions(), st.sampled_from(FORMATS), st.integers(0, 1000))
+def test_equals_the_convolution_of_the_signs(path, convolution, layout, seed):
+    n, channels, out, kernel, stride, padding, size = convolution
+    x = images(n, channels, *size, seed=seed).to(memory_format=layout)
+    weight = images(out, channels, *kernel, seed=seed + 1)
+    expected = F.conv2d(sign(x), sign(weight), stride=stride, padding=padding)
+    result = kernels.binary_conv2d(x, weight, stride, padding, path)
+    assert torch.equal(result, expected)
+    packed = kernels.pack_weight(weight, path)
+    assert torch.equal(kernels.binary_conv2d_packed(x, packed, stride, padding), expected)
+
+
+@available
+@pytest.mark.parametrize("path", paths())
+def test_long_rows_and_many_threads(path):
+    """More bits a row than 16-bit counters hold, and more tiles than threads."""
+    x, weight = images(1, 9000, 3, 3), images(5, 9000, 3, 3, seed=1)
+    assert torch.equal(kernels.binary_conv2d(x, weight, path=path), F.conv2d(sign(x), sign(weight)))
+    ones = torch.ones(1, 9000, 3, 3)
+    assert kernels.binary_conv2d(ones, -ones, path=path).item() == -81000
+    before = torch.get_num_threads()
+    x, weight = images(4, 64, 17, 17), images(96, 64, 3, 3, seed=1)
+    try:
+        torch.set_num_threads(2)
+        two = kernels.binary_conv2d(x, weight, 1, 1, path)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(two, F.conv2d(sign(x), sign(weight), padding=1))
+
+
+@available
+@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_dtypes(path, dtype):
+    x, weight = images(2, 12, 5, 5, dtype=dtype), images(7, 12, 3, 3, seed=1, dtype=dtype)
+    result = kernels.binary_conv2d(x, weight, 1, 1, path)
+    assert result.dtype == dtype
+    assert torch.equal(result, F.conv2d(sign(x).double(), sign(weight).double(), padding=1).to(dtype))
+
+
+@available
+@pytest.mark.parametrize("path", paths())
+def test_signs_of_the_smallest_numbers_and_of_zero(path):
+    x = torch.tensor([-5e-324, 5e-324, -0.0, 0.0, -torch.inf, torch.inf], dtype=torch.float64).view(6, 1, 1, 1)
+    result = kernels.binary_conv2d(x, torch.ones(1, 1, 1, 1), path=path).flatten()
+    assert result.tolist() == [-1, 1, 1, 1, -1, 1]
+
+
+@available
+@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("layout", FORMATS)
+def test_nan_is_never_hidden(path, layout):
+    x, weight = images(3, 20, 6, 6), images(5, 20, 3, 3, seed=1)
+    expected = F.conv2d(sign(x), sign(weight), padding=1)
+    x[1, 7, 2, 2] = weight_nan = torch.nan
+    expected[1] = torch.nan
+    result = kernels.binary_conv2d(x.to(memory_format=layout), weight, 1, 1, path)
+    assert torch.equal(result.isnan(), expected.isnan())
+    assert torch.equal(result[0], expected[0])
+    weight[2, 3, 0, 0] = weight_nan
+    result = kernels.binary_conv2d(images(3, 20, 6, 6).to(memory_format=layout), weight, 1, 1, path)
+    assert result[:, 2].isnan().all() and not result[:, [0, 1, 3, 4]].isnan().any()
+    with pytest.raises(ValueError, match="NaN"):
+        kernels.pack_weight(weight, path)
+
+
+@available
+@pytest.mark.parametrize("path", paths())
+def test_linear(path):
+    for shape in [(0, 30), (1, 30), (2, 5, 30)]:
+        x, weight = images(*shape), images(11, 30, seed=1)
+        expected = F.linear(sign(x), sign(weight))
+        assert torch.equal(kernels.binary_linear(x, weight, path), expected)
+        assert torch.equal(kernels.binary_linear_packed(x, kernels.pack_weight(weight, path)), expected)
+
+
+@available
+@pytest.mark.parametrize("path", paths())
+def test_bits_in(path):
+    """Bits of the documented layout, from another packer, give the same result."""
+    x, weight = images(2, 13, 5, 4), images(6, 13, 3, 3, seed=1)
+    bits = kernels.pack_bits(x, path)
+    assert bits.shape == (2, 5, 4, 2)
+    c, byte, bit = 10, 1, 2
+    assert torch.equal((bits[..., byte] >> bit) & 1, (x[:, c] < 0).to(torch.uint8))
+    packed = kernels.pack_weight(weight, path)
+    result = torch.ops.resteutils.conv2d_bits(bits, packed.blob, 13, 6, (3, 3), (1, 1), (1, 1), True, path)
+    assert torch.equal(result, F.conv2d(sign(x), sign(weight), padding=1))
+
+
+def test_operators_are_registered_properly():
+    if not kernels.available():
+        pytest.skip(kernels.why_not())
+    ops, path = torch.ops.resteutils, kernels.paths()[0]
+    x, weight = images(2, 9, 6, 5), images(4, 9, 3, 3, seed=1)
+    packed, bits = kernels.pack_weight(weight), kernels.pack_bits(x)
+    cases = [
+        (ops.pack_bits, (x,)),
+        (ops.prepare_weight, (kernels.pack_bits(weight), 9, path)),
+        (ops.conv2d_bits, (bits, packed.blob, 9, 4, (3, 3), (2, 1), (1, 0), True, path)),
+        (ops.conv2d_packed, (x.to(memory_format=torch.channels_last), packed.blob, 4, (3, 3), (1, 1), (1, 1), path)),
+        (ops.conv2d, (x, weight, (1, 1), (1, 1))),
+        (ops.reste_backward, (x, x, 0.5, -0.5, 2.0, 0.1, 1.5)),
+    ]
+    for op, arguments in cases:
+        torch.library.opcheck(op.default, arguments)
+
+
+@available
+def test_traces_into_a_full_graph():
+    x, weight = images(2, 9, 6, 5), images(4, 9, 3, 3, seed=1)
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def twice(x, weight):
+        return 2 * kernels.binary_conv2d(x, weight, (1, 1), (1, 1)) if kernels.available() else x
+
+    assert torch.equal(twice(x, weight), 2 * F.conv2d(sign(x), sign(weight), padding=1))
+
+
+@available
+def test_wrong_arguments_are_named():
+    x, weight = images(2, 9, 6, 5), images(4, 9, 3, 3)
+    with pytest.raises(RuntimeError, match=r"\(N, C, H, W\)"):
+        kernels.binary_conv2d(x, weight[:, :8])
+    with pytest.raises(RuntimeError, match="does not fit"):
+        kernels.binary_conv2d(x[..., :2], weight)
+    with pytest.raises(RuntimeError, match="neon"):
+        kernels.binary_conv2d(x, weight, path="neon")
+    with pytest.raises(RuntimeError, match="floating-point"):
+        kernels.binary_conv2d(x.int(), weight)
+    with pytest.raises(ValueError, match="expected"):
+        kernels.binary_conv2d_packed(x[:, :8], kernels.pack_weight(weight))
+
+
+# --- ReSTE's backward pass --------------------------------------------------------------------------------------------
+
+
+def reference_slope(z, o, m, t):
+    z = z.double().abs()
+    plateau, power = m ** ((1 - o) / o), z ** ((1 - o) / o) / o
+    return torch.where(z <= torch.tensor(m).float(), plateau, torch.where(z <= torch.tensor(t).float(), power, 0.0))
+
+
+@available
+@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("o", [1.0, 1.05, 1.7, 2.0, 3.0, 5.0, 20.0])
+@pytest.mark.parametrize("m", [0.1, 1e-6])
+def test_slope_is_good_to_a_millionth(path, o, m):
+    """Sizes on both sides of the streaming threshold, odd ones, unaligned ones."""
+    t = 1.5
+    for size in (1, 7, 1000, (1 << 20) + 19):
+        z = torch.rand(size + 1, generator=torch.Generator().manual_seed(size))[1:] * 4 - 2
+        z = torch.where(z.abs() < 0.2, z.abs() ** 6, z)  # down to 1e-9 and smaller
+        grad = torch.randn(size + 1, generator=torch.Generator().manual_seed(1))[1:]
+        result = kernels.reste_backward(grad, z, 1 / o, (1 - o) / o, m ** ((1 - o) / o), m, t, path)
+        expected = grad.double() * reference_slope(z, o, m, t)
+        assert ((result.double() - expected).abs() <= 1e-6 * expected.abs()).all()
+
+
+@available
+@pytest.mark.parametrize("path", paths())
+def test_slope_at_the_edges(path):
+    z = torch.tensor([0.0, -0.0, 0.1, -0.1, 1.5, -1.5, 1.5000001, torch.nan, torch.inf, -torch.inf, 1e-40])
+    o, m, t = 3.0, 0.1, 1.5
+    plateau = m ** ((1 - o) / o)
+    result = kernels.reste_backward(torch.ones_like(z), z, 1 / o, (1 - o) / o, plateau, m, t, path)
+    edge = 1.5 ** ((1 - o) / o) / o
+    expected = torch.tensor([*[plateau] * 4, edge, edge, 0.0, torch.nan, 0.0, 0.0, plateau])
+    torch.testing.assert_close(result, expected, rtol=1e-6, atol=0, equal_nan=True)
+    grad = torch.full_like(z, torch.nan)
+    assert kernels.reste_backward(grad, z, 1 / o, (1 - o) / o, plateau, m, t, path).isnan().all()
+
+
+@available
+def test_slope_follows_the_memory_format():
+    z = images(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    grad = images(2, 3, 4, 5, seed=1)
+    result = kernels.reste_backward(grad, z, 0.5, -0.5, 2.0, 0.1, 1.5)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(
+        result, grad * reference_slope(z, 2.0, 0.1, 1.5).float() * (z.abs() > 0.1) + grad * 2 * (z.abs() <= 0.1)
+    )
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_without_a_compiler_it_says_what_to_install(tmp_path):
+    code = (
+        "from resteutils import kernels; import torch, resteutils as ru\n"
+        "print(kernels.ready(), kernels.available(), kernels.why_not())\n"
+        "print(ru.BinaryConv2d(4, 4, 3).eval()(torch.ones(1, 4, 5, 5)).shape)"
+    )
+    done = python(code, CXX="no-such-compiler", TORCH_EXTENSIONS_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("False False ") and "apt-get install g++" in done.stdout
+    assert "[1, 4, 3, 3]" in done.stdout
+
+
+def test_switched_off_and_forced_by_the_environment():
+    done = python(
+        "from resteutils import kernels; print(kernels.available(), kernels.why_not())", RESTEUTILS_KERNEL="off"
+    )
+    assert done.stdout.startswith("False") and "RESTEUTILS_KERNEL=off" in done.stdout
+    if not kernels.available():
+        return
+    code = (
+        "import torch; from resteutils import kernels; print(kernels.binary_linear(torch.ones(1, 3), torch.ones(1, 3)))"
+    )
+    assert "3." in python(code, RESTEUTILS_KERNEL="scalar").stdout
+    assert "this machine offers" in python(code, RESTEUTILS_KERNEL="sse9").stderr
+
+
+def test_importing_builds_nothing():
+    code = "import sys, resteutils.kernels; print('torch.utils.cpp_extension' in sys.modules)"
+    assert python(code).stdout.strip() == "False"
