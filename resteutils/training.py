@@ -117,18 +117,18 @@ def train(
     Raises ``Interrupted`` after SIGINT, SIGTERM or ``stop``, with everything saved; ``NonFinite``, naming step,
     learning rate and estimator, before anything broken is saved; and what opening the data raises.
     """
-    chosen, asked = resolve_device(device), stop or (lambda: False)
+    chosen = resolve_device(device)
     with processes(chosen) as group, numerics(recipe, chosen), _signals() as signals:
         loop = _Loop(recipe, Path(folder), chosen, data_dir, group, tracker or NoTracker(), say, show)
         loop.restore()
         with contextlib.closing(loop.progress):
             while loop.state.epoch < recipe.epochs:
-                loop.train_epoch(signals, asked)
+                loop.train_epoch(signals, stop or (lambda: False))
                 row = loop.finish_epoch()
                 if on_epoch is not None:
                     on_epoch(row)
                 if loop.state.epoch < recipe.epochs:
-                    loop.leave_if_asked(signals, asked)
+                    loop.leave_if_asked(signals)
         return loop.model, loop.state.history, loop.environment
 
 
@@ -158,7 +158,7 @@ class _Loop:
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
         )
-        self.state = State()
+        self.state, self.asked = State(), False
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self.environment = {
             "device": device.type,
@@ -232,7 +232,8 @@ class _Loop:
                 state.step += 1
                 self.progress.step()
                 overdue = time.monotonic() - saved > 60 * recipe.checkpoint_minutes
-                stopping, overdue, signum = self.agree(bool(signals.caught) or stop(), overdue, signals.caught)
+                self.asked = bool(signals.caught) or stop()
+                stopping, overdue, signum = self.agree(self.asked, overdue, signals.caught)
                 if (stopping or overdue) and state.step < self.steps:  # a complete epoch is evaluated, then saved
                     self.raise_if_bad()
                     saved = time.monotonic()
@@ -253,9 +254,9 @@ class _Loop:
         largest = self.group.largest(torch.tensor(values, dtype=torch.float32, device=self.device))
         return tuple(int(value) for value in largest)
 
-    def leave_if_asked(self, signals: _Signals, stop: Callable[[], bool]) -> None:
-        """Between two epochs, when everything is saved already."""
-        stopping, signum = self.agree(bool(signals.caught) or stop(), signals.caught)
+    def leave_if_asked(self, signals: _Signals) -> None:
+        """Between two epochs, everything being saved: where the last step or the evaluation was interrupted."""
+        stopping, signum = self.agree(self.asked or bool(signals.caught), signals.caught)
         if stopping:
             self.leave(signum)
 
