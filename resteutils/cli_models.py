@@ -1,8 +1,8 @@
-"""Commands about trained networks: keep one, verify what is kept, measure how fast they are."""
+"""Commands about trained networks: export one, ask it, keep it, verify what is kept, measure how fast they are."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -14,26 +14,39 @@ __all__ = ["COMMANDS"]
 def bench(
     full: bool = False,
     rows: Annotated[str, arg(help="groups of rows, comma-separated; all when empty")] = "",
+    model: Annotated[str, arg(help="time this packed file against its float twin instead")] = "",
     results_dir: ResultsDir = "",
 ) -> None:
-    """Measure this machine: every cost as a ratio of two programs run in turn. Writes results/bench/.
+    """Measure this machine: every cost as a ratio of two programs that take turns. Writes results/bench/.
 
     Args:
         full: everything, scaling included; otherwise the rows of README's table, about ten minutes.
     """
-    from resteutils.settings import results_dir as results_folder
-
+    if model:
+        _bench_model(model)
+        return
     try:
         import benchmarks
     except ModuleNotFoundError as error:
         raise FileNotFoundError(
             "benchmarks/ is part of a checkout, not of the installed package: run it there"
         ) from error
-    unknown = set(_words(rows)) - set(benchmarks.GROUPS)
+    from resteutils.settings import results_dir as results_folder
+
+    unknown = sorted(set(rows.replace(",", " ").split()) - set(benchmarks.GROUPS))
     with usage():
         if unknown:
-            raise ValueError(f"no rows {', '.join(sorted(unknown))}; the groups are: {', '.join(benchmarks.GROUPS)}")
+            raise ValueError(f"no rows {', '.join(unknown)}; the groups are: {', '.join(benchmarks.GROUPS)}")
     benchmarks.main(full=full, rows=rows, out=str(results_folder(results_dir) / "bench"))
+
+
+def _bench_model(path: str) -> None:
+    from resteutils.deploy import bench_model
+
+    print("batch threads   packed    float   float / packed (quartiles)")
+    for r in bench_model(path):
+        times = f"{r['packed_ms']:6.2f} ms {r['float_ms']:6.2f} ms"
+        print(f"{r['batch']:5} {r['threads']:7} {times}   {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f})")
 
 
 def publish(
@@ -46,7 +59,7 @@ def publish(
     """Keep the network of a finished run in results/models, with a card that says what it is and how it scores.
 
     Args:
-        run: run id, as `resteutils list ITEM` prints it.
+        run: run id (or the beginning of one), its folder, or item/row.
     """
     from resteutils.zoo import publish as publish_run
 
@@ -67,28 +80,59 @@ def verify_models(device: Device = "auto", data_dir: DataDir = "", results_dir: 
         raise RuntimeError(f"{len(wrong)} of {len(checks)} models differ from their cards: {'; '.join(wrong)}")
 
 
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+def export(
+    run: Positional[Annotated[str, arg(metavar="RUN")]],
+    to: Annotated[
+        Literal["packed", "onnx", "state-dict"], arg(help="one bit a weight, ONNX, or plain weights")
+    ] = "packed",
+    out: Annotated[str, arg(help="the file; empty: the run id and the format's suffix, in this folder")] = "",
+    data_dir: DataDir = "",
+    runs_dir: RunsDir = "",
+    results_dir: ResultsDir = "",
+) -> None:
+    """Write the trained network of a run to a file.
+
+    Args:
+        run: run id (or the beginning of one), its folder, or item/row.
+    """
+    from resteutils.deploy import export_run
+
+    file = export_run(_run_named(run, runs_dir, results_dir), to, out, data_dir)
+    print(f"{file} ({file.stat().st_size:,} bytes)")
 
 
-def _run_named(run_id: str, runs_dir: str, results_dir: str):
-    """The finished run with this id, or whose id starts with it, or whose folder it is."""
-    from pathlib import Path
+def predict(
+    model: Positional[Annotated[str, arg(metavar="MODEL")]],
+    images: Positional[Annotated[tuple[str, ...], arg(metavar="IMAGE...")]],
+    top: int = 5,
+    json: bool = False,
+) -> None:
+    """What a packed network sees in image files: its first guesses, with bars.
 
-    from resteutils.runs import finished_runs
+    Args:
+        model: a file that `resteutils export RUN --to packed` wrote.
+        images: image files; they are resized to the network's input.
+        top: number of guesses for each image.
+        json: print JSON instead of bars.
+    """
+    from resteutils import deploy
 
-    name = Path(run_id).name
-    runs = {run.recipe.run_id: run for run in finished_runs(runs_dir=runs_dir, results_dir=results_dir)}
-    matching = [name] if name in runs else [known for known in runs if known.startswith(name)]
     with usage():
-        if len(matching) != 1:
-            found = f"several runs start with {name!r}" if matching else f"no finished run {name!r}"
-            listed = ", ".join(matching or runs) or "none: `resteutils train ITEM/ROW` makes one"
-            raise ValueError(f"{found}; finished here: {listed}")
-    return runs[matching[0]]
+        if not images:
+            raise ValueError("no image to look at: name one or more image files")
+    print(deploy.show_predictions(deploy.predict(model, images, top), as_json=json))
+
+
+def _run_named(name: str, runs_dir: str, results_dir: str):
+    from resteutils.deploy import find_run
+
+    with usage():
+        return find_run(name, runs_dir, results_dir)
 
 
 COMMANDS = {
+    "export": export,
+    "predict": predict,
     "publish": publish,
     "verify-models": verify_models,
     "bench": bench,

@@ -88,9 +88,76 @@ def test_publish_by_id_and_what_it_says_of_unknown_ones(
     with pytest.raises(SystemExit) as left:
         cli.main(["publish", "resnet99", *where])
     assert left.value.code == 2
-    assert "no finished run 'resnet99'" in (said := capsys.readouterr().err) and run.recipe.run_id in said
+    assert "'resnet99'" in (said := capsys.readouterr().err) and run.recipe.run_id in said
 
 
 def test_no_models_is_said_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="resteutils publish"):
         list(zoo.verify(tmp_path))
+
+
+# --- export, predict, bench --model -----------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        cli.main(list(arguments))
+    return left.value.code
+
+
+@pytest.fixture(scope="module")
+def packed(run: Run, folders: dict[str, str]) -> Path:
+    file = Path(folders["runs_dir"]).parent / "model.rbit"
+    where = [word for name, folder in folders.items() for word in (f"--{name.replace('_', '-')}", folder)]
+    assert command("export", "table3/reste", "--out", str(file), *where) == 0
+    return file
+
+
+def test_export_says_what_it_wrote(run: Run, folders: dict[str, str], tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = [word for name, folder in folders.items() for word in (f"--{name.replace('_', '-')}", folder)]
+    assert command("export", run.recipe.run_id, "--to", "state-dict", *where) == 0
+    file = tmp_path / f"{run.recipe.run_id}.safetensors"
+    assert capsys.readouterr().out == f"{file.name} ({file.stat().st_size:,} bytes)\n"
+    assert command("export", run.recipe.run_id, "--to", "paper", *where) == 2
+
+
+def test_predict_with_bars_and_as_json(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    from PIL import Image
+
+    image = tmp_path / "digit.png"
+    Image.new("L", (12, 12), 128).save(image)
+    capsys.readouterr()
+    assert command("predict", str(packed), str(image), "--top", "3") == 0
+    assert capsys.readouterr().out.count("%") == 3
+    assert command("predict", str(packed), str(image), "--json") == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert answer["image"] == str(image) and len(answer["top"]) == 5
+    assert sum(entry["probability"] for entry in answer["top"]) <= 1.00001
+
+
+def test_predict_refuses_what_is_no_model_no_image_or_nothing(packed: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "words.txt").write_text("no image")
+    for arguments, status in (
+        ((str(packed),), 2),
+        ((str(packed), str(tmp_path / "words.txt")), 1),
+        ((str(packed), str(tmp_path / "absent.png")), 1),
+        ((str(tmp_path / "words.txt"), str(tmp_path / "words.txt")), 1),
+        ((str(tmp_path / "absent.rbit"), "x.png"), 1),
+    ):
+        capsys.readouterr()
+        assert command("predict", *arguments) == status, arguments
+        said = capsys.readouterr().err
+        assert said.startswith("resteutils: ") and said.count("\n") == 1, said
+
+
+def test_bench_of_a_model_prints_a_row_per_batch(packed: Path, capsys: pytest.CaptureFixture) -> None:
+    capsys.readouterr()
+    assert command("bench", "--model", str(packed)) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert "float / packed" in head and {row.split()[0] for row in rows} == {"1", "64"}
+
+
+def test_bench_refuses_unknown_rows(capsys: pytest.CaptureFixture) -> None:
+    assert command("bench", "--rows", "step,speed") == 2
+    assert "no rows speed" in capsys.readouterr().err
