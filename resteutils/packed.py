@@ -60,7 +60,7 @@ class PackedModel(nn.Module):
         super().__init__()
         self.header, self.program, self.path = header, program, path
         self._compiled: tuple[list[Tensor], list[int], str] | None = None
-        self._signs: dict[int, Tensor] = {}
+        self._signs: dict[str, Tensor] = {}
 
     @property
     def bytes(self) -> int:
@@ -77,7 +77,7 @@ class PackedModel(nn.Module):
         if self._runs_compiled(x):
             tensors, code, path = self._compiled
             return torch.ops.resteutils.run_program(x, tensors, code, path)
-        return self._run_in_torch(x)
+        return self.run_in_torch(x)
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> what the network was trained on."""
@@ -103,7 +103,8 @@ class PackedModel(nn.Module):
 
     # --- torch alone: the reference ---------------------------------------------------------------------------------
 
-    def _run_in_torch(self, x: Tensor) -> Tensor:
+    def run_in_torch(self, x: Tensor) -> Tensor:
+        """The same logits from torch's own operations, on signs unpacked to float32."""
         values = [x]
         for number, step in enumerate(self.program.steps):
             values.append(self._step(number, step, values))
@@ -120,10 +121,13 @@ class PackedModel(nn.Module):
                 return self._finish(number, step, F.conv2d(x, tensor("weight"), None, step["stride"], step["padding"]))
             case "binary" | "threshold":
                 signs = x if step["activations"] == 32 else _sign(x)
-                n = F.conv2d(signs, self._kernel(number, step), None, step["stride"], step["padding"])
+                n = F.conv2d(
+                    signs, self._signs_of(number, "bits", step["channels"]), None, step["stride"], step["padding"]
+                )
                 if step["do"] == "threshold":
-                    flip = unpack_signs(tensor("flip").view(1, 1, 1, -1), step["out"]) < 0
-                    negative = (n < tensor("cuts").view(1, -1, 1, 1)) ^ flip
+                    negative = (n < tensor("cuts").view(1, -1, 1, 1)) ^ (
+                        self._signs_of(number, "flip", step["out"]) < 0
+                    )
                     return 1.0 - 2.0 * negative
                 y = self._finish(number, step, n * tensor("alpha").view(1, -1, 1, 1))
                 return y + values[step["skip"]] if "skip" in step else y
@@ -147,10 +151,13 @@ class PackedModel(nn.Module):
         y = y.relu() if step["relu"] else y
         return F.batch_norm(y, torch.zeros_like(gain), torch.ones_like(gain), gain, offset, eps=0.0)
 
-    def _kernel(self, number: int, step: dict[str, Any]) -> Tensor:
-        if number not in self._signs:
-            self._signs[number] = unpack_signs(self.program.of(number, "bits"), step["channels"])
-        return self._signs[number]
+    def _signs_of(self, number: int, name: str, channels: int) -> Tensor:
+        """Unpacked once: (O, C, kh, kw) of "bits", (1, O, 1, 1) of "flip"."""
+        key = f"{number}.{name}"
+        if key not in self._signs:
+            bits = self.program.of(number, name)
+            self._signs[key] = unpack_signs(bits if bits.dim() == 4 else bits.view(1, 1, 1, -1), channels)
+        return self._signs[key]
 
     # --- compiled ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,258 @@
+"""Packed networks give the model's own logits, from memory and from a file, and refuse what is not one of them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import resteutils as ru
+from resteutils import deploy, kernels, packed
+from resteutils.folding import fold, pack_signs, unpack_signs
+
+
+def trained(name: str, bits: str = "1/1", size: int = 32, seed: int = 0, **fields) -> nn.Module:
+    """A network with the BatchNorm of a trained one: scales of both signs, statistics of its own activations."""
+    torch.manual_seed(seed)
+    model = ru.create(name, bits, image_size=size, **fields)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias, 0, 0.3)
+    with torch.no_grad():
+        for _ in range(3):
+            model.train()(torch.randn(8, fields.get("in_channels", 3), size, size))
+    return model.eval()
+
+
+def paths(bits: str = "1/1") -> list[str]:
+    return ["torch", *(kernels.paths() if bits == "1/1" and kernels.available() else [])]
+
+
+CASES = [
+    ("resnet20", "1/1", {}),
+    ("resnet20", "1/32", {}),
+    ("resnet20", "1/1", {"scale": "channel", "num_classes": 7, "in_channels": 1}),
+    ("resnet20", "1/1", {"scale": "none", "standardize": True}),
+    ("resnet20_bireal", "1/1", {}),
+    ("resnet18", "1/1", {}),
+    ("vgg_small", "1/1", {}),
+    ("vgg_small", "1/32", {}),
+    ("resnet18_imagenet", "1/1", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "bits", "fields"), CASES)
+def test_logits_are_the_models_own(name, bits, fields):
+    size = 16 if name == "resnet18" else 32
+    model = trained(name, bits, size, **fields)
+    x = torch.randn(3, fields.get("in_channels", 3), size, size)
+    with torch.no_grad():
+        expected = model(x)
+        model_in_float = model.double()(x.double()).float() if bits == "1/32" else expected
+    small = ru.pack(model.float(), input_size=tuple(x.shape[1:]))
+    for path in paths(bits):
+        result = packed.PackedModel(small.header, small.program, path)(x)
+        # bits leave nothing to round; 1/32 sums floats, in another order where the scale comes later
+        tolerance = 1e-5 * max(1, expected.abs().max().item()) if bits == "1/1" else 1e-3 * expected.abs().max().item()
+        assert (result - expected).abs().max() <= tolerance, path
+        assert torch.equal(result.argmax(1), model_in_float.argmax(1)), path
+
+
+def test_every_sign_between_the_layers_is_the_models_own():
+    """Not only the logits: the signs that each binary convolution of VGG-small sees."""
+    model = trained("vgg_small")
+    x = torch.randn(4, 3, 32, 32)
+    seen = []
+    for _, layer in ru.binary_layers(model):
+        layer.register_forward_pre_hook(lambda _, inputs: seen.append(ru.sign(inputs[0])))
+    with torch.no_grad():
+        model(x)
+    small = ru.pack(model)
+    values = [x]
+    for number, step in enumerate(small.program.steps):
+        values.append(small._step(number, step, values))
+    inputs = [values[s["source"]] for s in small.program.steps if s["do"] in ("binary", "threshold")]
+    assert [s["do"] for s in small.program.steps].count("threshold") == 4
+    for mine, theirs in zip(inputs, seen, strict=True):
+        assert torch.equal(ru.sign(mine), theirs)
+
+
+def test_thresholds_equal_batch_norm_at_every_integer():
+    torch.manual_seed(0)
+    layer, norm = ru.BinaryConv2d(3, 40, 3), nn.BatchNorm2d(40).eval()
+    with torch.no_grad():
+        norm.weight.normal_().view(-1)[:3] = 0  # constant channels
+        norm.bias.normal_()
+        norm.running_mean.normal_().mul_(2)
+        norm.running_var.uniform_(0.1, 3)
+        model = nn.Sequential(
+            nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), layer, nn.ReLU(), norm, ru.BinaryConv2d(40, 2, 1), nn.BatchNorm2d(2)
+        ).eval()
+        program = fold(model)
+        step = next(i for i, s in enumerate(program.steps) if s["do"] == "threshold")
+        cuts = program.of(step, "cuts").view(-1, 1)
+        flip = unpack_signs(program.of(step, "flip").view(1, 1, 1, -1), 40).view(-1, 1) < 0
+        n = torch.arange(-27.0, 28.0)
+        y = norm((n * layer.weight.abs().mean()).relu().view(-1, 1, 1, 1).expand(-1, 40, -1, -1))[:, :, 0, 0].T
+        assert torch.equal((n < cuts) ^ flip, y < 0)
+        assert 3 < ((y < 0).any(1) & (y >= 0).any(1)).sum()  # the test would fail for constant channels alone
+
+
+def test_signs_survive_packing():
+    signs = torch.randn(5, 13, 3, 2).sign()
+    assert torch.equal(unpack_signs(pack_signs(signs), 13), signs)
+    if kernels.available():
+        assert torch.equal(pack_signs(signs), kernels.pack_bits(signs))
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "times"), [("resnet20", 60_000, 20), ("resnet18", 2_300_000, 19), ("vgg_small", 1_000_000, 19)]
+)
+def test_file_is_small_and_gives_the_same_logits(tmp_path, name, limit, times):
+    model = trained(name)
+    small = ru.pack(model)
+    path = small.save(tmp_path / "model.rbit")
+    size = path.stat().st_size
+    assert size == small.bytes < limit
+    torch.save(ru.create(name, "32/32").state_dict(), tmp_path / "float.pt")
+    assert (tmp_path / "float.pt").stat().st_size > times * size
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(packed.load(path)(x), small(x))
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    path = ru.pack(trained("resnet20")).save(tmp_path / "model.rbit")
+    whole = path.read_bytes()
+    size = int.from_bytes(whole[:8], "little")
+    for position in (8 + size + 5, len(whole) - 1):  # a bit of the first tensor, a bit of the last
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        (tmp_path / "damaged.rbit").write_bytes(damaged)
+        with pytest.raises(packed.PackedFileError, match="checksum"):
+            packed.load(tmp_path / "damaged.rbit")
+    for content in (b"", b"hello", whole[:-100], whole[100:]):
+        (tmp_path / "damaged.rbit").write_bytes(content)
+        with pytest.raises(packed.PackedFileError, match="damaged"):
+            packed.load(tmp_path / "damaged.rbit")
+    changed = whole.replace(b'\\"model\\":\\"', b'\\"model\\":\\"r', 1)[:8] + whole[8:].replace(b"ResNet", b"ResNot")
+    (tmp_path / "damaged.rbit").write_bytes(changed)
+    with pytest.raises(packed.PackedFileError, match="checksum"):
+        packed.load(tmp_path / "damaged.rbit")
+    (tmp_path / "version.rbit").write_bytes(whole.replace(b'\\"version\\":1', b'\\"version\\":7'))
+    with pytest.raises(packed.PackedFileError, match="version 7"):
+        packed.load(tmp_path / "version.rbit")
+    save_file({"w": torch.zeros(3)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(packed.PackedFileError, match="not a packed model"):
+        packed.load(tmp_path / "foreign.safetensors")
+    with pytest.raises(FileNotFoundError):
+        packed.load(tmp_path / "nowhere.rbit")
+
+
+def test_what_cannot_be_packed_is_refused():
+    with pytest.raises(ValueError, match="no binary layers"):
+        ru.pack(ru.create("resnet20", "32/32"))
+    model = trained("resnet20")
+    model.blocks[0].first[0].weight.data[0, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        ru.pack(model)
+    with pytest.raises(ValueError, match="Sigmoid"):
+        fold(nn.Sequential(ru.BinaryConv2d(3, 3, 3), nn.BatchNorm2d(3), nn.Sigmoid()))
+    with pytest.raises(ValueError, match="expected"):
+        ru.pack(trained("resnet20"))(torch.zeros(1, 3, 16, 16))
+
+
+# --- a trained run: export, predict, bench ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("deploy")
+    recipe = ru.recipe("deploy/resnet20-1w1a", profile="smoke")
+    return ru.load_or_train(recipe, runs_dir=folder / "runs", results_dir=folder / "results", device="cpu")
+
+
+def test_export_predict_and_bench(run, tmp_path):
+    from PIL import Image
+
+    file = deploy.export_run(run, "packed", tmp_path / "digits.rbit")
+    model = packed.load(file)
+    assert model.header["run_id"] == run.recipe.run_id and model.header["classes"] == [str(i) for i in range(10)]
+    assert model.header["top1"] == pytest.approx(run.result["top1"])
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    found = deploy.predict(file, [tmp_path / "a.png", tmp_path / "a.png"])
+    assert len(found) == 2 and len(found[0]["top"]) == 5
+    probabilities = [entry["probability"] for entry in found[0]["top"]]
+    assert probabilities == sorted(probabilities, reverse=True) and 0 < sum(probabilities) <= 1.00001
+    assert json.loads(deploy.show_predictions(found, as_json=True)) == found
+    assert "█" in deploy.show_predictions(found)
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.raises(ValueError, match="not an image"):
+        deploy.predict(file, [tmp_path / "b.png"])
+    rows = deploy.bench_model(file, batches=(1,), repeats=3)
+    assert all(row["packed_ms"] > 0 and row["repeats"] == 3 for row in rows)
+
+
+def test_predictions_of_the_file_are_those_of_the_run(run, tmp_path):
+    from resteutils.training import open_data
+
+    data = open_data(run.recipe)
+    model, small = run.model(), packed.load(deploy.export_run(run, "packed", tmp_path / "digits.rbit"))
+    with torch.no_grad():
+        for images, _ in data.test_batches(100):
+            assert torch.equal(small(images).argmax(1), model(images).argmax(1))
+    assert torch.equal(small.normalise(data.test_images[:3]), data.normalise(data.test_images[:3]))
+
+
+def test_exports_of_other_formats(run, tmp_path):
+    from safetensors.torch import load_file
+
+    state = load_file(deploy.export_run(run, "state-dict", tmp_path / "state.safetensors"))
+    assert set(state) == set(run.model().state_dict())
+    with pytest.raises(ValueError, match="packed, onnx, state-dict"):
+        deploy.export_run(run, "tflite")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", ["1/1", "32/32"])
+def test_onnx_opens_in_onnxruntime_with_equal_logits(tmp_path, bits):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, x = trained("resnet20", bits, 16), torch.randn(5, 3, 16, 16)
+    file = deploy.export_onnx(model, (3, 16, 16), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"images": x.numpy()})
+    with torch.no_grad():
+        expected = model(x)
+    torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_is_found_by_its_names(run):
+    folder = run.path.parent
+    results = folder.parent / "results"
+    for name in (run.recipe.run_id, run.recipe.run_id[:20], "deploy/resnet20-1w1a", str(run.path)):
+        assert deploy.find_run(name, str(folder), str(results)).recipe == run.recipe
+    with pytest.raises(ValueError, match="no finished run"):
+        deploy.find_run("table9/none", str(folder), str(results))
+
+
+@pytest.mark.cifar
+@pytest.mark.slow
+@pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
+def test_predictions_on_all_test_images_of_cifar10(cifar_dir):
+    from resteutils.data import open_images
+
+    data = open_images("cifar10", cifar_dir)
+    model = trained("resnet20")
+    small = ru.pack(model)
+    with torch.inference_mode():
+        for images, _ in data.test_batches(500):
+            expected, result = model(images), small(images)
+            assert torch.equal(result.argmax(1), expected.argmax(1))
+            assert (result - expected).abs().max() < 1e-5
