@@ -33,7 +33,8 @@ a { color: var(--link); }
 p { margin: .5rem 0; max-width: 46rem; }
 .soft, figcaption, footer { color: var(--soft); font-size: .9rem; }
 .wide { overflow-x: auto; margin: .7rem 0; border: 1px solid var(--line); border-radius: 6px; }
-table { border: 0; border-collapse: separate; border-spacing: 0; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
+table { border: 0; border-collapse: separate; border-spacing: 0; width: 100%;
+  font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .34rem .6rem; border: 0; border-bottom: 1px solid var(--line); text-align: left;
   white-space: nowrap; }
 td.long { white-space: normal; min-width: 15rem; }
