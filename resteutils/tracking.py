@@ -70,6 +70,10 @@ def open_tracker(
     mode = wandb_mode()
     if mode == "disabled":
         return NoTracker()
+    if "WANDB_MODE" in os.environ:  # W&B reads it too, and refuses an empty value and capitals
+        given = os.environ.pop("WANDB_MODE")
+        if given.strip():
+            os.environ["WANDB_MODE"] = mode
     try:
         import wandb
 

@@ -1,0 +1,352 @@
+"""Runs: a finished one is read, a broken one goes on, a missing one is trained; records that are no records are not."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import TIMES, tiny
+
+import resteutils as ru
+from resteutils import runs as module
+from resteutils.recipes import Recipe
+from resteutils.runs import Busy, Run, finished_runs, load_or_train, run_item
+from resteutils.training import Interrupted, NonFinite, open_data
+
+RECIPE = tiny(epochs=2)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders runs/ and results/ that hold one finished run."""
+    home = tmp_path_factory.mktemp("made")
+    load_or_train(RECIPE, home / "runs", "cpu", results_dir=home / "results", show=False)
+    return home / "runs", home / "results"
+
+
+@pytest.fixture
+def folders(made, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of them to spoil."""
+    for source, name in zip(made, ("runs", "results"), strict=True):
+        shutil.copytree(source, tmp_path / name)
+    return tmp_path / "runs", tmp_path / "results"
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever trains now fails."""
+
+    def fail(*arguments, **options):
+        raise AssertionError("this run was finished: nothing was to be trained")
+
+    monkeypatch.setattr(module, "train", fail)
+
+
+def call(folders: tuple[Path, Path], recipe: Recipe = RECIPE, **options) -> Run:
+    runs, results = folders
+    options = {"say": lambda line: None, "show": False} | options
+    return load_or_train(recipe, runs, "cpu", results_dir=results, **options)
+
+
+def record_path(folders: tuple[Path, Path], recipe: Recipe = RECIPE) -> Path:
+    return folders[1] / recipe.profile / "runs" / f"{recipe.run_id}.json"
+
+
+# --- a finished run --------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_of_a_finished_run(made) -> None:
+    folder = made[0] / RECIPE.run_id
+    names = {path.name for path in folder.iterdir()}
+    assert {"recipe.json", "history.csv", "record.json", "model.safetensors"} <= names
+    assert not [name for name in names if "checkpoint" in name or name.endswith(".tmp")]
+    assert Recipe.from_dict(json.loads((folder / "recipe.json").read_text())) == RECIPE
+    assert (folder / "record.json").read_bytes() == record_path(made).read_bytes()
+
+
+def test_the_record(made) -> None:
+    record = json.loads(record_path(made).read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert record["schema"] == 1
+    assert (record["run_id"], record["identity"]) == (RECIPE.run_id, RECIPE.identity)
+    assert Recipe.from_dict(record["recipe"]) == RECIPE
+    assert record["history"]["epoch"] == [1, 2]
+    assert {len(column) for column in record["history"].values()} == {2}
+    assert record["result"]["epochs"] == 2
+    assert {"commit", "dirty", "versions", "machine", "threads", "compile", "device"} <= set(record["provenance"])
+    assert str(made[0]) not in json.dumps(record)  # no path of this machine
+
+
+def test_history_and_result(made, untrained) -> None:
+    run = call(made)
+    history, result = run.history, run.result
+    assert list(history["epoch"]) == [1, 2]
+    assert {str(kind) for kind in history.dtypes} == {"int64", "float64"}
+    assert result["top1"] == history["test_top1"].iloc[-1]
+    assert result["top5"] == history["test_top5"].iloc[-1]
+    assert result["best_top1"] == history["test_top1"].max()
+    assert result["best_epoch"] == history["epoch"][history["test_top1"].idxmax()]
+    assert result["train_loss"] == history["train_loss"].iloc[-1]
+    assert result["seconds"] == pytest.approx(history["seconds"].sum(), rel=1e-6)
+
+
+def test_the_history_of_a_float_twin_is_numbers_too(tmp_path: Path) -> None:
+    folders = tmp_path / "runs", tmp_path / "results"
+    run = call(folders, tiny("table1/resnet20-fp", epochs=1, warmup_epochs=0))
+    assert {str(kind) for kind in run.history.dtypes} == {"int64", "float64"}
+    assert run.history[["o", "error_code", "plateau"]].isna().all().all()
+    assert math.isnan(run.result["o"])
+    assert run.result["best_epoch"] == 1
+
+
+def test_the_model_scores_what_the_record_says(made, untrained) -> None:
+    run = call(made)
+    model = run.model()
+    assert not model.training
+    data = open_data(RECIPE)
+    with torch.no_grad():
+        hits = (model(data.normalise(data.test_images)).argmax(1) == data.test_labels).float().mean().item()
+    assert 100 * hits == pytest.approx(run.result["top1"])
+    assert {layer.progress for _, layer in ru.binary_layers(model)} == {1.0}
+
+
+def test_the_same_call_again_trains_nothing(made, untrained) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made[0].rglob("*") if path.is_file()}
+    run = call(made)
+    assert run.recipe == RECIPE
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_row_with_the_same_recipe_shares_the_run_under_its_own_name(made, untrained) -> None:
+    fields = {"train_size": 48, "test_size": 20, "batch_size": 16, "epochs": 2, "compile": "off"}
+    other = ru.recipe("table1/resnet20-1w1a", profile="smoke", **fields)
+    run = call(made, other)
+    assert run.recipe.name == "table1/resnet20-1w1a"
+    assert run.path == made[0] / RECIPE.run_id
+
+
+def test_force_trains_again_from_the_start(folders) -> None:
+    first = call(folders)
+    epochs: list[int] = []
+    again = call(folders, force=True, on_epoch=lambda row: epochs.append(row["epoch"]))
+    assert epochs == [1, 2]
+    assert {k: v for k, v in again.result.items() if k not in TIMES} == {
+        k: v for k, v in first.result.items() if k not in TIMES
+    }
+
+
+def test_finished_runs_are_found_once(made) -> None:
+    found = finished_runs(*made)
+    assert [run.recipe.run_id for run in found] == [RECIPE.run_id]
+    assert found[0].recipe == RECIPE
+    assert finished_runs(made[0] / "nowhere", made[1] / "nowhere") == []
+
+
+# --- what survives ---------------------------------------------------------------------------------------------------
+
+
+def test_a_committed_record_alone_counts_as_finished(folders, untrained) -> None:
+    shutil.rmtree(folders[0])
+    run = call(folders)
+    assert run.result["epochs"] == 2
+    assert len(run.history) == 2
+    assert not (folders[0] / RECIPE.run_id).exists()
+    with pytest.raises(
+        FileNotFoundError, match=r"only the record .* survives. Train it again with `resteutils train table3/reste"
+    ):
+        run.model()
+    assert [found.recipe.run_id for found in finished_runs(*folders)] == [RECIPE.run_id]
+
+
+def test_a_record_of_another_profile_counts_and_is_copied(folders, untrained) -> None:
+    shutil.rmtree(folders[0])
+    (folders[1] / "smoke").rename(folders[1] / "short")
+    assert call(folders).result["epochs"] == 2
+    assert record_path(folders).exists()
+
+
+def test_a_run_whose_record_was_not_copied_is_copied_when_it_is_read(folders, untrained) -> None:
+    shutil.rmtree(folders[1])
+    call(folders)
+    assert record_path(folders).exists()
+
+
+SPOILED = {
+    "empty": lambda text: "",
+    "cut": lambda text: text[: len(text) // 2],
+    "no JSON": lambda text: "top1: 99",
+    "a list": lambda text: "[1, 2]",
+    "no result": lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "result"}),
+    "fewer epochs": lambda text: text.replace('"epoch": [1, 2]', '"epoch": [1]'),
+    "another schema": lambda text: text.replace('"schema": 1', '"schema": 99'),
+    "an unknown field": lambda text: text.replace('"recipe": {', '"recipe": {"speed": 3, '),
+    "another recipe": lambda text: text.replace('"lr": 0.1,', '"lr": 0.3,'),
+    "another seed": lambda text: text.replace('"seed": 0', '"seed": 1'),
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_spoiled_record_does_not_count(how: str, folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trained(Exception):
+        pass
+
+    def train(*arguments, **options):
+        raise Trained
+
+    monkeypatch.setattr(module, "train", train)
+    paths = (folders[0] / RECIPE.run_id / "record.json", record_path(folders))
+    text = paths[1].read_text()
+    spoiled = SPOILED[how](text)
+    assert spoiled != text
+    paths[0].write_text(spoiled)
+    said: list[str] = []
+    if how != "another seed":
+        assert call(folders, say=said.append).result["epochs"] == 2  # the other copy is good
+        assert any("does not count as a finished run" in line for line in said)
+    paths[1].write_text(spoiled)
+    with pytest.raises(Trained):
+        call(folders, say=said.append)
+    if how != "another seed":
+        assert finished_runs(*folders, say=said.append) == []
+
+
+# --- stopping and going on -------------------------------------------------------------------------------------------
+
+
+def test_interrupted_then_finished_equals_undisturbed(made, tmp_path: Path) -> None:
+    folders = tmp_path / "runs", tmp_path / "results"
+    steps = iter(range(100))
+    with pytest.raises(Interrupted):
+        call(folders, stop=lambda: next(steps) == 3)
+    assert not record_path(folders).exists()
+    assert (folders[0] / RECIPE.run_id / "checkpoint.pt").exists()
+    epochs: list[int] = []
+    run = call(folders, on_epoch=lambda row: epochs.append(row["epoch"]))
+    assert epochs == [2]
+    untouched = json.loads(record_path(made).read_text())
+    for key, column in untouched["history"].items():
+        if key not in TIMES:
+            assert run.record["history"][key] == column, key
+    first, second = (load_file(runs / RECIPE.run_id / "model.safetensors") for runs in (made[0], folders[0]))
+    assert first.keys() == second.keys()
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_a_diverged_run_leaves_no_record(tmp_path: Path) -> None:
+    folders = tmp_path / "runs", tmp_path / "results"
+    with pytest.raises(NonFinite):
+        call(folders, tiny(lr=1e20, warmup_epochs=0))
+    assert finished_runs(*folders) == []
+
+
+def test_a_full_disk_is_noticed_before_training(tmp_path: Path, untrained, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 1_000_000})
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match="1 MB free, 300 MB needed; set RUNS_DIR"):
+        call((tmp_path / "runs", tmp_path / "results"))
+
+
+def test_a_disk_that_fills_up_at_the_end_costs_the_last_files_only(tmp_path: Path, monkeypatch) -> None:
+    folders, write = (tmp_path / "runs", tmp_path / "results"), module.write_atomic
+
+    def full(path, content):
+        if Path(path).name == "record.json":
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(module, "write_atomic", full)
+    with pytest.raises(OSError, match="No space left"):
+        call(folders)
+    monkeypatch.undo()
+    epochs: list[int] = []
+    assert call(folders, on_epoch=lambda row: epochs.append(row["epoch"])).result["epochs"] == 2
+    assert epochs == []  # nothing was trained again
+
+
+def test_two_callers_do_not_train_one_run_at_a_time(tmp_path: Path) -> None:
+    folders = tmp_path / "runs", tmp_path / "results"
+    begun, go_on, results = threading.Event(), threading.Event(), []
+
+    def first(row):
+        begun.set()
+        go_on.wait(60)
+
+    thread = threading.Thread(target=lambda: results.append(call(folders, on_epoch=first)))
+    thread.start()
+    assert begun.wait(60)
+    with pytest.raises(Busy, match="is being trained by another process"):
+        call(folders, wait=False)
+    said: list[str] = []
+    waiting = threading.Thread(target=lambda: results.append(call(folders, say=said.append)))
+    waiting.start()
+    while not said:
+        waiting.join(0.01)
+    go_on.set()
+    thread.join(60)
+    waiting.join(60)
+    assert "waiting for it" in said[0]
+    assert len(results) == 2
+    assert results[0].record == results[1].record  # the second one read what the first one made
+
+
+@pytest.mark.slow
+def test_sigterm_leaves_with_its_status_and_the_run_goes_on(tmp_path: Path) -> None:
+    """In a process of its own, as a scheduler sees it, stopped by itself after its first epoch."""
+    code = textwrap.dedent("""
+        import os, signal
+        from resteutils import cli, training
+        finish = training._Loop.finish_epoch
+        def stopping(self):
+            row = finish(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return row
+        training._Loop.finish_epoch = stopping
+        cli.main(["train", "table3/reste", "--profile", "smoke", "--device", "cpu", "--set", "train_size=32",
+                  "--set", "test_size=20"])
+    """)
+    folders = tmp_path / "runs", tmp_path / "results"
+    environment = os.environ | {"RUNS_DIR": str(folders[0]), "RESULTS_DIR": str(folders[1])}
+    stopped = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
+    assert "everything is saved" in stopped.stdout + stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    epochs: list[int] = []
+    call(
+        folders,
+        ru.recipe("table3/reste", "smoke", train_size=32, test_size=20),
+        on_epoch=lambda row: epochs.append(row["epoch"]),
+    )
+    assert epochs == [2]
+
+
+# --- items -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_run_of_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Recipe] = []
+
+    def fake(recipe, *arguments, **options):
+        trained.append(recipe)
+        return Run(recipe, tmp_path, {"result": {"top1": 50.0}})
+
+    monkeypatch.setattr(module, "load_or_train", fake)
+    said: list[str] = []
+    found = run_item("table3", "smoke", "ste,reste", "0,1", epochs=3, say=said.append)
+    assert [(r.row, r.seed, r.epochs) for r in trained] == [
+        ("ste", 0, 3),
+        ("ste", 1, 3),
+        ("reste", 0, 3),
+        ("reste", 1, 3),
+    ]
+    assert [run.recipe for run in found] == trained
+    assert said[-1] == "[4/4] reste, seed 1: top-1 50.00 %"
