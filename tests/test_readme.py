@@ -16,11 +16,12 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 TEXT = README.read_text(encoding="utf-8")
+FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def fences(language: str) -> list[str]:
     """The fenced blocks of one language; "" for those that name none, which hold shell commands."""
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    return [block for name, block in FENCES if name == language]
 
 
 def commands(program: str) -> list[str]:
