@@ -1,0 +1,70 @@
+"""`make bench`: what a step, an epoch and a batch cost, always as a ratio measured side by side on this machine.
+
+    python -m benchmarks                    the ratios of README's table, about ten minutes with a warm compile cache
+    python -m benchmarks --full             everything
+    python -m benchmarks --rows step,data   some groups only
+
+Each group is a module with ``rows(full) -> Iterator[Row]``. Results go to results/bench/.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+
+__all__ = ["GROUPS", "main", "measure"]
+
+# In the order of the report; each names a module of this package.
+GROUPS = (
+    "estimator",
+    "step",
+    "compiling",
+    "epoch",
+    "data",
+    "evaluation",
+    "memory",
+    "startup",
+    "scaling",
+    "peers",
+    "onebit",
+)
+
+
+def measure(groups: list[str], full: bool) -> tuple[list, dict[str, str]]:
+    """The rows of these groups, and the groups that could not be measured with the reason why."""
+    rows, skipped = [], {}
+    for group in groups:
+        begun = time.monotonic()
+        try:
+            module = importlib.import_module(f"benchmarks.{group}")
+        except ModuleNotFoundError as error:
+            skipped[group] = f"{error.name} is not installed"
+        else:
+            found = list(module.rows(full))
+            rows += found
+            if not found:
+                skipped[group] = getattr(module, "WHY_EMPTY", "nothing to measure here")
+        note = skipped.get(group, "")
+        print(f"{group}: {time.monotonic() - begun:.0f} s {note and f'- skipped: {note}'}".rstrip(), flush=True)
+        for row in rows:
+            if row.group == group:
+                print(f"  {row}", flush=True)
+    return rows, skipped
+
+
+def main(full: bool = False, rows: str = "", out: str = "") -> None:
+    """Measure the groups named in ``rows`` (comma-separated; all when empty) and write them to ``out``, by default
+    results/bench. Raises ``ValueError`` for an unknown group."""
+    from benchmarks.report import write
+    from benchmarks.timing import settle
+    from resteutils.settings import results_dir
+
+    groups = [name.strip() for name in rows.split(",") if name.strip()] or list(GROUPS)
+    for name in groups:
+        if name not in GROUPS:
+            raise ValueError(f"no rows {name!r}; the groups are: {', '.join(GROUPS)}")
+    begun = time.monotonic()
+    settle()
+    found, skipped = measure(groups, full)
+    folder = write(found, skipped, out or results_dir() / "bench", full=full, seconds=time.monotonic() - begun)
+    print(f"{len(found)} rows in {time.monotonic() - begun:.0f} s: {folder}")

@@ -1,0 +1,5 @@
+import tyro
+
+from benchmarks import main
+
+tyro.cli(main)
