@@ -1,0 +1,191 @@
+"""Figure 6: the training loss at large powers, and a detector that counts its spikes.
+
+A spike is a stretch of epochs in which the training loss stands above the lowest loss of all earlier epochs by more
+than ``RISE`` of it and by more than ``NOISE`` times the curve's own roughness. A loss that never comes back is one
+spike, marked as lasting; a loss that is not a number counts as infinitely high.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from resteutils import paper, results, stats, verdict
+from resteutils.runs import load_or_train
+from resteutils.settings import runs_dir as runs_folder
+from resteutils.tables import number_checks, pipeline_check
+from resteutils.training import NonFinite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Broken", "Spike", "item_runs", "judge", "roughness", "spikes", "table"]
+
+RISE = 0.10
+NOISE = 4.0
+BASE = "o3"  # the row that the others are compared with
+
+
+@dataclass(frozen=True)
+class Spike:
+    """Epochs ``first`` to ``last`` (from 1), the highest at ``peak``; ``height`` is the loss there over the earlier
+    minimum, minus 1. ``lasting``: the loss had not come back when training ended."""
+
+    first: int
+    peak: int
+    last: int
+    height: float
+    lasting: bool
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A run that ended in numbers that are not finite: its recipe, its history until then, and what was said."""
+
+    recipe: Any
+    history: pd.DataFrame
+    reason: str
+
+
+def roughness(losses: Sequence[float]) -> float:
+    """A robust standard deviation of the loss from epoch to epoch, trend removed; 0 below four epochs.
+
+    From the second differences x[i-1] - 2 x[i] + x[i+1], whose variance is six times that of independent noise.
+    """
+    finite = [x for x in losses if math.isfinite(x)]
+    bends = sorted(abs(a - 2 * b + c) for a, b, c in zip(finite, finite[1:], finite[2:], strict=False))
+    if len(bends) < 2:
+        return 0.0
+    middle = len(bends) // 2
+    median = bends[middle] if len(bends) % 2 else (bends[middle - 1] + bends[middle]) / 2
+    return 1.4826 * median / math.sqrt(6)
+
+
+def spikes(losses: Iterable[float], rise: float = RISE, noise: float = NOISE) -> list[Spike]:
+    """The spikes of a training loss, one value per epoch.
+
+    >>> [(s.first, s.peak, s.last) for s in spikes([2.0, 1.5, 1.2, 1.0, 1.6, 1.9, 1.0, 0.9, 0.8])]
+    [(5, 6, 6)]
+
+    Raises ValueError for a negative threshold.
+    """
+    if rise < 0 or noise < 0:
+        raise ValueError(f"rise = {rise}, noise = {noise}, expected thresholds of at least 0")
+    values = [x if math.isfinite(x) else math.inf for x in losses]
+    rough, lowest, found, run = noise * roughness(values), math.inf, [], []
+    for epoch, value in enumerate(values, 1):
+        if value - lowest > max(rise * lowest, rough):
+            run.append((epoch, value / lowest - 1 if lowest > 0 else math.inf))
+        elif run:
+            found.append(_spike(run, lasting=False))
+            run = []
+        lowest = min(lowest, value)
+    return [*found, _spike(run, lasting=True)] if run else found
+
+
+def _spike(run: list[tuple[int, float]], lasting: bool) -> Spike:
+    peak, height = max(run, key=lambda pair: pair[1])
+    return Spike(run[0][0], peak, run[-1][0], height, lasting)
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def item_runs(
+    item: str,
+    profile: str = "demo",
+    rows: str = "",
+    seeds: str = "",
+    epochs: int = 0,
+    device: str = "auto",
+    data_dir: str = "",
+    runs_dir: str = "",
+    results_dir: str = "",
+) -> tuple[list[Any], list[Broken]]:
+    """As :func:`resteutils.results.item_runs`, but a run whose loss stops being a number is a result here: the runs
+    that finished, and those that broke."""
+    from resteutils.recipes import item_recipes
+
+    broken, whole = [], []
+    for r in item_recipes(item, profile, rows, seeds, epochs):
+        try:
+            whole.append(load_or_train(r, runs_dir, device, data_dir, results_dir))
+        except NonFinite as error:
+            broken.append(Broken(r, _until_it_broke(r, runs_dir), str(error).splitlines()[0]))
+    if not broken:
+        return results.item_runs(item, profile, rows, seeds, epochs, device, data_dir, runs_dir, results_dir), []
+    mine = {run.recipe.run_id for run in whole} | {b.recipe.run_id for b in broken}
+    standing = results.standing_runs(item, profile, runs_dir, results_dir)
+    return whole + [run for run in standing if run.recipe.run_id not in mine], broken
+
+
+def _until_it_broke(recipe: Any, runs_dir: str | os.PathLike) -> pd.DataFrame:
+    import pandas as pd
+
+    path = runs_folder(runs_dir) / recipe.run_id / "history.csv"
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame({"epoch": [], "train_loss": []})
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def losses(run: Any) -> list[float]:
+    """The training loss per epoch; a run that broke ends with infinity."""
+    values = [float(x) for x in run.history["train_loss"]]
+    return [*values, math.inf] if isinstance(run, Broken) else values
+
+
+def table(runs: Iterable[Any], broken: Iterable[Broken] = ()) -> pd.DataFrame:
+    """One line per run: spikes, the highest of them, final loss and accuracy, and what the paper prints."""
+    import pandas as pd
+
+    rows = []
+    for run in [*runs, *broken]:
+        r, found, cell = run.recipe, spikes(losses(run)), paper.find("figure6", run.recipe.row)
+        ended = not isinstance(run, Broken)
+        rows.append(
+            {
+                "Row": r.row,
+                "o at the end": r.estimator.o,
+                "Seed": r.seed,
+                "Epochs": r.epochs,
+                "Spikes": len(found),
+                "Lasting": sum(s.lasting for s in found),
+                "Highest (% above the minimum)": 100 * max((s.height for s in found), default=0.0),
+                "Training loss, end": run.result["train_loss"] if ended else math.nan,
+                "Top-1, end (%)": run.result["top1"] if ended else math.nan,
+                "Published top-1 (%)": cell.value if cell else math.nan,
+                "Ended": "as planned" if ended else run.reason,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def judge(runs: Sequence[Any], profile: str, broken: Sequence[Broken] = ()) -> verdict.Verdict:
+    """More spikes and a lower accuracy at larger powers than at the paper's; the published accuracies."""
+    frame = table(runs, broken)
+    checks = [pipeline_check(list(runs))] if runs else []
+    for epochs, lines in frame.groupby("Epochs"):
+        count, top1 = _by_row(lines, "Spikes"), _by_row(lines, "Top-1, end (%)")
+        for row in count if BASE in count else ():
+            if row != BASE:
+                kind, note = "ordering" if row == "o10" else "control", f"{epochs} epochs"
+                more = stats.difference(count[row], count[BASE], _counted(stats.pool(count)))
+                less = stats.difference(top1[BASE], top1[row], stats.pool(top1))
+                for claim, d, unit in (("has more spikes than", more, "spikes"), ("scores below", less, "points")):
+                    said = (f"{row} {claim} {BASE}", d.estimate, d.low, d.high, unit, f"{note}, n = {d.n}", kind)
+                    checks.append(verdict.ordering(*said))
+    checks += number_checks("figure6", runs)
+    return verdict.judge(profile, checks, "One loss per epoch: what happens within an epoch is averaged away.")
+
+
+def _by_row(lines: pd.DataFrame, column: str) -> dict[str, dict[int, float]]:
+    return {row: dict(zip(part["Seed"], part[column].astype(float), strict=True)) for row, part in lines.groupby("Row")}
+
+
+def _counted(pooled: stats.Pooled) -> stats.Pooled:
+    """Equal counts in all seeds are no proof that there is no noise: a count is not known better than to a half."""
+    return stats.Pooled(max(pooled.std, 0.5), pooled.dof)

@@ -1,0 +1,253 @@
+"""Figure 4: estimating error e, gradient instability s and accuracy against the power at the end of training.
+
+Both readings of e and s are those of the last epoch. e is also shown as a share of its ceiling, the value it has when
+all binary weights are zero, so that readings and networks of different sizes share an axis. "Weights frozen" is e of
+one fixed set of weights at every power: it falls by Lemma 3.1 alone, and only what the trained points do differently
+comes from training.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from resteutils import measured, paper, stats, verdict
+from resteutils.estimators import ReSTE
+from resteutils.indicators import estimating_error
+from resteutils.kept import kept
+from resteutils.layers import binary_layers
+from resteutils.recipes import ITEMS, POWERS, Recipe
+from resteutils.runs import finished_runs
+from resteutils.tables import pipeline_check
+from resteutils.training import build_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["NETWORKS", "ceilings", "frozen", "frozen_errors", "judge", "neighbours", "plane", "points", "table"]
+
+NETWORKS = ("resnet20", "resnet18", "vgg_small")
+VALUES = ("error_definition", "error_code", "instability_definition", "instability_code", "spread", "top1")
+
+
+def points(runs: Iterable[Any]) -> pd.DataFrame:
+    """One line per run: model, o, seed, epochs, the ``VALUES`` of the last epoch, and e as a share of its ceiling."""
+    import pandas as pd
+
+    runs = list(runs)
+    tops = {run.recipe.model: ceilings(_network(run.recipe)) for run in _first_of_each(runs)}
+    return pd.DataFrame([_point(run, tops[run.recipe.model]) for run in runs])
+
+
+def _first_of_each(runs: Sequence[Any]) -> list[Any]:
+    return list({run.recipe.model: run for run in reversed(runs)}.values())
+
+
+def _network(recipe: Recipe) -> nn.Module:
+    return build_model(recipe, recipe.num_classes or 10)
+
+
+def _point(run: Any, top: dict[str, float]) -> dict[str, Any]:
+    r, last = run.recipe, run.history.iloc[-1]
+    values = {name: last[name] for name in VALUES if name != "top1"} | {"top1": run.result["top1"]}
+    shares = {f"share_{reading}": values[f"error_{reading}"] / top[reading] for reading in top}
+    return {"model": r.model, "o": r.estimator.o, "seed": r.seed, "epochs": r.epochs, **values, **shares}
+
+
+def ceilings(model: nn.Module) -> dict[str, float]:
+    """e with all binary weights zero: sqrt(N) as defined, the sum over layers of sqrt(N_l) as in the code."""
+    counts = [layer.weight.numel() for _, layer in binary_layers(model)]
+    return {"definition": math.sqrt(sum(counts)), "code": sum(math.sqrt(n) for n in counts)}
+
+
+# --- weights frozen --------------------------------------------------------------------------------------------------
+
+
+def frozen(runs: Iterable[Any], results_dir: str | os.PathLike = "") -> pd.DataFrame:
+    """e of fixed weights at every power: columns model, weights, o, share_definition, share_code, and both e.
+
+    ``weights`` is "initial" or "trained"; trained are those of the first seed of the power that the paper recommends,
+    where its network is there or was when e was measured.
+    """
+    import pandas as pd
+
+    runs, rows = list(runs), []
+    for first in _first_of_each(runs):
+        network = _network(first.recipe)
+        found = {"initial": frozen_errors(network)}
+        best = paper.published("figure4", first.recipe.model.replace("_", "-"), "best_o").value
+        for run in [r for r in runs if r.recipe.model == first.recipe.model and r.recipe.estimator.o == best][:1]:
+            value = kept("frozen", run, lambda run: {"errors": frozen_errors(run.model())}, results_dir)
+            found |= {"trained": value["errors"]} if value else {}
+        top = ceilings(network)
+        for weights, errors in found.items():
+            for line in errors:
+                shares = {f"share_{reading}": line[reading] / top[reading] for reading in top}
+                said = {f"error_{reading}": line[reading] for reading in top}
+                rows.append({"model": first.recipe.model, "weights": weights, "o": line["o"], **said, **shares})
+    return pd.DataFrame(rows)
+
+
+def frozen_errors(model: nn.Module) -> list[dict[str, float]]:
+    """e of the model's weights under ReSTE at every power, both readings; the model's own estimators are put back."""
+    layers = [layer for _, layer in binary_layers(model)]
+    before = [(layer.estimator, layer.progress) for layer in layers]
+    found = []
+    for o in POWERS:
+        for layer in layers:
+            layer.estimator = ReSTE(o=o)
+            layer.set_progress(1.0)
+        found.append({"o": float(o), **{r: estimating_error(model, r) for r in ("definition", "code")}})
+    for layer, (e, progress) in zip(layers, before, strict=True):
+        layer.estimator = e
+        layer.set_progress(progress)
+    return found
+
+
+# --- the plane -------------------------------------------------------------------------------------------------------
+
+
+def plane(runs: Sequence[Any], runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = "") -> pd.DataFrame:
+    """One line per estimator: label, o (NaN but for plain ReSTE), e and s as defined, top1, n; means over seeds.
+
+    All finished runs that differ from the ResNet-20 runs of the figure in nothing but the estimators and the seed.
+    """
+    import pandas as pd
+
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for run in neighbours(runs, finished_runs(runs_dir, results_dir)):
+        last = run.history.iloc[-1]
+        e, s = last["error_definition"], last["instability_definition"]
+        label, o = _label(run.recipe)
+        rows.setdefault(label, []).append({"o": o, "e": e, "s": s, "top1": run.result["top1"]})
+    means = [{"label": label, **pd.DataFrame(lines).mean(), "n": len(lines)} for label, lines in rows.items()]
+    return pd.DataFrame(means, columns=["label", "o", "e", "s", "top1", "n"]).sort_values(["o", "label"])
+
+
+def neighbours(runs: Sequence[Any], others: Iterable[Any]) -> list[Any]:
+    """``others`` that differ from the ResNet-20 ``runs`` in estimators and seed only, and these, without doubles."""
+    mine = [run for run in runs if run.recipe.model == "resnet20"]
+    same = {_stripped(run.recipe) for run in mine}
+    found = {run.recipe.run_id: run for run in others if run.recipe.bits == "1/1" and _stripped(run.recipe) in same}
+    return list((found | {run.recipe.run_id: run for run in mine}).values())
+
+
+def _stripped(r: Recipe) -> str:
+    return replace(r, estimator=ReSTE(), input_estimator=None, standardize=False).identity
+
+
+@functools.cache
+def _known() -> dict[tuple, str]:
+    """The rows of Table 3 by what makes them: estimators and standardised weights."""
+    rows = {}
+    for name, fields in ITEMS["table3"].rows.items():
+        weights = fields["estimator"]
+        rows[weights, fields.get("input_estimator", weights), fields.get("standardize", False)] = name
+    return rows
+
+
+def _label(r: Recipe) -> tuple[str, float]:
+    """Name and power: ``o = 3`` for plain ReSTE, the row of Table 3 for what stands there, else the estimator."""
+    inputs = r.input_estimator or r.estimator
+    plain = isinstance(r.estimator, ReSTE) and inputs == r.estimator and not r.standardize
+    if plain and r.estimator == ReSTE(o=r.estimator.o):
+        return f"o = {r.estimator.o:g}", r.estimator.o
+    return _known().get((r.estimator, inputs, r.standardize), f"{r.estimator} / {inputs}"), math.nan
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def table(found: pd.DataFrame, still: pd.DataFrame) -> pd.DataFrame:
+    """One line per network, epochs and power: means over seeds (± std), and e of the frozen weights."""
+    import pandas as pd
+
+    rows = []
+    for (model, epochs, o), lines in found.groupby(["model", "epochs", "o"], sort=False):
+        cells = {said: _spread(lines[name]) for name, said in _SAID.items()}
+        rows.append({"Network": measured.BACKBONES[model], "o": o, "Epochs": epochs, "n": len(lines), **cells})
+        for weights in ("initial", "trained"):
+            here = still[(still["model"] == model) & (still["weights"] == weights) & (still["o"] == o)]
+            value = float(here["error_definition"].iloc[0]) if len(here) else math.nan
+            rows[-1][f"e as defined, {weights} weights frozen"] = value
+    return pd.DataFrame(rows)
+
+
+_SAID = {
+    "error_definition": "e as defined",
+    "error_code": "e as in the code",
+    "instability_definition": "s as defined",
+    "instability_code": "s as in the code",
+    "spread": "Spread of |g|",
+    "top1": "Top-1 (%)",
+}
+
+
+def _spread(values: pd.Series) -> str:
+    return f"{values.mean():.4g}" + (f" ± {values.std():.2g}" if len(values) > 1 else "")
+
+
+# --- verdict ---------------------------------------------------------------------------------------------------------
+
+
+def judge(runs: Sequence[Any], found: pd.DataFrame, profile: str) -> verdict.Verdict:
+    """Per network: e falls and s rises from the smallest to the largest power (both readings), accuracy is higher at
+    the published best power than at both ends; as a control the scale-free spread, and where the best power was."""
+    checks = [pipeline_check(list(runs))]
+    for (model, epochs), lines in found.groupby(["model", "epochs"], sort=False):
+        if lines["o"].nunique() > 1:
+            label = f"{measured.BACKBONES[model]}, {epochs} epochs"
+            checks += [*_trends(label, lines), *_peak(label, model, lines)]
+    return verdict.judge(profile, checks, "Trends compare the smallest with the largest power that was run.")
+
+
+def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:
+    low, high = lines["o"].min(), lines["o"].max()
+    asked = [(f"share_{reading}", -1, f"e ({reading}) falls", "of the ceiling", "ordering") for reading in _READINGS]
+    asked += [(f"instability_{reading}", 1, f"s ({reading}) rises", "decades", "ordering") for reading in _READINGS]
+    asked += [("spread", 1, "the scale-free spread rises", "decades", "control")]
+    checks = []
+    for column, direction, said, unit, kind in asked:
+        groups = _groups(lines, column, logarithm=unit == "decades")
+        larger, smaller = (high, low) if direction > 0 else (low, high)
+        d = stats.difference(groups[larger], groups[smaller], stats.pool(groups))
+        steps = [direction * (stats.mean(b) - stats.mean(a)) > 0 for a, b in _neighbouring(groups)]
+        note = f"{sum(steps)} of {len(steps)} steps from power to power go that way; n = {d.n}"
+        claim = f"{label}: {said} from o = {low:g} to {high:g}"
+        checks.append(verdict.ordering(claim, d.estimate, d.low, d.high, unit, note, kind))
+    return checks
+
+
+_READINGS = ("definition", "code")
+
+
+def _neighbouring(groups: dict[float, dict[int, float]]) -> list[tuple[dict[int, float], dict[int, float]]]:
+    powers = sorted(groups)
+    return [(groups[a], groups[b]) for a, b in zip(powers, powers[1:], strict=False)]
+
+
+def _groups(lines: pd.DataFrame, column: str, logarithm: bool = False) -> dict[float, dict[int, float]]:
+    values = lines[column].map(math.log10) if logarithm else lines[column]
+    return {o: dict(zip(part["seed"], values[part.index], strict=True)) for o, part in lines.groupby("o")}
+
+
+def _peak(label: str, model: str, lines: pd.DataFrame) -> list[verdict.Check]:
+    cell, groups = paper.published("figure4", model.replace("_", "-"), "best_o"), _groups(lines, "top1")
+    if cell.value not in groups:
+        return []
+    pooled, checks = stats.pool(groups), []
+    for end in (min(groups), max(groups)):
+        if end != cell.value:
+            d = stats.difference(groups[cell.value], groups[end], pooled)
+            claim = f"{label}: o = {cell.value:g} scores above o = {end:g}"
+            checks.append(verdict.ordering(claim, d.estimate, d.low, d.high, note=f"n = {d.n}"))
+    best = max(groups, key=lambda o: stats.mean(groups[o]))
+    shown = f"o = {best:g} with {stats.mean(groups[best]):.2f} %, of {', '.join(f'{o:g}' for o in sorted(groups))}"
+    claim = f"{label}: the best power is the published one, {cell.value:g}"
+    return [*checks, verdict.fact(claim, best == cell.value, shown, "number")]

@@ -1,0 +1,109 @@
+"""Figure 4: error, instability and accuracy against the power, and the trade-off as one plane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resteutils import measured, paper
+from resteutils.charts import styled
+from resteutils.equilibrium import NETWORKS
+from resteutils.plots.style import INK, OKABE_ITO, SOFT, absent, label_points
+from resteutils.recipes import POWERS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["figure4"]
+
+DEFINED = {"color": OKABE_ITO["blue"], "marker": "o", "ls": "-", "ms": 4.5, "lw": 1.6}
+CODE = {"color": OKABE_ITO["vermillion"], "marker": "s", "ls": "--", "ms": 4, "lw": 1.4}
+FROZEN = {
+    "initial": {"color": SOFT, "ls": ":", "lw": 1.6, "label": "e as defined, initial weights frozen"},
+    "trained": {"color": OKABE_ITO["green"], "ls": "-.", "lw": 1.5, "label": "e as defined, trained weights frozen"},
+}
+
+
+@styled
+def figure4(found: pd.DataFrame, still: pd.DataFrame, plane: pd.DataFrame) -> Figure:
+    """Columns: networks; rows: e, s, scale-free spread, accuracy. Below: every estimator on the plane of e and s."""
+    from matplotlib.figure import Figure
+
+    models = [model for model in NETWORKS if model in set(found["model"])]
+    figure = Figure(figsize=(7.2, 12.4), layout="constrained")
+    grid = figure.add_gridspec(5, len(models), height_ratios=[1, 1, 1, 1, 2.6])
+    axes = np.array([[figure.add_subplot(grid[line, column]) for column in range(len(models))] for line in range(4)])
+    for column, model in enumerate(models):
+        mine = found[found["model"] == model]
+        _network(axes[:, column], mine, still[still["model"] == model])
+        _mark_best(axes[:, column], model)
+        axes[0, column].set_title(f"{measured.BACKBONES[model]}, {_epochs(mine)}")
+    for place, said in zip(axes[:, 0], ("e / ceiling", "s, var(|g|)", "spread, std/mean", "top-1 (%)"), strict=True):
+        place.set_ylabel(said)
+    figure.align_ylabels(axes[:, 0])
+    _plane(figure.add_subplot(grid[4, :]), plane)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def _epochs(lines: pd.DataFrame) -> str:
+    known = sorted(lines["epochs"].unique())
+    return f"{' and '.join(str(n) for n in known)} epochs"
+
+
+def _network(axes: np.ndarray, lines: pd.DataFrame, still: pd.DataFrame) -> None:
+    for _, part in lines.groupby("epochs"):
+        _series(axes[0], part, "share_definition", label="as defined", **DEFINED)
+        _series(axes[0], part, "share_code", label="as in the authors' code", **CODE)
+        _series(axes[1], part, "instability_definition", **DEFINED)
+        _series(axes[1], part, "instability_code", **CODE)
+        _series(axes[2], part, "spread", **DEFINED)
+        _series(axes[3], part, "top1", **DEFINED | {"color": OKABE_ITO["black"], "marker": "D"})
+    for weights, style in FROZEN.items():
+        here = still[still["weights"] == weights]
+        axes[0].plot(here["o"], here["share_definition"], zorder=1, **style)
+    axes[1].set_yscale("log")
+    axes[0].set_ylim(0, 1.03)
+    for place in axes:
+        place.set_xscale("log")
+        place.set_xticks(POWERS, [f"{o:g}" if o in (1, 2, 3, 5, 10, 20) else "" for o in POWERS])
+        place.minorticks_off() if place is not axes[1] else place.xaxis.minorticks_off()
+        place.tick_params(labelsize=8)
+    axes[3].set_xlabel("power at the end, o (log)")
+
+
+def _series(axes: Axes, lines: pd.DataFrame, column: str, **style: object) -> None:
+    """Means over the seeds with their standard deviation as error bars, where there are several."""
+    groups = lines.groupby("o")[column]
+    mean, std = groups.mean(), groups.std().fillna(0.0)
+    axes.errorbar(mean.index, mean, yerr=std if std.any() else None, capsize=2.5, elinewidth=1, **style)
+
+
+def _mark_best(axes: np.ndarray, model: str) -> None:
+    best = paper.published("figure4", model.replace("_", "-"), "best_o").value
+    for place in axes:
+        place.axvline(best, color=SOFT, lw=0.8, ls=(0, (2, 2)), zorder=0)
+    note = {"fontsize": 7.5, "color": INK, "va": "bottom"}
+    axes[3].annotate("paper's best", (best, 0), (3, 3), ("data", "axes fraction"), "offset points", **note)
+
+
+def _plane(axes: Axes, plane: pd.DataFrame) -> None:
+    if plane.empty:
+        return absent(axes, "The plane needs runs of ResNet-20; this call had none.")
+    powers = plane.dropna(subset=["o"]).sort_values("o")
+    axes.plot(powers["e"], powers["s"], color=SOFT, lw=1, zorder=1)
+    ends = {"vmin": plane["top1"].min(), "vmax": plane["top1"].max(), "cmap": "cividis", "edgecolors": INK}
+    dots = axes.scatter(powers["e"], powers["s"], c=powers["top1"], s=62, marker="o", lw=0.7, zorder=3, **ends)
+    others = plane[plane["o"].isna()]
+    axes.scatter(others["e"], others["s"], c=others["top1"], s=48, marker="D", lw=0.7, zorder=3, **ends)
+    bar = axes.figure.colorbar(dots, ax=axes, pad=0.01, aspect=30)
+    bar.set_label("top-1, last epoch (%)")
+    bar.outline.set_visible(False)
+    axes.set(xlabel="estimating error e, as defined", ylabel="gradient instability s, as defined", yscale="log")
+    axes.margins(x=0.13, y=0.12)
+    axes.set_title("ResNet-20: every estimator (diamonds: Table 3's) and every power of ReSTE (circles)")
+    label_points(axes, [(r.e, r.s, r.label) for r in plane.itertuples()])
+    return None

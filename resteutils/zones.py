@@ -1,0 +1,170 @@
+"""Figure 5, ours: where weights and activations sit on ReSTE's curve, which decides what the estimator does at all.
+
+ReSTE's derivative has three zones: a constant plateau for |z| <= m, the power for m < |z| <= t, and 0 beyond. The
+weights' shares are in every record's history, epoch by epoch. The activations' need the network: they are measured on
+one training batch at the start (initial weights) and at the end; between the two nothing was recorded.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from resteutils import indicators, measured, verdict
+from resteutils.estimators import Estimator, ReSTE
+from resteutils.execution import resolve_device
+from resteutils.gradients import one_batch
+from resteutils.kept import kept
+from resteutils.layers import anneal, binary_layers
+from resteutils.tables import pipeline_check
+from resteutils.training import build_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ZONES", "Zones", "judge", "layer_zones", "measure", "shares", "table", "through_training"]
+
+ZONES = ("plateau", "power", "clipped")
+SIDES = ("weights", "activations")
+
+
+@dataclass(frozen=True)
+class Zones:
+    """A run, its weights' shares through training, and per layer both sides' zones at "start" and "end" of training
+    (empty where the network is gone)."""
+
+    run: Any
+    weights: pd.DataFrame
+    layers: dict[str, list[dict[str, Any]]]
+
+
+def measure(
+    runs: Iterable[Any], device: str = "auto", data_dir: str = "", results_dir: str | os.PathLike = ""
+) -> list[Zones]:
+    """The zones of each run; the activations' only where its network is there, or was when they were measured."""
+    take = functools.partial(_of_run, device=device, data_dir=data_dir)
+    return [Zones(run, through_training(run), kept("zones", run, take, results_dir) or {}) for run in runs]
+
+
+def through_training(run: Any) -> pd.DataFrame:
+    """Shares of the binary weights per zone: columns progress, plateau, power, clipped; the first line is the network
+    as initialised."""
+    import pandas as pd
+
+    history, curve = run.history, _curve(run.recipe.estimator)
+    first = indicators.zone_shares(build_model(run.recipe, run.record["result"]["num_classes"]), curve.m, curve.t)
+    after = pd.DataFrame({"progress": history["epoch"] / run.recipe.epochs, **{z: history[z] for z in ZONES}})
+    return pd.concat([pd.DataFrame([{"progress": 0.0, **first}]), after], ignore_index=True)
+
+
+def _curve(e: Estimator) -> ReSTE:
+    """Whose m and t divide the axis: the estimator's own where it is ReSTE, else ReSTE's defaults, to compare."""
+    return e if isinstance(e, ReSTE) else ReSTE()
+
+
+def _of_run(run: Any, device: str, data_dir: str) -> dict[str, Any]:
+    chosen = resolve_device(device)
+    images, _ = one_batch(run.recipe, data_dir, chosen)
+    fresh = build_model(run.recipe, run.record["result"]["num_classes"]).to(chosen)
+    anneal(fresh, 0.0)
+    return {"start": layer_zones(fresh, images), "end": layer_zones(run.model(str(chosen)), images)}
+
+
+@torch.no_grad()
+def layer_zones(model: nn.Module, images: Tensor) -> list[dict[str, Any]]:
+    """Per binary layer and side: the shares of the zones, how many values, and mean and relative spread of f' there.
+
+    The network runs in training mode: what is measured is what a backward pass sees.
+    """
+    found: list[dict[str, Any]] = []
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
+        sides = {"weights": (layer.effective_weight(), layer.current)}
+        if layer.binarize_input:
+            sides["activations"] = (inputs[0], layer.input_current)
+        found.append({"layer": name, **{side: _zones(z, e) for side, (z, e) in sides.items()}})
+
+    hooks = [
+        layer.register_forward_pre_hook(functools.partial(look, name=name)) for name, layer in binary_layers(model)
+    ]
+    try:
+        model.train()(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _zones(z: Tensor, e: Estimator) -> dict[str, float]:
+    size, curve, slope = z.abs(), _curve(e), e.derivative(z).double()
+    plateau, clipped = float((size <= curve.m).float().mean()), float((size > curve.t).float().mean())
+    mean = float(slope.mean())
+    return {
+        "count": z.numel(),
+        "plateau": plateau,
+        "power": 1 - plateau - clipped,
+        "clipped": clipped,
+        "slope": mean,
+        "slope_spread": float(slope.std()) / abs(mean) if mean else 0.0,
+    }
+
+
+def shares(layers: Sequence[dict[str, Any]], side: str) -> dict[str, float]:
+    """The zones of all layers together, each value counted once."""
+    parts = [layer[side] for layer in layers if side in layer]
+    total = sum(part["count"] for part in parts)
+    return {zone: sum(part["count"] * part[zone] for part in parts) / total for zone in ZONES}
+
+
+def table(found: Sequence[Zones]) -> pd.DataFrame:
+    """One line per run, side and time: the shares (%), and what f' is on average and how much it varies at the end."""
+    import pandas as pd
+
+    rows = []
+    for z in found:
+        about = {"Row": z.run.recipe.row, "Estimator": measured.method(z.run.recipe), "Seed": z.run.recipe.seed}
+        for time in ("start", "end"):
+            line = z.weights.iloc[0 if time == "start" else -1]
+            values = {"weights": {zone: line[zone] for zone in ZONES}}
+            if z.layers and "activations" in z.layers[time][0]:
+                values["activations"] = shares(z.layers[time], "activations")
+            for side, found_shares in values.items():
+                percent = {f"{zone} (%)": 100 * found_shares[zone] for zone in ZONES}
+                rows.append({**about, "Side": side, "Time": time, **percent, **_slopes(z, time, side)})
+    return pd.DataFrame(rows)
+
+
+def _slopes(z: Zones, time: str, side: str) -> dict[str, float]:
+    parts = [layer[side] for layer in z.layers.get(time, ()) if side in layer]
+    total = sum(part["count"] for part in parts)
+    names = {"slope": "Mean f'", "slope_spread": "Spread of f' within a layer"}
+    return {
+        said: sum(part["count"] * part[key] for part in parts) / total if total else float("nan")
+        for key, said in names.items()
+    }
+
+
+def judge(found: Sequence[Zones], profile: str) -> verdict.Verdict:
+    """The paper makes no claim here: two questions of ours, about ReSTE's weights and activations at the end."""
+    checks = [pipeline_check([z.run for z in found])]
+    mine = [z for z in found if isinstance(z.run.recipe.estimator, ReSTE)]
+    if mine:
+        held = [float(z.weights.iloc[-1]["plateau"]) for z in mine]
+        checks.append(_most("most weights end in the plateau, where ReSTE is a constant gain", held))
+    acting = [shares(z.layers["end"], "activations")["power"] for z in mine if z.layers]
+    if acting:
+        checks.append(_most("most activations end where the power acts", acting))
+    return verdict.judge(profile, checks, "The paper's own Figure 5 could not be sourced; this one is ours.")
+
+
+def _most(claim: str, values: list[float]) -> verdict.Check:
+    shown = f"{100 * min(values):.1f} to {100 * max(values):.1f} % over {len(values)} runs"
+    if min(values) <= 0.5 < max(values):
+        return verdict.Check(claim, "control", "undecided", shown, "above 50 % in every run")
+    return verdict.fact(claim, min(values) > 0.5, shown, "control", "above 50 % in every run")
