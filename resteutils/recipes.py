@@ -200,24 +200,25 @@ class Item:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def _networks(name: str, model: str, **paper: Any) -> dict[str, dict[str, Any]]:
-    """ReSTE, its STE twin and the float twin of one network at 1/1."""
+def _networks(name: str, model: str, **profiles: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """ReSTE, its STE twin and the float twin of one network at 1/1; ``profiles`` holds what one profile changes."""
     return {
-        f"{name}-1w1a": {"model": model, "paper": paper},
-        f"{name}-1w1a-ste": {"model": model, "estimator": STE(), "paper": paper},
-        f"{name}-fp": {"model": model, "bits": "32/32", "paper": paper},
+        f"{name}-1w1a": {"model": model, **profiles},
+        f"{name}-1w1a-ste": {"model": model, "estimator": STE(), **profiles},
+        f"{name}-fp": {"model": model, "bits": "32/32", **profiles},
     }
 
 
 def _table1() -> dict[str, dict[str, Any]]:
     mixed = {"model": "resnet20", "bits": "1/32"}
+    demo = {"epochs": 4}  # of the two large networks: the whole table in about five minutes on two cores
     return {
-        **_networks("resnet18", "resnet18", epochs=2000, batch_size=96),
+        **_networks("resnet18", "resnet18", demo=demo, paper={"epochs": 2000, "batch_size": 96}),
         **_networks("resnet20", "resnet20"),
         "resnet20-1w32a": mixed,
         "resnet20-1w32a-ste": {**mixed, "estimator": STE()},
         **_networks("resnet20-bireal", "resnet20_bireal"),
-        **_networks("vgg-small", "vgg_small"),
+        **_networks("vgg-small", "vgg_small", demo=demo),
     }
 
 
