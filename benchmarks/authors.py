@@ -1,9 +1,9 @@
 """The baseline: the authors' formulation, stated again in our own words, with the costs that it has there.
 
-* The derivative is filled in by boolean masks, zone by zone, on a copy of the incoming gradient; the power is taken with
-  ``math.pow`` of a tensor o, which fetches it from the device, twice per backward pass (defect 15 of our notes).
+* The derivative is filled in by boolean masks, zone by zone; the plateau is taken with ``math.pow`` of a tensor o,
+  which fetches it from the device, twice per backward pass.
 * Both signs are tensors of the graph, made by autograd functions of their own; sign(0) = 0.
-* The scale mean|w| multiplies the binary weights before the convolution (defect 23).
+* The scale mean|w| multiplies the binary weights before the convolution.
 * Images are augmented one at a time, as PIL images, in worker processes of a DataLoader.
 
 Nothing here is used outside `benchmarks`.

@@ -1,4 +1,4 @@
-"""The estimator alone: ``binarize`` forward and backward, against memory bandwidth, the authors' form and clipped STE."""
+"""The estimator alone, forward and backward, against memory bandwidth, the authors' form and clipped STE."""
 
 from __future__ import annotations
 

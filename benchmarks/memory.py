@@ -1,4 +1,4 @@
-"""Memory of a training step: the most that tensors take at once, what is kept for the backward pass, and the process."""
+"""Memory of a training step: the most that tensors take at once, and what is kept for the backward pass."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ def markdown(rows: list[Row], skipped: dict[str, str], origin: dict) -> str:
         f"{origin['commit'][:12]}; {origin['created']}; {origin['seconds']} s, "
         f"{'make bench-full' if origin['full'] else 'make bench'}.",
         "",
-        "Every ratio is time (or memory) of the first over that of the second, measured in turn in one process; the median "
-        'over n turns, with the quartiles in brackets. Below 1 the first is cheaper; "faster" is one over the ratio.',
+        "Every ratio is time (or memory) of the first over that of the second, measured in turn in one process; the",
+        "median over n turns, with the quartiles in brackets. Below 1 the first is cheaper; *faster* is one over it.",
     ]
     aims = [row for row in rows if row.target is not None]
     if aims:

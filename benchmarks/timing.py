@@ -1,4 +1,4 @@
-"""Timing side by side: variants take turns, so that what disturbs one disturbs all, and ratios are formed turn by turn."""
+"""Timing side by side: variants take turns, so that what disturbs one disturbs all; ratios are formed turn by turn."""
 
 from __future__ import annotations
 

@@ -44,13 +44,19 @@ class PackedWeight(NamedTuple):
     path: str
 
 
-@torch.compiler.assume_constant_result
+def _constant(function):
+    """``torch.compiler.assume_constant_result``, which would import the whole compiler: as long as torch itself."""
+    function._dynamo_marked_constant = True
+    return function
+
+
+@_constant
 def available() -> bool:
     """Whether the kernels can be used; compiles them on the first call (about half a minute, with a message)."""
     return not build.load()
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def ready() -> bool:
     """Whether they can be used without compiling anything now; within a process the answer only changes when this
     process compiles them, so that a training run is not changed by what happens beside it.
@@ -58,20 +64,20 @@ def ready() -> bool:
     return (build.was_built() or build.tried()) and not build.load()
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def why_not() -> str:
     """The reason why they are not available, with what to install; "" where they are."""
     return build.load()
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def paths() -> list[str]:
     """The code paths that this machine offers, best first. Raises ``RuntimeError`` where there is none."""
     _require()
     return torch.ops.resteutils.paths().split(",")
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _require() -> bool:
     if reason := build.load():
         raise RuntimeError(reason)
