@@ -49,7 +49,7 @@ def figure1() -> Figure:
     right.set(xscale="log", yscale="log", ylim=(0.04, 5e3), xlim=(1e-4, 2))
     right.set(xlabel="distance from zero, |z| (log scale)", ylabel="derivative f'(z) (log scale)")
     right.set_title("... its derivative diverges at zero")
-    left.set(xlabel="z", ylabel="surrogate f(z)", ylim=(-1.4, 1.4), xlim=(-2, 2))
+    left.set(xlabel="z", ylabel="surrogate f(z)", ylim=(-1.6, 1.6), xlim=(-2, 2))
     left.set_title("A surrogate nears sign ...")
     _trained(axes[1, 0], colours)
     _price(axes[1, 1], colours)
@@ -74,12 +74,14 @@ def _price(axes: Axes, colours: dict) -> None:
         axes.plot(errors[o], steep[o], "o", color=colours[o], ms=7)
     ste = (curves.rms_error(STE()), float(STE().derivative(torch.zeros(1))))
     axes.plot(*ste, "s", color=STE_STYLE["color"], ms=7)
-    axes.plot(0, 10, "*", color=OKABE_ITO["black"], ms=10, clip_on=False)
+    limit = ReSTE(o=1e6)
+    last = (curves.rms_error(limit), float(limit.derivative(torch.zeros(1))))
+    axes.plot(*last, "*", color=OKABE_ITO["black"], ms=10)
     axes.set(xlabel="error: RMS of sign(z) - f(z), |z| ≤ 1.5", ylabel="largest derivative, as trained")
-    axes.set(xlim=(-0.02, 0.62), ylim=(0, 11))
+    axes.set(xlim=(0, 0.6), ylim=(0, 11))
     axes.set_title("The price of a smaller error")
     names = [(errors[o], steep[o], f"o = {o:g}") for o in curves.INTUITION]
-    label_points(axes, [*names, (*ste, "STE"), (0.0, 10.0, "o → ∞ (chord: 1/m)")])
+    label_points(axes, [*names, (*ste, "STE"), (*last, "o → ∞ (1/m)")])
 
 
 @styled
@@ -117,4 +119,6 @@ def _explain(axes: Axes, e: ReSTE, p: dict[str, float]) -> None:
     axes.set(xlim=(-0.25, 0.25))
     note = {"fontsize": 8, "color": INK, "ha": "center"}
     axes.text(0, chord + 0.12, f"f(m)/m = {chord:.2f}: slope of the chord to m = {e.m:g}", va="bottom", **note)
-    axes.text(0, p["plateau"] - 0.15, f"{p['plateau']:.2f} = f'({p['cap']:g}), capped", va="top", **note)
+    line = {"arrowprops": {"arrowstyle": "->", "color": OKABE_ITO["vermillion"]}}
+    said = f"{p['plateau']:.2f}: the slope of the power at {p['cap']:g}, held"
+    axes.annotate(said, (0, p["plateau"] - 0.05), (0, 0.3), va="center", **note, **line)

@@ -42,11 +42,6 @@ def figure6(runs: Sequence[Any], broken: Sequence[Broken] = ()) -> Figure:
     axes["loss"].set(xlabel="share of training (%)", ylabel="training loss (cross-entropy)", xlim=(0, 100))
     axes["loss"].set_title("Training loss; triangles: the peak of a spike")
     axes["loss"].legend(loc="upper right", ncols=2)
-    low = axes["loss"].get_ylim()[0]
-    if low > 0:
-        axes["loss"].set_yscale("log")
-        axes["loss"].yaxis.set_major_formatter("{x:g}")
-        axes["loss"].yaxis.set_minor_formatter("{x:.2g}")
     axes["gain"].set(xlabel="share of training (%)", ylabel="f' at zero", xlim=(0, 100), ylim=(0, 10.5))
     axes["gain"].set_title("Gain of the plateau")
     _accuracies(axes["top1"], list(rows), runs)

@@ -41,10 +41,9 @@ def figure2(found: Sequence[Gradients]) -> Figure:
         _distribution(axes[0], row, group, free_of_scale=False)
         _distribution(axes[1], row, group, free_of_scale=True)
     for place in axes[:2]:
-        place.set(xscale="log", ylabel="weights per decade (%)", ylim=(0, None))
-        place.legend(loc="upper left", title_fontsize=8)
-    left = min(_low(axes[0]), _low(axes[1]))
-    axes[0].set(xlabel="size of a gradient, |g|", xlim=(left, None))
+        place.set(xscale="log", ylabel="weights per decade (%)", ylim=(0, 1.5 * place.get_ylim()[1]))
+        place.legend(loc="upper left")
+    axes[0].set(xlabel="size of a gradient, |g|")
     axes[1].set(xlabel="size relative to the mean, |g| / mean |g|", xlim=(1e-5, 1e3))
     axes[0].set_title("All binary layers: as they are")
     axes[1].set_title("All binary layers: free of scale")
@@ -53,10 +52,6 @@ def figure2(found: Sequence[Gradients]) -> Figure:
     if lacking:
         axes[0].set_title(f"only records survive of {', '.join(lacking)}", loc="right", fontsize=8, fontweight="normal")
     return figure
-
-
-def _low(axes: Axes) -> float:
-    return axes.get_xlim()[0]
 
 
 def _distribution(axes: Axes, row: str, group: Sequence[Gradients], free_of_scale: bool) -> None:

@@ -58,7 +58,7 @@ def _through_training(axes: Axes, group: Sequence[Zones]) -> None:
     x = 100 * frames[0]["progress"].to_numpy()
     labels = [MEANING[zone] for zone in ZONES]
     axes.stackplot(x, *mean.values(), colors=[COLOURS[zone] for zone in ZONES], labels=labels, lw=0)
-    axes.set(xlim=(0, 100), xlabel="share of training (%)")
+    axes.set(xlim=(0, 100), xticks=(0, 20, 40, 60, 80), xlabel="share of training (%)")
 
 
 def _by_layer(axes: Axes, group: Sequence[Zones], side: str) -> None:
