@@ -93,7 +93,6 @@ class Controls:
             layout=w.Layout(width="230px"),
         )
         self.presets, self.sliders = row(width="auto"), row()
-        self.play = w.Play(value=100, min=0, max=100, step=2, interval=80, tooltip="play a training")
         self.progress = w.IntSlider(
             value=100,
             min=0,
@@ -102,14 +101,13 @@ class Controls:
             style={"description_width": "initial"},
             layout=w.Layout(flex="1 1 300px", min_width="260px", max_width="520px"),
         )
-        self.link = w.jslink((self.play, "value"), (self.progress, "value"))
         self.choice.observe(self._chosen, "value")
         self.progress.observe(self._changed, "value")
         self._chosen()
 
     def view(self) -> w.Box:
-        """The controls as one block; several panels may show it, the widgets are the same."""
-        path = row(self.play, self.progress)
+        """The controls as one block; several panels may show it, the sliders are the same."""
+        path = row(self._player(), self.progress)
         return w.VBox([row(self.choice, self.presets), self.sliders, path, self.message], layout=w.Layout(width="100%"))
 
     def observe(self, callback: Callable[[], None]) -> None:
@@ -145,6 +143,17 @@ class Controls:
         presets = _PRESETS.get(name, (("defaults", defaults),) if defaults else ())
         self.presets.children = [self._preset(text, values) for text, values in presets]
         self._changed()
+
+    def _player(self) -> w.Play:
+        """A play button of its own for each view: several views of one player stop each other."""
+        player = w.Play(max=100, step=2, interval=80, show_repeat=False, tooltip="play a training")
+        player.observe(self._played, "value")
+        return player
+
+    def _played(self, change) -> None:
+        """Follow a player, except where its stop button takes it back to 0."""
+        if change.owner.playing or change.new:
+            self.progress.value = change.new
 
     def _preset(self, text: str, values: dict) -> w.Button:
         button = w.Button(description=text, layout=w.Layout(width="auto"), tooltip=f"set {values}")

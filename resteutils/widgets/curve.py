@@ -15,7 +15,7 @@ from resteutils.widgets.svg import COLOURS, DASHES, Chart, side_by_side
 __all__ = ["CurvePanel", "describe", "forward_chart", "slope_chart"]
 
 LIMIT = 2.0
-_Z = torch.linspace(-LIMIT, LIMIT, 801, dtype=torch.float64)
+_Z = torch.linspace(-LIMIT, LIMIT, 401, dtype=torch.float64)
 _HEIGHTS = (2.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 1000.0)
 STATIC_POWERS = (1.0, 1.5, 2.0, 3.0, 5.0)
 

@@ -80,7 +80,7 @@ class Explorer:
         self._train_for_pictures()
         usable = [run for run in self.shelf.with_models() if run.recipe.bits == "1/1"]
         usable = [run for run in usable if run.recipe.dataset in ("digits", "cifar10")]
-        run = next(iter(usable), None)
+        run = self.shelf.best(usable)
         twin = self.shelf.twin(run) if run else None
         return InsidePanel.picture(run, twin, self.shelf.nothing_yet(), self.folders["data_dir"])
 

@@ -24,7 +24,7 @@ from resteutils.widgets.svg import Chart, side_by_side
 __all__ = ["InsidePanel", "look"]
 
 MOST_MAPS, COLUMNS = 32, 8
-PIXEL_GAP = 1
+ENLARGED, GAP = 6, 4  # pixels on the sheet for one of a map, and between maps
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def look(model: nn.Module, layer: str, image: Tensor) -> Sight:
 
 def tile(maps: Tensor) -> np.ndarray:
     """Up to 32 maps (C, H, W) with values in [0, 1] as one grey image (rows, columns) of uint8, thin lines between."""
-    chosen = maps[:MOST_MAPS]
+    chosen = maps[:MOST_MAPS].repeat_interleave(ENLARGED, 1).repeat_interleave(ENLARGED, 2)
     count, height, width = chosen.shape
     columns = min(COLUMNS, count)
     rows = math.ceil(count / columns)
-    sheet = np.full((rows * (height + PIXEL_GAP) - PIXEL_GAP, columns * (width + PIXEL_GAP) - PIXEL_GAP), 128, np.uint8)
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP), 128, np.uint8)
     for index, values in enumerate(chosen.numpy()):
-        top, left = index // columns * (height + PIXEL_GAP), index % columns * (width + PIXEL_GAP)
+        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
         sheet[top : top + height, left : left + width] = np.round(255 * values.clip(0, 1))
     return sheet
 
@@ -79,8 +79,12 @@ def binary_tile(maps: Tensor, binarized: bool) -> np.ndarray:
     return tile((maps - low) / (high - low).clamp(min=1e-12))
 
 
-def picture_chart(title: str, width: int) -> Chart:
-    return Chart(title, "", "", width=width, height=250, axes=False, margin=(26, 6, 6, 6))
+def picture_chart(title: str, width: int, pixels: np.ndarray | None = None) -> Chart:
+    """A frame for a picture of the full width, as high as its pixels ask for."""
+    margin = 6
+    rows, columns = (1, 2) if pixels is None else pixels.shape[:2]
+    height = round(26 + margin + (width - 2 * margin) * rows / columns)
+    return Chart(title, "", "", width=width, height=height, axes=False, margin=(26, margin, margin, margin))
 
 
 def answer_chart(classes: tuple[str, ...]) -> Chart:
@@ -118,7 +122,7 @@ class Pair:
         truth = int(self.labels[index])
         pixels = self.images[index].permute(1, 2, 0).squeeze(-1).numpy()
         classes = self.data.classes
-        drawn = [(picture_chart(f"Test image {index}: {classes[truth]}", 240), [Picture(png(pixels))])]
+        drawn = [(picture_chart(f"Test image {index}: {classes[truth]}", 200, pixels), [Picture(png(pixels))])]
         image = self.data.normalise(self.images[index : index + 1])
         networks = [("Binary", self.model, self.run.recipe.bits == "1/1")]
         if self.twin is not None:
@@ -128,7 +132,8 @@ class Pair:
             shown = min(len(sight.maps), MOST_MAPS)
             kind = "signs (white +1, black \u22121)" if binarized else "real values"
             title = f"{who}: {shown} of {len(sight.maps)} maps, {kind}"
-            drawn.append((picture_chart(title, 460), [Picture(png(binary_tile(sight.maps, binarized)))]))
+            sheet = binary_tile(sight.maps, binarized)
+            drawn.append((picture_chart(title, 460, sheet), [Picture(png(sheet))]))
             chart = answer_chart(classes)
             drawn.append((chart, answer(chart, who, sight.probabilities, truth, classes)))
         return drawn
@@ -164,7 +169,7 @@ class InsidePanel:
         binary = row(self.image, self.maps, self.bars, align_items="flex-start")
         self.spacer = w.HTML(layout=w.Layout(flex="1 1 150px", min_width="140px", max_width="220px", margin="2px"))
         twin = row(self.spacer, self.twin_maps, self.twin_bars, align_items="flex-start")
-        return panel(row(self.choice, self.layer), self.index, self.message, binary, self.twin_message, twin)
+        return panel(row(self.choice, self.layer), row(self.index), self.message, binary, self.twin_message, twin)
 
     def runs(self) -> list[Run]:
         small = [run for run in self.shelf.with_models() if run.recipe.dataset in ("digits", "cifar10")]
@@ -177,7 +182,7 @@ class InsidePanel:
         if not keys:
             self.message.say(self.shelf.nothing_yet())
             return
-        target = chosen if chosen in keys else keys[0]
+        target = chosen if chosen in keys else self.shelf.best(self.runs()).path.name
         unchanged = self.choice.value == target
         self.choice.value = target
         if unchanged:

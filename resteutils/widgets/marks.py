@@ -10,6 +10,8 @@ import numpy as np
 
 __all__ = ["Band", "Bars", "Dots", "Line", "Picture", "Place", "Rule"]
 
+LINE_HEIGHT = 14.0
+
 
 @dataclass(frozen=True)
 class Place:
@@ -64,7 +66,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Dots:
-    """Points, each with a text beside it if ``texts`` are given."""
+    """Points, each with a text on its right or left if ``texts`` are given; texts keep clear of each other."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -72,19 +74,21 @@ class Dots:
     colour: int | str = 0
     radius: float = 4.0
     texts: Sequence[str] = ()
+    side: str = "right"
     key: str = ""
 
     def svg(self, place: Place) -> str:
-        key, parts = _keyed(self.key), []
-        for index, (x, y) in enumerate(place.pairs(self.x, self.y)):
-            parts.append(f'<circle class="f{self.colour}"{key} cx="{x:.1f}" cy="{y:.1f}" r="{self.radius}"/>')
-            if index < len(self.texts):
-                end = x > place.width - 70
-                anchor, dx = ("end", -7) if end else ("start", 7)
-                parts.append(
-                    f'<text class="halo" x="{x + dx:.1f}" y="{y - 6:.1f}" text-anchor="{anchor}">'
-                    f"{html.escape(self.texts[index])}</text>"
-                )
+        pairs = place.pairs(self.x, self.y)
+        parts = [
+            f'<circle class="f{self.colour}"{_keyed(self.key)} cx="{x:.1f}" cy="{y:.1f}" r="{self.radius}"/>'
+            for x, y in pairs
+        ]
+        anchor, dx = ("start", self.radius + 4) if self.side == "right" else ("end", -self.radius - 4)
+        lowest = -LINE_HEIGHT
+        for (x, y), text in sorted(zip(pairs, self.texts, strict=False), key=lambda item: item[0][1]):
+            lowest = max(y + 4, lowest + LINE_HEIGHT)
+            where = f'x="{x + dx:.1f}" y="{lowest:.1f}" text-anchor="{anchor}"'
+            parts.append(f'<text class="halo" {where}>{html.escape(text)}</text>')
         return "".join(parts)
 
     def swatch(self, x: float, y: float) -> str:

@@ -26,7 +26,7 @@ def recipe_label(r: Recipe) -> str:
 
 
 class Shelf:
-    """Finished runs, read again by :meth:`refresh`, which tells those who observe."""
+    """Finished runs, newest first, read again by :meth:`refresh`, which tells those who observe."""
 
     def __init__(self, runs_dir: str = "", results_dir: str = "") -> None:
         self.runs_dir, self.results_dir = runs_dir, results_dir
@@ -37,6 +37,7 @@ class Shelf:
     def read(self) -> None:
         # A damaged record is left out; what is wrong with it is for the log, not for a reader who moves sliders.
         found = finished_runs(self.runs_dir, self.results_dir, say=log.info)
+        found.sort(key=lambda run: run.provenance.get("finished", ""), reverse=True)
         self.runs = {run.path.name: run for run in found}
 
     def refresh(self) -> None:
@@ -63,6 +64,10 @@ class Shelf:
             if other.recipe.bits == "32/32" and (other.recipe.model, other.recipe.dataset) == (r.model, r.dataset)
         ]
         return min(twins, key=lambda other: (abs(other.recipe.epochs - r.epochs), other.recipe.seed), default=None)
+
+    def best(self, runs: list[Run]) -> Run | None:
+        """Of these, one whose float twin is here too, if there is one; of several the most accurate."""
+        return max(runs, key=lambda run: (self.twin(run) is not None, run.result["top1"]), default=None)
 
     def nothing_yet(self) -> str:
         """What to do where there is no finished run."""

@@ -67,7 +67,7 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 class Chart:
     """A plot with a title, labelled axes and fixed limits; :meth:`svg` draws marks into it.
 
-    ``legend`` is "left", "right" or "" (no legend). ``width`` and ``height`` are in CSS pixels at scale 1.
+    ``legend`` is "head", "foot" (both on the left) or "" (none). ``width`` and ``height`` are in CSS pixels at scale 1.
     """
 
     title: str
@@ -76,9 +76,9 @@ class Chart:
     xlim: tuple[float, float] = (0.0, 1.0)
     ylim: tuple[float, float] = (0.0, 1.0)
     log_y: bool = False
-    legend: str = "left"
+    legend: str = "head"
     width: int = 460
-    height: int = 300
+    height: int = 264
     x_names: Sequence[str] = ()  # names for x = 0, 1, 2, ... instead of numbers
     margin: tuple[int, int, int, int] = (28, 12, 40, 56)  # top, right, bottom, left
     axes: bool = True
@@ -130,19 +130,13 @@ class Chart:
 
     def _legend(self, marks: Sequence, place: Place) -> str:
         named = [mark for mark in marks if mark.label] if self.legend else []
-        top, right, _, left = self.margin
         step = min(16.0, (place.height - 8) / max(len(named), 1))
-        rows = []
-        for index, mark in enumerate(named):
-            y = top + 12 + index * step
-            text = html.escape(mark.label)
-            if self.legend == "left":
-                rows.append(f'{mark.swatch(left + 8, y)}<text class="halo" x="{left + 36}" y="{y + 4}">{text}</text>')
-            else:
-                edge = self.width - right - 8
-                words = f'<text class="halo" x="{edge - 28}" y="{y + 4}" text-anchor="end">{text}</text>'
-                rows.append(mark.swatch(edge - 22, y) + words)
-        return "".join(rows)
+        top = self.margin[0] + (place.height - step * len(named) - 8 if self.legend == "foot" else 0)
+        x, y = self.margin[3] + 8, [top + 12 + index * step for index in range(len(named))]
+        return "".join(
+            f'{mark.swatch(x, height)}<text class="halo" x="{x + 28}" y="{height + 4}">{html.escape(mark.label)}</text>'
+            for mark, height in zip(named, y, strict=True)
+        )
 
 
 def _sheet(width: float, height: float) -> str:

@@ -26,7 +26,7 @@ NORMAL, FRESH = "normal", "fresh"
 
 def plane_chart() -> Chart:
     title = "The equilibrium: smaller error, wilder gradients"
-    return Chart(title, "estimating error e (L2 norm)", "instability s (variance of |g|)", log_y=True, legend="right")
+    return Chart(title, "estimating error e (L2 norm)", "instability s (variance of |g|)", log_y=True, legend="foot")
 
 
 def weights_chart() -> Chart:
@@ -45,20 +45,23 @@ class Landscape:
 
     def plane(self, chart: Chart, e: Estimator, now: Measured) -> list:
         """Fit the chart and give its marks, the current estimator on top."""
-        known = [*self.powers, *(m for _, m in self.others), now]
+        widest = 1.6 * max(m.error for m in self.powers)  # a rival far off would squeeze all others together
+        rivals = [(label, m) for label, m in self.others if m.error <= widest]
+        known = [*self.powers, *(m for _, m in rivals), now]
         errors = [m.error for m in known if math.isfinite(m.error)]
         sizes = [m.instability for m in known if math.isfinite(m.instability) and m.instability > 0]
-        room = 0.08 * (max(errors) - min(errors)) or 1.0
-        chart.xlim = (max(0.0, min(errors) - room), max(errors) + room)
+        room = 0.3 * (max(errors) - min(errors)) or 1.0
+        chart.xlim = (min(errors) - room, max(errors) + 1.3 * room)
         chart.ylim = (10 ** math.floor(math.log10(min(sizes)) - 0.05), 10 ** math.ceil(math.log10(max(sizes)) + 0.05))
         x, y = [m.error for m in self.powers], [m.instability for m in self.powers]
         named = [i for i, o in enumerate(POWERS) if o in NAMED]
         path = Line(np.array(x), np.array(y), "ReSTE, o = 1 to 100", 0, 2.0)
-        stops = Dots([x[i] for i in named], [y[i] for i in named], "", 0, 4.0, [f"o = {POWERS[i]:g}" for i in named])
-        labels = [label for label, _ in self.others]
-        rivals = Dots([m.error for _, m in self.others], [m.instability for _, m in self.others], "", "q", 3.0, labels)
+        texts = [f"o = {POWERS[i]:g}" for i in named]
+        stops = Dots([x[i] for i in named], [y[i] for i in named], "", 0, 4.0, texts, side="left")
+        error, size = [m.error for _, m in rivals], [m.instability for _, m in rivals]
+        others = Dots(error, size, "", "q", 3.5, [label for label, _ in rivals])
         dot = Dots([now.error], [now.instability], f"now: {describe(e)}", 1, 8.0, key="now")
-        return [rivals, path, stops, dot]
+        return [others, path, stops, dot]
 
     def histogram(self, chart: Chart, e: Estimator, zoom: bool) -> list:
         """The curve over where the values sit, and their shares in the zones."""
@@ -66,7 +69,7 @@ class Landscape:
         zones = e if isinstance(e, ReSTE) else ReSTE()
         shares = self.sample.shares(zones.m, zones.t)
         chart.xlim = (-reach, reach)
-        chart.title = "Where the values sit: " + ", ".join(f"{name} {100 * v:.1f} %" for name, v in shares.items())
+        chart.title = ", ".join(f"{name} {100 * v:.1f} %" for name, v in shares.items()).capitalize()
         counts, edges = np.histogram(self.values.numpy(), bins=60, range=(-reach, reach))
         low, high = chart.ylim
         bars = Bars(edges, low + 0.92 * (high - low) * counts / max(counts.max(), 1))

@@ -195,7 +195,7 @@ class TrainingPanel:
         except Interrupted:
             # Not a failure: the reader pressed Stop.
             self.message.say(
-                "Stopped, everything is saved. The same choices and \u201cTrain this\u201d go on from here."
+                "Stopped; everything is saved. The same choices and \u201cTrain this\u201d go on from here."
             )
         else:
             self.live = None
@@ -236,7 +236,7 @@ class TrainingPanel:
         if not curves:
             return nothing
         drawn = draw_views(curves)
-        drawn[1][0].legend = "left"
+        drawn[1][0].legend = "foot"
         return side_by_side(drawn, columns=3)
 
 

@@ -1,0 +1,425 @@
+"""The explorer in a real browser: headless Chromium against JupyterLab and Voila on loopback.
+
+Nothing here is timed. Pictures of every state go to ``.cache/browser/`` (ignored by git), also when a test fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SECONDS = 60_000  # milliseconds that a wait may take on a busy machine
+PANELS = {"curve": 4, "tradeoff": 6, "training": 8, "inside": 10}  # cell of each panel in the notebook
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"no {CHROMIUM}: apt-get install chromium"),
+]
+
+# Messages of the applications themselves about what a closed loopback network cannot have, not of the explorer.
+HARMLESS = ("favicon", "net::ERR_INTERNET_DISCONNECTED", "net::ERR_NAME_NOT_RESOLVED", "ResizeObserver loop")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(command: list[str], url: str, folder: Path, env: dict[str, str]) -> Iterator[None]:
+    """A server for as long as the block lasts; its output goes to ``folder/server.log``."""
+    with open(folder / "server.log", "w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + 90
+            while not answers(url):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"{command[2]} did not start: {(folder / 'server.log').read_text()[-800:]}")
+                time.sleep(0.2)
+            yield
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status == 200
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def pictures(root: Path) -> Path:
+    folder = root / ".cache" / "browser"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(root: Path, tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A folder with a copy of the notebook for the smoke profile, and an environment without the user's settings."""
+    folder = tmp_path_factory.mktemp("browser")
+    notebook = (root / "notebooks" / "explore_reste.ipynb").read_text(encoding="utf-8")
+    assert r"profile: str = \"demo\"" in notebook
+    smoke = notebook.replace(r"profile: str = \"demo\"", r"profile: str = \"smoke\"")
+    (folder / "explore_reste.ipynb").write_text(smoke, encoding="utf-8")
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    own = {
+        "RUNS_DIR": str(folder / "runs"),
+        "RESULTS_DIR": str(folder / "results"),
+        "WANDB_MODE": "disabled",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(root),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTER_PLATFORM_DIRS": "1",
+    }
+    return folder, {**os.environ, **own}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        yield play.chromium
+
+
+@contextlib.contextmanager
+def browsing(chromium, folder: Path, errors: list[str]) -> Iterator:
+    """A page in a browser with a fresh profile; whatever its console calls an error is added to ``errors``."""
+
+    def noted(text: str) -> None:
+        if not any(word in text for word in HARMLESS):
+            errors.append(text)
+
+    profile = folder / f"profile-{secrets.token_hex(4)}"
+    context = chromium.launch_persistent_context(
+        str(profile), executable_path=CHROMIUM, args=FLAGS, viewport={"width": 1280, "height": 800}
+    )
+    context.set_default_timeout(SECONDS)
+    page = context.new_page()
+    page.on("console", lambda message: noted(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: noted(str(error)))
+    try:
+        yield page
+    finally:
+        context.close()
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+class Lab:
+    """JupyterLab with the explorer open and all cells run."""
+
+    READY = """() => {
+        const panel = window.jupyterapp?.shell?.currentWidget, session = panel?.sessionContext;
+        return panel?.context?.isReady && session?.isReady && session?.session?.kernel?.connectionStatus === 'connected'
+            && session?.session?.kernel?.status === 'idle';
+    }"""
+
+    def __init__(self, page, errors: list[str], pictures: Path) -> None:
+        self.page, self.errors, self.pictures = page, errors, pictures
+
+    def ready(self) -> None:
+        self.page.wait_for_function(self.READY)
+
+    def command(self, name: str, **arguments) -> None:
+        script = "([name, args]) => { window.jupyterapp.commands.execute(name, args) }"  # not awaited: some never end
+        self.page.evaluate(script, [name, arguments])
+
+    def show(self, panel: str) -> None:
+        """Scroll to a panel; the notebook attaches a cell to the page only when it comes into view."""
+        script = """async (cell) => {
+            const notebook = window.jupyterapp.shell.currentWidget.content;
+            notebook.activeCellIndex = cell;
+            await notebook.scrollToItem(cell, 'start');
+        }"""
+        self.page.evaluate(script, PANELS[panel])
+        self.panel(panel).wait_for(state="visible")
+        self.panel(panel).scroll_into_view_if_needed()
+
+    def panel(self, name: str):
+        return self.page.locator(f".jp-Cell:has-text('explorer.{name}()') .ru-panel").last
+
+    def picture(self, name: str) -> None:
+        self.page.screenshot(path=self.pictures / f"{name}.png")
+
+    def kernel(self, expression: str) -> str:
+        """What the kernel prints for an expression: the other end of the widgets on the page."""
+        script = """async (code) => {
+            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+            let said = '';
+            const future = kernel.requestExecute({code, store_history: false});
+            future.onIOPub = (message) => {
+                if (message.header.msg_type === 'stream') said += message.content.text;
+                if (message.header.msg_type === 'error') said += message.content.evalue;
+            };
+            await future.done;
+            return said;
+        }"""
+        return self.page.evaluate(script, f"print({expression})").strip()
+
+    def line(self, chart: int = 1) -> str:
+        """The points of the estimator's own line in a chart of the curve panel, as the page has them."""
+        line = self.panel("curve").locator(".ru-chart").nth(chart).locator("polyline[data-key$='-0']")
+        return line.get_attribute("points")
+
+    def wait_for_other_line(self, points: str) -> None:
+        script = """([points, title]) => [...document.querySelectorAll('.ru-chart')].some(chart => {
+            const line = chart.querySelector("polyline[data-key$='-0']");
+            return chart.textContent.includes(title) && line && line.getAttribute('points') !== points;
+        })"""
+        self.page.wait_for_function(script, arg=[points, "Backward"])
+
+    def handle(self, name: str):
+        """The handle of a slider in the curve panel, by its label."""
+        return self.panel("curve").locator(f".widget-slider:has(label:text-is('{name}')) .noUi-handle").first
+
+
+@pytest.fixture(scope="module")
+def lab(place, chromium, pictures: Path) -> Iterator[Lab]:
+    folder, env = place
+    port, token, errors = free_port(), secrets.token_urlsafe(16), []
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}",
+        "--LabApp.expose_app_in_browser=True",
+    ]  # fmt: skip
+    base = f"http://127.0.0.1:{port}"
+    with serving(command, f"{base}/api/status?token={token}", folder, env), browsing(chromium, folder, errors) as page:
+        page.goto(f"{base}/lab/tree/explore_reste.ipynb?token={token}")
+        opened = Lab(page, errors, pictures)
+        opened.ready()
+        page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+        opened.command("notebook:run-all-cells")
+        try:
+            for name in PANELS:
+                opened.show(name)
+            opened.ready()
+        except Exception:
+            opened.picture("failed")
+            raise
+        yield opened
+
+
+def pixels(locator) -> bytes:
+    return locator.screenshot()
+
+
+def test_every_panel_shows_something_and_nothing_fails(lab: Lab) -> None:
+    for name in PANELS:
+        lab.show(name)
+        lab.picture(f"lab-{name}")
+    lab.show("curve")
+    assert lab.panel("curve").locator("svg.ru").count() == 2
+    assert (
+        lab.page.locator(
+            ".jp-RenderedText[data-mime-type*='stderr'], .jp-RenderedText[data-mime-type*='error']"
+        ).count()
+        == 0
+    )
+    lab.show("training")
+    assert "make reproduce-table1" in lab.panel("training").inner_text()  # no runs yet: how to make one
+    assert lab.errors == []
+
+
+def test_dragging_the_power_with_the_mouse_bends_the_curve(lab: Lab) -> None:
+    lab.show("curve")
+    handle, chart = lab.handle("o"), lab.panel("curve").locator(".ru-chart").nth(1)
+    points, before = lab.line(), pixels(chart)
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    lab.page.mouse.move(x, y)
+    lab.page.mouse.down()
+    lab.page.mouse.move(x + 25, y, steps=5)
+    lab.wait_for_other_line(points)  # still dragging
+    lab.page.mouse.move(x + 60, y, steps=5)
+    lab.page.mouse.up()
+    lab.ready()
+    power = float(lab.kernel("explorer.controls.final.o"))
+    assert power > 4
+    assert lab.kernel("explorer.curve_panel.slope.value.count(chr(60) + 'polyline')") == "1"
+    drawn = float(lab.kernel("explorer.curve_panel.slope.marks[-1].y.max()"))
+    assert drawn == pytest.approx(0.1 ** ((1 - power) / power))
+    assert lab.kernel("explorer.curve_panel.slope.value").count(lab.line()) == 1  # the page has the model's line
+    assert pixels(chart) != before
+    lab.picture("lab-dragged")
+
+
+def test_the_slider_obeys_the_keyboard(lab: Lab) -> None:
+    lab.show("curve")
+    lab.panel("curve").get_by_role("button", name="paper (o = 3)").click()
+    lab.ready()
+    points, handle = lab.line(), lab.handle("o")
+    handle.focus()
+    lab.page.keyboard.press("ArrowRight")
+    lab.wait_for_other_line(points)
+    assert float(lab.kernel("explorer.controls.final.o")) > 3
+    assert handle.get_attribute("role") == "slider"
+    assert lab.page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") == "solid"  # focus is seen
+
+
+def test_play_animates_a_training(lab: Lab) -> None:
+    lab.show("curve")
+    points = lab.line()
+    lab.panel("curve").locator(".jupyter-widget-play button, .widget-play button").first.click()
+    lab.wait_for_other_line(points)
+    said = "(words) => [...document.querySelectorAll('.ru-message')].some(m => new RegExp(words).test(m.textContent))"
+    lab.page.wait_for_function(said, arg=r" at \d?\d % of training")  # on the way
+    lab.page.wait_for_function(said, arg=" at 100 % of training")  # at the end, and it stays there
+    lab.ready()
+    assert lab.kernel("explorer.controls.current == explorer.controls.final") == "True"
+
+
+def test_every_estimator_can_be_chosen_and_laid_over(lab: Lab) -> None:
+    lab.show("curve")
+    panel = lab.panel("curve")
+    others = panel.locator("select[multiple]")
+    others.select_option(label=["STE", "EDE (IR-Net)", "DSQ"])
+    lab.page.wait_for_function(
+        "() => document.querySelectorAll(\"polyline[data-key^='ede']\").length >= 2", timeout=SECONDS
+    )
+    lab.picture("lab-overlay")
+    panel.get_by_role("button", name="Clear").click()
+    choice = panel.locator("select:not([multiple])").first
+    choice.select_option(label="FDA")
+    lab.page.wait_for_function("() => document.querySelectorAll(\"polyline[data-key='fda-0']\").length >= 2")
+    assert panel.locator(".widget-slider").count() == 4  # n, n_min, w and the progress
+    choice.select_option(label="ReSTE")
+    lab.page.wait_for_function("() => document.querySelectorAll(\"polyline[data-key='reste-0']\").length >= 2")
+
+
+def test_the_trade_off_on_a_fresh_network(lab: Lab) -> None:
+    lab.show("tradeoff")
+    panel = lab.panel("tradeoff")
+    panel.locator("select").filter(has_text="freshly initialised").select_option(
+        label="a freshly initialised ResNet-20"
+    )
+    panel.get_by_text("267,264 binary weights of a fresh ResNet-20").wait_for()
+    dot = panel.locator("circle[data-key='now']")
+    before = dot.get_attribute("cx"), dot.get_attribute("cy")
+    panel.get_by_role("button", name="STE (o = 1)").click()
+    lab.page.wait_for_function(
+        """(before) => { const dot = document.querySelector("circle[data-key='now']");
+            return dot && (dot.getAttribute('cx') !== before[0] || dot.getAttribute('cy') !== before[1]); }""",
+        arg=list(before),
+    )
+    lab.picture("lab-tradeoff-network")
+    panel.get_by_role("button", name="paper (o = 3)").click()
+
+
+def test_train_stop_and_train_to_the_end(lab: Lab, place) -> None:
+    lab.show("training")
+    panel = lab.panel("training")
+    epochs = panel.locator(".widget-text:has(label:text-is('epochs')) input")
+    epochs.fill("60")
+    epochs.press("Enter")
+    panel.get_by_role("button", name="Train this").click()
+    panel.get_by_text("epoch 1,").wait_for()
+    panel.get_by_role("button", name="Stop").click()
+    panel.get_by_text("Stopped; everything is saved").wait_for()
+    lab.picture("lab-stopped")
+    runs = place[0] / "runs"
+    assert not list(runs.glob("*/record.json"))
+    assert list(runs.glob("*-60ep-*/checkpoint*.pt"))
+    epochs.fill("2")
+    epochs.press("Enter")
+    panel.get_by_role("button", name="Train this").click()
+    panel.get_by_text("Done: ").wait_for()
+    lab.ready()
+    (record,) = runs.glob("*/record.json")
+    assert json.loads(record.read_text())["result"]["epochs"] == 2
+    assert panel.locator("polyline[data-key='test_top1']").count() == 1
+    lab.picture("lab-trained")
+    lab.show("inside")  # the new run is what the last panel shows
+    lab.panel("inside").locator("image").first.wait_for()
+    assert "No float twin" in lab.panel("inside").inner_text()
+    lab.picture("lab-inside-trained")
+
+
+def test_the_dark_theme_is_followed(lab: Lab) -> None:
+    lab.show("curve")
+    chart = lab.panel("curve").locator(".ru-chart").first
+    colour = "(chart) => getComputedStyle(chart.querySelector('text')).fill"
+    light, bright = chart.evaluate(colour), pixels(chart)
+    lab.command("apputils:change-theme", theme="JupyterLab Dark")
+    lab.page.wait_for_selector("body[data-jp-theme-light='false']", state="attached")
+    lab.page.wait_for_function(
+        "(light) => getComputedStyle(document.querySelector('.ru-chart text')).fill !== light", arg=light
+    )
+    assert pixels(chart) != bright
+    lab.picture("lab-dark")
+
+
+def test_a_tablet_s_width_needs_no_sideways_scrolling(lab: Lab) -> None:
+    lab.page.set_viewport_size({"width": 820, "height": 1100})
+    for name in PANELS:
+        lab.show(name)
+        wide, room = lab.panel(name).evaluate("(panel) => [panel.scrollWidth, panel.clientWidth]")
+        assert wide <= room + 1
+        lab.picture(f"lab-820-{name}")
+    lab.page.set_viewport_size({"width": 1280, "height": 800})
+
+
+def test_the_console_stayed_free_of_errors(lab: Lab) -> None:
+    assert lab.errors == []
+
+
+def test_voila_serves_it_without_code(place, chromium, pictures: Path) -> None:
+    folder, env = place
+    pytest.importorskip("voila")
+    port, errors, base = free_port(), [], ""
+    token = secrets.token_urlsafe(16)
+    command = [
+        sys.executable, "-m", "voila", str(folder / "explore_reste.ipynb"), "--no-browser", "--Voila.ip=127.0.0.1",
+        f"--port={port}", f"--Voila.token={token}", "--Voila.port_retries=0",
+    ]  # fmt: skip
+    base = f"http://127.0.0.1:{port}"
+    ready = f"{base}/voila/static/voila.js?token={token}"
+    with serving(command, ready, folder, env), browsing(chromium, folder, errors) as page:
+        page.goto(f"{base}/?token={token}")
+        try:
+            page.wait_for_function("() => document.querySelectorAll('.ru-panel').length === 4")
+            page.wait_for_function("() => document.querySelectorAll('.ru-chart svg.ru').length >= 9")
+        except Exception:
+            page.screenshot(path=pictures / "voila-failed.png")
+            raise
+        assert page.locator(".jp-InputArea-editor, .CodeMirror, .highlight").count() == 0
+        assert "explorer.curve()" not in page.inner_text("body")
+        line = page.locator("polyline[data-key='reste-0']").first
+        points = line.get_attribute("points")
+        page.locator(".noUi-handle").first.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(
+            "(points) => document.querySelector(\"polyline[data-key='reste-0']\").getAttribute('points') !== points",
+            arg=points,
+        )
+        page.screenshot(path=pictures / "voila.png")
+        assert errors == []
