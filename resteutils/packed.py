@@ -59,7 +59,7 @@ class PackedModel(nn.Module):
     def __init__(self, header: dict[str, Any], program: Program, path: str = "") -> None:
         super().__init__()
         self.header, self.program, self.path = header, program, path
-        self._compiled: tuple[list[Tensor], list[int], str] | None = None
+        self._compiled: tuple[list[Tensor], Tensor, int, str] | None = None
         self._signs: dict[str, Tensor] = {}
 
     @property
@@ -75,8 +75,7 @@ class PackedModel(nn.Module):
                 f"images of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, self.header['input']))})"
             )
         if self._runs_compiled(x):
-            tensors, code, path = self._compiled
-            return torch.ops.resteutils.run_program(x, tensors, code, path)
+            return torch.ops.resteutils.run_program(x, *self._compiled)
         return self.run_in_torch(x)
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -170,7 +169,7 @@ class PackedModel(nn.Module):
             if not kernels.available():
                 return False
             path = self.path or kernels.paths()[0]
-            self._compiled = (*_compile(self.program, path), path)
+            self._compiled = (*_compile(self.program, path), self.program.steps[-1]["out"], path)
         return True
 
 
@@ -178,7 +177,7 @@ def _sign(x: Tensor) -> Tensor:
     return torch.where(x < 0, -1.0, 1.0)
 
 
-def _compile(program: Program, path: str) -> tuple[list[Tensor], list[int]]:
+def _compile(program: Program, path: str) -> tuple[list[Tensor], Tensor]:
     """The program as kernels/program.cpp reads it: 15 numbers a step (its struct Step) and a list of tensors."""
     from resteutils import kernels
 
@@ -218,7 +217,7 @@ def _compile(program: Program, path: str) -> tuple[list[Tensor], list[int]]:
                 tensors += [padded(torch.ones(1)), padded(of("gain")), padded(of("offset"))]
             case "linear":
                 tensors += [of("weight"), of("bias")]
-    return tensors, code
+    return tensors, torch.tensor(code).view(-1, 15)
 
 
 # --- from a model, to and from a file -------------------------------------------------------------------------------

@@ -206,23 +206,29 @@ struct Network {
   }
 };
 
-Tensor run_program(const Tensor& x, at::TensorList tensors, at::IntArrayRef code, c10::string_view name) {
+// The program comes as a tensor: a list of hundreds of numbers would be turned from Python to C++ at every call.
+Tensor run_program(const Tensor& x, at::TensorList tensors, const Tensor& code, int64_t classes, c10::string_view name) {
   TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat, "a packed network takes float32 images (N, C, H, W), got ", x.sizes(), " ", x.scalar_type());
-  TORCH_CHECK(!code.empty() && code.size() % FIELDS == 0 && !tensors.empty(), "damaged program of a packed network");
+  TORCH_CHECK(code.dim() == 2 && code.size(0) && code.size(1) == FIELDS && code.scalar_type() == at::kLong && code.is_contiguous() && !tensors.empty(),
+              "damaged program of a packed network");
   const std::vector<Tensor> held(tensors.begin(), tensors.end());
   Network network{path(name), held, {}};
   network.values.push_back({x.contiguous(), {}, x.size(1)});
-  for (size_t i = 0; i < code.size(); i += FIELDS) {
+  network.values.reserve(code.size(0) + 1);
+  for (int64_t i = 0; i < code.size(0); ++i) {
     Step step;
-    std::memcpy(&step, code.data() + i, sizeof step);
+    std::memcpy(&step, code.const_data_ptr<int64_t>() + i * FIELDS, sizeof step);
+    TORCH_CHECK(step.source >= 0 && step.source <= i && step.skip <= i && step.first >= 0, "damaged program of a packed network");
     network.values.push_back(network.run(step));
   }
-  return network.values.back().floats.flatten(1);
+  const Tensor logits = network.values.back().floats.flatten(1);
+  TORCH_CHECK(logits.size(1) == classes, "the program yields ", logits.size(1), " numbers an image, not ", classes);
+  return logits;
 }
 
 }  // namespace
 }  // namespace resteutils
 
-TORCH_LIBRARY_FRAGMENT(resteutils, m) { m.def("run_program(Tensor x, Tensor[] tensors, int[] code, str path='') -> Tensor"); }
+TORCH_LIBRARY_FRAGMENT(resteutils, m) { m.def("run_program(Tensor x, Tensor[] tensors, Tensor code, int classes, str path='') -> Tensor"); }
 
 TORCH_LIBRARY_IMPL(resteutils, CPU, m) { m.impl("run_program", &resteutils::run_program); }
