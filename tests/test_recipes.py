@@ -9,7 +9,8 @@ from dataclasses import fields, replace
 import pytest
 
 import resteutils as ru
-from resteutils.recipes import EXECUTION, ITEMS, LABELS, PROFILES, Recipe, default_seeds, item_recipes, recipe
+from resteutils.recipes import ITEMS, PROFILES, Recipe, default_seeds, item_recipes, recipe
+from resteutils.recipes.definition import EXECUTION, LABELS
 
 EVERY = [r for item in ITEMS if ITEMS[item].rows for profile in PROFILES for r in item_recipes(item, profile)]
 

@@ -1,0 +1,11 @@
+"""Recipes: everything that decides the result of a training run, and the rows of every table and figure.
+
+A recipe's *identity* is a hash of the fields that change the result, the seed aside; a run is an identity and a seed.
+Labels (which table asked for it) and execution (compiled or not, workers) are not part of it, so items share their
+runs.
+"""
+
+from resteutils.recipes.definition import PROFILES, Recipe
+from resteutils.recipes.items import ITEMS, Item, default_seeds, item_recipes, recipe
+
+__all__ = ["ITEMS", "PROFILES", "Item", "Recipe", "default_seeds", "item_recipes", "recipe"]

@@ -1,0 +1,169 @@
+"""A recipe: everything that decides the result of one training run, and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
+from typing import Any
+
+from resteutils.binarize import SCALE_ORDERS, SCALES
+from resteutils.data import AUGMENTATIONS, NORMALIZATIONS
+from resteutils.estimators import Estimator, ReSTE, estimator
+from resteutils.models import BITS, MODELS
+
+PROFILES = ("smoke", "demo", "short", "paper")
+DATASETS = ("digits", "cifar10", "imagenet", "digits-folder")
+LABELS = ("item", "row", "profile")
+EXECUTION = ("compile", "channels_last", "packed_forward", "eval_batch_size", "workers", "checkpoint_minutes")
+COMPILE = ("auto", "off", "default", "reduce-overhead", "max-autotune")
+
+
+def _choice(*accepted: str, default: str) -> Any:
+    return field(default=default, metadata={"accepted": accepted})
+
+
+def _at_least(low: float, default: float, *, strict: bool = False) -> Any:
+    return field(default=default, metadata={"low": low, "strict": strict})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run, complete. Any field can be overridden in :func:`recipe`; wrong values raise ``ValueError``.
+
+    Fields whose default changes the result may only be added, never change their default: the identity leaves out what
+    is at its default, so that a new field keeps the identity of old runs.
+    """
+
+    # labels, not in the identity
+    item: str = ""
+    row: str = ""
+    profile: str = _choice(*PROFILES, default="demo")
+    # network
+    model: str = _choice(*MODELS, default="resnet20")
+    bits: str = _choice(*BITS, default="1/1")
+    estimator: Estimator | None = ReSTE()
+    input_estimator: Estimator | None = None
+    scale: str = _choice(*SCALES, default="layer")
+    scale_order: str = _choice(*SCALE_ORDERS, default="after")
+    standardize: bool = False
+    num_classes: int = _at_least(0, 10)  # 0: as many as the folder of images has
+    image_size: int = _at_least(1, 32)
+    in_channels: int = _at_least(1, 3)
+    # data
+    dataset: str = _choice(*DATASETS, default="cifar10")
+    train_size: int = _at_least(0, 0)  # 0: all
+    test_size: int = _at_least(0, 0)
+    holdout: int = _at_least(0, 0)  # images taken from training to evaluate on, instead of the test set
+    augment: str = _choice(*AUGMENTATIONS, default="crop-flip")
+    padding: int = _at_least(0, 4)
+    normalization: str = _choice(*NORMALIZATIONS, default="imagenet")
+    # optimisation
+    epochs: int = _at_least(1, 1000)
+    batch_size: int = _at_least(2, 256)  # all processes together
+    accumulate: int = _at_least(1, 1)  # parts that a batch is cut into, for GPUs that cannot hold it
+    lr: float = _at_least(0, 0.1, strict=True)
+    momentum: float = _at_least(0, 0.9)
+    weight_decay: float = _at_least(0, 1e-4)  # on all parameters, as the authors'
+    warmup_epochs: float = _at_least(0, 5.0)
+    schedule: str = _choice("epoch", "step", default="epoch")
+    precision: str = _choice("fp32", "tf32", "bf16", default="fp32")
+    sync_bn: bool = True  # over processes, on GPUs
+    deterministic: bool = False  # torch.use_deterministic_algorithms; a run on a CPU repeats exactly anyway
+    seed: int = _at_least(0, 0)
+    # execution, not in the identity
+    compile: str = _choice(*COMPILE, default="auto")
+    channels_last: str = _choice("auto", "on", "off", default="auto")
+    packed_forward: bool = False  # 1-bit kernel in the training forward pass: same integers
+    eval_batch_size: int = _at_least(1, 500)
+    workers: int = _at_least(0, 4)
+    checkpoint_minutes: float = _at_least(0, 10.0)
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            self._check(entry)
+        if self.bits == "32/32":  # the float twin has no estimator: all twins of a network are one run
+            object.__setattr__(self, "estimator", None)
+        elif self.estimator is None:
+            raise ValueError(f"estimator = None, expected an estimator at bits = {self.bits!r}")
+        if self.bits != "1/1" or self.input_estimator == self.estimator:
+            object.__setattr__(self, "input_estimator", None)
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs}, expected at most epochs = {self.epochs}")
+
+    def _check(self, entry) -> None:
+        name, value = entry.name, getattr(self, entry.name)
+        accepted, low = entry.metadata.get("accepted"), entry.metadata.get("low")
+        if accepted and value not in accepted:
+            raise ValueError(f"{name} = {value!r}, expected one of {', '.join(accepted)}")
+        if low is not None:
+            whole = entry.type == "int"
+            number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+            strict = entry.metadata["strict"]
+            if not number or not math.isfinite(value) or value < low or (strict and value == low):
+                kind = "a whole number" if whole else "a number"
+                raise ValueError(f"{name} = {value!r}, expected {kind} {'above' if strict else 'of at least'} {low}")
+            object.__setattr__(self, name, int(value) if whole else float(value))
+        if entry.type == "bool" and not isinstance(value, bool):
+            raise ValueError(f"{name} = {value!r}, expected True or False")
+        if name in ("estimator", "input_estimator") and value is not None and not isinstance(value, Estimator):
+            raise ValueError(f"{name} = {value!r}, expected an estimator such as ReSTE(o=3)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values; ``Recipe.from_dict`` reads them back."""
+        out = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            out[entry.name] = value.to_dict() if isinstance(value, Estimator) else value
+        return out
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+        """The inverse of :meth:`to_dict`. Raises ``ValueError`` for unknown fields."""
+        return replace(cls(), **parsed(values))
+
+    @property
+    def identity(self) -> str:
+        """12 hexadecimal digits: a hash of every field that changes the result, except the seed."""
+        return hashlib.sha256(json.dumps(self.identifying(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def identifying(self) -> dict[str, Any]:
+        """The fields that make the identity: those that change the result and are not at their default."""
+        mine, default = self.to_dict(), _DEFAULTS
+        left_out = (*LABELS, *EXECUTION, "seed")
+        return {name: value for name, value in mine.items() if name not in left_out and value != default[name]}
+
+    @property
+    def run_id(self) -> str:
+        """Readable and unique, e.g. ``resnet20-1w1a-reste3-cifar10-10ep-1a2b3c4d5e6f-s0``: folder and W&B id."""
+        weights, activations = self.bits.split("/")
+        parts = [self.model.replace("_", "-"), f"{weights}w{activations}a"]
+        if self.estimator is not None:
+            power = f"{self.estimator.o:g}" if hasattr(self.estimator, "o") else ""
+            parts.append(self.estimator.name.replace("_", "-") + power)
+        return "-".join([*parts, self.dataset, f"{self.epochs}ep", self.identity, f"s{self.seed}"])
+
+    @property
+    def name(self) -> str:
+        """``item/row``, e.g. ``table1/resnet20-1w1a``."""
+        return f"{self.item}/{self.row}" if self.item else self.row
+
+
+def parsed(values: dict[str, Any]) -> dict[str, Any]:
+    """Overrides as they come from JSON, notebooks or a command line; estimators may be names or dicts."""
+    known = [entry.name for entry in fields(Recipe)]
+    parsed = dict(values)
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"a recipe has no field {name!r}; it has: {', '.join(known)}")
+        if name in ("estimator", "input_estimator"):
+            if isinstance(value, str):
+                parsed[name] = estimator(value)
+            elif isinstance(value, dict):
+                parsed[name] = estimator(**value)
+    return parsed
+
+
+_DEFAULTS = Recipe().to_dict()
