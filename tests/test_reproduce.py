@@ -176,6 +176,7 @@ def wait_for(folder: Path, pattern: str, seconds: float = 120) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_kill_9_on_the_way_changes_nothing(root: Path, tmp_path: Path) -> None:
     """Killed after its first row is finished; the next call ends with the numbers of undisturbed trainings."""
     process = start(root, tmp_path, "--rows", ROWS)
@@ -199,6 +200,7 @@ def test_kill_9_on_the_way_changes_nothing(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_sigterm_saves_and_leaves_with_its_own_status(root: Path, tmp_path: Path) -> None:
     process = start(root, tmp_path, "--rows", "resnet20-1w1a", "--epochs", "2000")
     wait_for(tmp_path, "runs/*/history.csv")
