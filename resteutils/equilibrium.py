@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from resteutils.estimators import ReSTE
 from resteutils.indicators import estimating_error
 from resteutils.kept import kept
 from resteutils.layers import binary_layers
-from resteutils.recipes import ITEMS, POWERS, Recipe
+from resteutils.recipes import ITEMS, Recipe
 from resteutils.runs import finished_runs
 from resteutils.tables import pipeline_check
 from resteutils.training import build_model
@@ -30,9 +30,21 @@ from resteutils.training import build_model
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NETWORKS", "ceilings", "frozen", "frozen_errors", "judge", "neighbours", "plane", "points", "table"]
+__all__ = [
+    "NETWORKS",
+    "POWERS",
+    "ceilings",
+    "frozen",
+    "frozen_errors",
+    "judge",
+    "neighbours",
+    "plane",
+    "points",
+    "table",
+]
 
 NETWORKS = ("resnet20", "resnet18", "vgg_small")
+POWERS = tuple(sorted({fields["estimator"].o for fields in ITEMS["figure4"].rows.values()}))
 VALUES = ("error_definition", "error_code", "instability_definition", "instability_code", "spread", "top1")
 
 
@@ -196,25 +208,26 @@ def _spread(values: pd.Series) -> str:
 # --- verdict ---------------------------------------------------------------------------------------------------------
 
 
-def judge(runs: Sequence[Any], found: pd.DataFrame, profile: str) -> verdict.Verdict:
+def judge(runs: Sequence[Any], found: pd.DataFrame, still: pd.DataFrame, profile: str) -> verdict.Verdict:
     """Per network: e falls and s rises from the smallest to the largest power (both readings), accuracy is higher at
-    the published best power than at both ends; as a control the scale-free spread, and where the best power was."""
+    the published best power than at both ends. As controls the scale-free spread, and what training adds to e."""
     checks = [pipeline_check(list(runs))]
     for (model, epochs), lines in found.groupby(["model", "epochs"], sort=False):
         if lines["o"].nunique() > 1:
             label = f"{measured.BACKBONES[model]}, {epochs} epochs"
-            checks += [*_trends(label, lines), *_peak(label, model, lines)]
+            initial = still[(still["model"] == model) & (still["weights"] == "initial")]
+            checks += [*_trends(label, lines), *_added(label, lines, initial), *_peak(label, model, lines)]
     return verdict.judge(profile, checks, "Trends compare the smallest with the largest power that was run.")
 
 
 def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:
     low, high = lines["o"].min(), lines["o"].max()
-    asked = [(f"share_{reading}", -1, f"e ({reading}) falls", "of the ceiling", "ordering") for reading in _READINGS]
+    asked = [(f"share_{reading}", -1, f"e ({reading}) falls", CEILING, "ordering") for reading in _READINGS]
     asked += [(f"instability_{reading}", 1, f"s ({reading}) rises", "decades", "ordering") for reading in _READINGS]
     asked += [("spread", 1, "the scale-free spread rises", "decades", "control")]
     checks = []
     for column, direction, said, unit, kind in asked:
-        groups = _groups(lines, column, logarithm=unit == "decades")
+        groups = _groups(lines, column, math.log10 if unit == "decades" else _percent)
         larger, smaller = (high, low) if direction > 0 else (low, high)
         d = stats.difference(groups[larger], groups[smaller], stats.pool(groups))
         steps = [direction * (stats.mean(b) - stats.mean(a)) > 0 for a, b in _neighbouring(groups)]
@@ -225,6 +238,23 @@ def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:
 
 
 _READINGS = ("definition", "code")
+CEILING = "% of the ceiling"
+
+
+def _percent(share: float) -> float:
+    return 100 * share
+
+
+def _added(label: str, lines: pd.DataFrame, initial: pd.DataFrame) -> list[verdict.Check]:
+    """Is e of the trained weights below that of the initial ones at the same power? The lemma does not say."""
+    groups = _groups(lines, "share_definition", _percent)
+    fixed = dict(zip(initial["o"], 100 * initial["share_definition"], strict=True))
+    checks, pooled = [], stats.pool(groups)
+    for o in (o for o in sorted(groups) if o in fixed):
+        d = stats.difference(dict.fromkeys(groups[o], fixed[o]), groups[o], pooled)
+        claim = f"{label}: at o = {o:g} training lowers e (definition) below that of the initial weights"
+        checks.append(verdict.ordering(claim, d.estimate, d.low, d.high, CEILING, f"n = {d.n}", "control"))
+    return checks
 
 
 def _neighbouring(groups: dict[float, dict[int, float]]) -> list[tuple[dict[int, float], dict[int, float]]]:
@@ -232,8 +262,8 @@ def _neighbouring(groups: dict[float, dict[int, float]]) -> list[tuple[dict[int,
     return [(groups[a], groups[b]) for a, b in zip(powers, powers[1:], strict=False)]
 
 
-def _groups(lines: pd.DataFrame, column: str, logarithm: bool = False) -> dict[float, dict[int, float]]:
-    values = lines[column].map(math.log10) if logarithm else lines[column]
+def _groups(lines: pd.DataFrame, column: str, scale: Callable[[float], float] = float) -> dict[float, dict[int, float]]:
+    values = lines[column].map(scale)
     return {o: dict(zip(part["seed"], values[part.index], strict=True)) for o, part in lines.groupby("o")}
 
 

@@ -308,12 +308,13 @@ def test_an_inverted_u_supports_the_claim_and_a_slope_does_not() -> None:
         o, seed = run.recipe.estimator.o, run.recipe.seed
         run.record["result"]["top1"] = {1: 60.0, 3: 70.0, 20: 65.0}[o] + 0.1 * seed
         run.record["history"]["spread"][-1] = 2.0 + 0.01 * seed
-    verdict = equilibrium.judge(runs, equilibrium.points(runs), "short")
+    still = equilibrium.frozen(runs)
+    verdict = equilibrium.judge(runs, equilibrium.points(runs), still, "short")
     assert verdict.status == "supported", str(verdict)
     for run in runs:
         run.record["result"]["top1"] = 60.0 + run.recipe.estimator.o + 0.1 * run.recipe.seed
-    assert equilibrium.judge(runs, equilibrium.points(runs), "short").status == "contradicted"
-    assert equilibrium.judge(runs, equilibrium.points(runs), "demo").status == "not claimed"
+    assert equilibrium.judge(runs, equilibrium.points(runs), still, "short").status == "contradicted"
+    assert equilibrium.judge(runs, equilibrium.points(runs), still, "demo").status == "not claimed"
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------

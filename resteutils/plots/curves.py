@@ -117,7 +117,8 @@ def figure3() -> Figure:
 def _explain(axes: Axes, e: ReSTE, p: dict[str, float]) -> None:
     chord = float(e.derivative(torch.zeros(1)))
     axes.set(xlim=(-0.25, 0.25))
-    note = {"fontsize": 8, "color": INK, "ha": "center"}
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    note = {"fontsize": 8, "color": INK, "ha": "center", "bbox": paper}
     axes.text(0, chord + 0.12, f"f(m)/m = {chord:.2f}: slope of the chord to m = {e.m:g}", va="bottom", **note)
     line = {"arrowprops": {"arrowstyle": "->", "color": OKABE_ITO["vermillion"]}}
     said = f"{p['plateau']:.2f}: the slope of the power at {p['cap']:g}, held"

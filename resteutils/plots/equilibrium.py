@@ -8,9 +8,8 @@ import numpy as np
 
 from resteutils import measured, paper
 from resteutils.charts import styled
-from resteutils.equilibrium import NETWORKS
+from resteutils.equilibrium import NETWORKS, POWERS
 from resteutils.plots.style import INK, OKABE_ITO, SOFT, absent, label_points
-from resteutils.recipes import POWERS
 
 if TYPE_CHECKING:
     import pandas as pd
