@@ -134,6 +134,8 @@ class _BinaryConv2d(torch.autograd.Function):
         alpha = scale_of(weight, spec.scale)
         if spec.packed:
             out = kernels.binary_conv2d(x, weight, spec.stride, spec.padding)
+            if torch.is_autocast_enabled(x.device.type):  # as conv2d would
+                out = out.to(torch.get_autocast_dtype(x.device.type))
         else:
             signs = x if spec.input_estimator is None else sign(x)
             kernel = sign(weight)

@@ -551,12 +551,21 @@ def test_frozen_hashable_and_equal_by_value(e) -> None:
     assert e.kind
 
 
-def test_adding_an_estimator_takes_ten_lines_and_no_name_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def registry():
+    """The known estimators, put back after the test."""
+    from resteutils.estimators import ESTIMATORS
+
+    before = dict(ESTIMATORS)
+    yield ESTIMATORS
+    ESTIMATORS.clear()
+    ESTIMATORS.update(before)
+
+
+def test_adding_an_estimator_takes_ten_lines_and_no_name_twice(registry: dict) -> None:
     from dataclasses import dataclass
 
-    from resteutils.estimators import ESTIMATORS, Estimator, register
-
-    monkeypatch.setattr("resteutils.estimators.ESTIMATORS", dict(ESTIMATORS))
+    from resteutils.estimators import Estimator, register
 
     @register
     @dataclass(frozen=True)

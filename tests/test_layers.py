@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import resteutils as ru
+from resteutils import kernels
 from resteutils.binarize import SCALES
 from resteutils.layers import standardized
 
@@ -252,6 +253,18 @@ def test_autocast_bf16() -> None:
     for ours, theirs in zip(reduced, full, strict=True):
         assert ours.dtype == torch.float32
         assert (ours - theirs).norm() < 0.02 * theirs.norm()
+
+
+def test_the_packed_forward_under_autocast_is_the_same() -> None:
+    if not kernels.ready():
+        pytest.skip("the kernels are not compiled; tests/test_kernels.py compiles them")
+    x, found = torch.randn(4, 32, 6, 6), []
+    layer = ru.BinaryConv2d(32, 6, 3, padding=1)
+    for layer.packed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(layer(x))
+    assert found[1].dtype == torch.bfloat16
+    assert found[0].equal(found[1])
 
 
 def test_backward_inside_autocast_is_the_same() -> None:
