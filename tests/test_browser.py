@@ -238,7 +238,7 @@ def test_every_panel_shows_something_and_nothing_fails(lab: Lab) -> None:
         lab.show(name)
         lab.picture(f"lab-{name}")
     lab.show("curve")
-    assert lab.panel("curve").locator("svg.ru").count() == 2
+    assert lab.panel("curve").locator(".ru-chart svg.ru").count() == 2
     assert (
         lab.page.locator(
             ".jp-RenderedText[data-mime-type*='stderr'], .jp-RenderedText[data-mime-type*='error']"

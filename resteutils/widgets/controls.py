@@ -8,7 +8,8 @@ from dataclasses import fields
 
 import ipywidgets as w
 
-from resteutils.estimators import ESTIMATORS, PATHS, Estimator
+from resteutils.estimators import ESTIMATORS, Estimator
+from resteutils.estimators.base import PATHS
 from resteutils.widgets.parts import Message, guarded, row
 
 __all__ = ["Controls", "field_bounds", "parameter_widget"]

@@ -9,7 +9,7 @@ import torch
 from resteutils.estimators import ESTIMATORS, Estimator, ReSTE
 from resteutils.widgets.controls import Controls
 from resteutils.widgets.marks import Line, Rule
-from resteutils.widgets.parts import ChartView, Message, panel, row
+from resteutils.widgets.parts import ChartView, Message, legend, panel, row
 from resteutils.widgets.svg import COLOURS, DASHES, Chart, side_by_side
 
 __all__ = ["CurvePanel", "describe", "forward_chart", "slope_chart"]
@@ -20,8 +20,9 @@ _HEIGHTS = (2.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 1000.0)
 STATIC_POWERS = (1.0, 1.5, 2.0, 3.0, 5.0)
 
 
-def forward_chart() -> Chart:
-    return Chart("Forward: the surrogate f(z)", "latent value z", "f(z)", (-LIMIT, LIMIT), (-2.0, 2.0))
+def forward_chart(legend: str = "") -> Chart:
+    title = "Forward: the surrogate f(z)"
+    return Chart(title, "latent value z", "f(z)", (-LIMIT, LIMIT), (-2.0, 2.0), legend=legend)
 
 
 def slope_chart() -> Chart:
@@ -106,11 +107,12 @@ class CurvePanel:
     def draw(self, change=None) -> None:
         shown = self.shown()
         current = shown[0][0]
-        self.forward.draw([*backdrop(current), *curve_lines(shown, derivative=False)])
+        surrogates = [*backdrop(current), *curve_lines(shown, derivative=False)]
+        self.forward.draw(surrogates)
         slopes = curve_lines(shown, derivative=True)
         fit_height(self.slope.chart, slopes)
         self.slope.draw([*truncations(current), *slopes])
-        self.state.say(self._sentence(current))
+        self.state.say(f"{legend(surrogates[::-1])}<br>{self._sentence(current)}")
 
     def _sentence(self, e: Estimator) -> str:
         at_zero = float(e.derivative(torch.zeros((), dtype=torch.float64)))
@@ -136,4 +138,4 @@ class CurvePanel:
         slopes = curve_lines(shown, derivative=True)
         fit_height(slope, slopes)
         marks = [*truncations(ReSTE()), *slopes]
-        return side_by_side([(forward_chart(), [*backdrop(ReSTE()), *curve_lines(shown, False)]), (slope, marks)])
+        return side_by_side([(forward_chart("head"), [*backdrop(ReSTE()), *curve_lines(shown, False)]), (slope, marks)])

@@ -11,7 +11,7 @@ import ipywidgets as w
 
 from resteutils.widgets.svg import STYLE, Chart
 
-__all__ = ["ChartView", "Message", "Shown", "guarded", "panel", "row"]
+__all__ = ["ChartView", "Message", "Shown", "guarded", "legend", "panel", "row"]
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,16 @@ def row(*children: w.Widget, **layout) -> w.Box:
     """Widgets side by side, in a second row where the page is narrow."""
     options = {"display": "flex", "flex_flow": "row wrap", "align_items": "center", "width": "100%"} | layout
     return w.Box(children, layout=w.Layout(**options))
+
+
+def legend(marks: Sequence) -> str:
+    """The labelled marks with their swatches, as text that wraps: for more entries than a chart has room for."""
+    return " ".join(
+        f'<span class="ru-entry"><svg class="ru" width="36" height="12" aria-hidden="true">{mark.swatch(6, 6)}</svg>'
+        f"{html.escape(mark.label)}</span>"
+        for mark in marks
+        if mark.label
+    )
 
 
 def panel(*children: w.Widget) -> w.VBox:

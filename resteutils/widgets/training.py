@@ -14,7 +14,7 @@ from resteutils.runs import Run, load_or_train
 from resteutils.training import Interrupted, open_data
 from resteutils.widgets.controls import Controls
 from resteutils.widgets.marks import Line
-from resteutils.widgets.parts import ChartView, Message, guarded, panel, row
+from resteutils.widgets.parts import ChartView, Message, guarded, legend, panel, row
 from resteutils.widgets.shelf import Shelf, recipe_label, run_label
 from resteutils.widgets.svg import COLOURS, DASHES, Chart, side_by_side
 
@@ -85,6 +85,12 @@ def draw_views(curves: Iterable[Curve]) -> list[tuple[Chart, list[Line]]]:
         _fit(chart, view, lines)
         drawn.append((chart, lines))
     return drawn
+
+
+def _key_line(index: int, curve: Curve) -> Line:
+    """A line without points, for the legend."""
+    nothing = np.array([])
+    return Line(nothing, nothing, curve.label, index % COLOURS, dash=DASHES[0 if index < COLOURS else 3])
 
 
 def _fit(chart: Chart, view: View, lines: list[Line]) -> None:
@@ -167,7 +173,7 @@ class TrainingPanel:
         for view, (chart, lines) in zip(self.charts, draw_views(curves), strict=True):
             view.chart = chart
             view.draw(lines)
-        self.legend.say(_legend(curves))
+        self.legend.say(legend([_key_line(index, curve) for index, curve in enumerate(curves)]))
 
     @property
     def running(self) -> bool:
@@ -238,13 +244,3 @@ class TrainingPanel:
         drawn = draw_views(curves)
         drawn[1][0].legend = "foot"
         return side_by_side(drawn, columns=3)
-
-
-def _legend(curves: list[Curve]) -> str:
-    """Which colour is which run, as one wrapping line."""
-    entries = []
-    for index, curve in enumerate(curves):
-        line = Line(np.array([]), np.array([]), colour=index % COLOURS, dash=DASHES[0 if index < COLOURS else 3])
-        swatch = f'<svg class="ru" width="26" height="10" aria-hidden="true">{line.swatch(2, 5)}</svg>'
-        entries.append(f'<span class="ru-entry">{swatch} {curve.label}</span>')
-    return " ".join(entries)
