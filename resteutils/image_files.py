@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,9 @@ from resteutils.data import open_images
 from resteutils.settings import write_atomic
 
 __all__ = ["Split", "UnreadableImage", "check_readable", "decode", "digits_folder", "scan"]
+
+
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error)  # what Pillow raises for broken files
 
 
 class UnreadableImage(RuntimeError):
@@ -81,18 +85,20 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], Split]:
 
 
 def decode(path: Path) -> Tensor:
-    """The image as uint8 (3, H, W), by torchvision's decoder: JPEG, PNG, GIF or WebP whatever the name says.
+    """The image as uint8 (3, H, W), by Pillow, whatever its name says it is.
 
     Raises ``UnreadableImage`` with the file's name.
     """
-    from torchvision.io import ImageReadMode, decode_image
+    from PIL import Image
+    from torchvision.transforms.v2.functional import pil_to_tensor
 
     try:
-        image = decode_image(str(path), ImageReadMode.RGB)
-    except (RuntimeError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise UnreadableImage(f"{path} cannot be decoded ({reason})") from error
-    return image if image.dtype == torch.uint8 else (image.int() // 257).to(torch.uint8)  # PNG of 16 bits
+        with Image.open(path) as image:
+            if image.mode == "F" or image.mode.startswith("I"):  # convert would cut them off at 255
+                raise ValueError(f"mode {image.mode}, expected 8 bits per channel")
+            return pil_to_tensor(image.convert("RGB"))
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"{path} cannot be decoded ({error})") from error
 
 
 def check_readable(train: Split, test: Split, threads: int = 1) -> str:
@@ -158,14 +164,14 @@ def digits_folder() -> Path:
 
 def _write(folder: Path, images: Tensor, labels: Tensor) -> None:
     """uint8 (N, 1, H, W) as PNG files of 40x40, one folder per label."""
-    from torchvision.io import write_png
+    from PIL import Image
 
     pixels = torch.nn.functional.interpolate(images.float(), size=(40, 40), mode="bicubic", align_corners=False)
-    pixels = pixels.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+    pixels = pixels.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
     for label in labels.unique().tolist():
         (folder / str(label)).mkdir(parents=True)
     for number, (image, label) in enumerate(zip(pixels, labels.tolist(), strict=True)):
-        write_png(image, str(folder / str(label) / f"{number:04d}.png"), compression_level=1)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / str(label) / f"{number:04d}.png")
 
 
 def _cache() -> Path:

@@ -282,7 +282,8 @@ class _Loop:
         for index, (part, target) in enumerate(parts):
             with without_sync(network, index < len(parts) - 1):
                 with autocast(recipe, self.device):
-                    logits = network(place(part, recipe, self.device, self.compile)).float()
+                    logits = network(place(part, recipe, self.device, self.compile))
+                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
                 total = F.cross_entropy(logits, target, reduction="sum")
                 (total * (self.group.world / whole)).backward()
             loss = loss + total.detach()
