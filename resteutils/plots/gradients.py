@@ -71,10 +71,11 @@ def _said(row: str, group: Sequence[Gradients], free_of_scale: bool) -> str:
     key, name = ("spread", "std / mean") if free_of_scale else ("s", "s = var(|g|)")
     values = [g.pooled[key] for g in group if g.pooled[key] is not None]
     mean = np.mean(values) if values else float("nan")
-    several = f" ± {np.std(values, ddof=1):.1g}" if len(values) > 1 else ""
+    digits = ".2g" if free_of_scale else ".1e"
+    several = f" ± {np.std(values, ddof=1):{digits}}" if len(values) > 1 else ""
     zeros = 100 * np.mean([g.pooled["zeros"] / g.pooled["count"] for g in group])
     none = f"; {zeros:.1f} % are zero" if zeros >= 0.05 and not free_of_scale else ""
-    return f"{measured.method(group[0].run.recipe)}: {name} = {mean:.3g}{several}{none}"
+    return f"{measured.method(group[0].run.recipe)}: {name} = {mean:{digits}}{several}{none}"
 
 
 def _layers(axes: Axes, shown: dict[str, list[Gradients]]) -> None:
