@@ -102,7 +102,7 @@ def _table(rows: list[Row], targets: bool) -> list[str]:
             row.variant,
             row.against,
             f"{row.ratio:.3f}{spread}",
-            f"{1 / row.ratio:.2f}x",
+            f"{1 / row.ratio:.2f}x" if row.ratio else "",
             str(row.repeats),
         ]
         if targets:
