@@ -190,7 +190,7 @@ def test_code_in_a_checkpoint_is_refused_even_with_the_right_checksum(
     if protocol == "torch":
         torch.save(content, buffer)
     else:
-        pickle.dump(content, buffer)
+        pickle.dump(content, buffer, protocol=2)
     (folder / LAST).write_bytes(sealed(buffer.getvalue()))
     with pytest.raises(CheckpointError, match="something other than tensors and plain values"):
         load_checkpoint(folder / LAST, RECIPE)
