@@ -34,21 +34,19 @@ def measure(groups: list[str], full: bool) -> tuple[list, dict[str, str]]:
     """The rows of these groups, and the groups that could not be measured with the reason why."""
     rows, skipped = [], {}
     for group in groups:
-        begun = time.monotonic()
+        begun, before = time.monotonic(), len(rows)
         try:
             module = importlib.import_module(f"benchmarks.{group}")
         except ModuleNotFoundError as error:
             skipped[group] = f"{error.name} is not installed"
         else:
-            found = list(module.rows(full))
-            rows += found
-            if not found:
-                skipped[group] = getattr(module, "WHY_EMPTY", "nothing to measure here")
-        note = skipped.get(group, "")
-        print(f"{group}: {time.monotonic() - begun:.0f} s {note and f'- skipped: {note}'}".rstrip(), flush=True)
-        for row in rows:
-            if row.group == group:
+            for row in module.rows(full):
                 print(f"  {row}", flush=True)
+                rows.append(row)
+            if len(rows) == before:
+                skipped[group] = getattr(module, "WHY_EMPTY", "nothing to measure here")
+        note = f", skipped: {skipped[group]}" if group in skipped else ""
+        print(f"{group}: {time.monotonic() - begun:.0f} s{note}", flush=True)
     return rows, skipped
 
 

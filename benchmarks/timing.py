@@ -22,10 +22,10 @@ def device() -> torch.device:
 
 def settle() -> None:
     """Settings for the whole run: numbers too small to matter are zero, and compiled code is kept between runs."""
-    from resteutils.settings import results_dir
+    from resteutils.settings import runs_dir
 
     torch.set_flush_denormal(True)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(results_dir().parent / "runs" / "inductor-bench"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(runs_dir() / "inductor-bench"))
 
 
 @dataclass(frozen=True)
