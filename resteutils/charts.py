@@ -79,7 +79,8 @@ def measured_beside_published(item: str, runs: Iterable[Any], title: str = "") -
     _rows(axes, names)
     axes.set_xlabel("top-1 accuracy (%)")
     axes.set_title(title or "Measured beside published")
-    _legend(axes, {about[key].method for key in values})
+    elsewhere = any(run.recipe.dataset.startswith("digits") for run in runs)
+    _legend(axes, {about[key].method for key in values}, "published (other data)" if elsewhere else "published")
     return figure
 
 
@@ -149,10 +150,10 @@ def _handle(axes: Axes, marker: str, colour: str, label: str, hollow: bool = Fal
     return axes.plot([], [], marker, mfc=face, mec=colour, color=colour, ms=6, label=label)[0]
 
 
-def _legend(axes: Axes, methods: set[str]) -> None:
+def _legend(axes: Axes, methods: set[str], published: str) -> None:
     handles = [_handle(axes, "o", COLOURS.get(m, COLOURS["other"]), f"{m}, each seed") for m in sorted(methods)]
-    handles.append(_handle(axes, "D", COLOURS["published"], "published", hollow=True))
-    handles.append(_handle(axes, "|", "#8a939c", "published competitors"))
+    handles.append(_handle(axes, "D", COLOURS["published"], published, hollow=True))
+    handles.append(_handle(axes, "|", "#8a939c", "competitors"))
     _place(axes, handles)
 
 

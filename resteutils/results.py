@@ -197,7 +197,7 @@ def stamp(figure: Figure, runs: Iterable[Any], profile: str) -> Figure:
         legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
     width, height = figure.get_size_inches()
     below = figure.get_tightbbox().y0 / height - 0.06 / height
-    text = "\n".join(textwrap.wrap(measured.caption(runs, profile), int(width * 15)))
+    text = "\n".join(textwrap.wrap(measured.caption(runs, profile), int(width * 17)))
     figure.text(0.01, below, text, ha="left", va="top", fontsize=8, color="#5b6570", gid="caption")
     return figure
 

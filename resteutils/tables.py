@@ -141,7 +141,7 @@ def _table(item: str, runs: list[Any], profile: str, frame: pd.DataFrame, metric
         "Measured: accuracy after the last epoch, mean ± standard deviation over the seeds. The published figures are "
         "the best epoch on the test set; ours of that kind stands beside it.",
     )
-    if any(run.recipe.dataset == "digits" for run in runs) or profile in ("smoke", "demo"):
+    if any(run.recipe.dataset.startswith("digits") for run in runs):
         notes += ("These runs do not use the paper's data: their figures are not comparable with the published ones.",)
     return Table(frame, sections, measured.caption(runs, profile), notes)
 

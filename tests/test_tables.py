@@ -7,7 +7,7 @@ import math
 import pytest
 from fakes import fake_run, fake_runs
 
-from resteutils import comparison, measured, pages, paper, stats, tables
+from resteutils import charts, comparison, measured, pages, paper, stats, tables
 from resteutils.estimators import DSQ, EDE, FDA, RBNN, STE, ApproxSign, GainSTE, ReSTE
 from resteutils.recipes import recipe
 
@@ -78,6 +78,9 @@ def test_the_caption_says_profile_data_epochs_and_n() -> None:
 def test_small_profiles_warn_against_comparing() -> None:
     assert "not comparable" in tables.table1(fake_runs("table1", "demo"), "demo").to_markdown()
     assert "not comparable" not in tables.table1(fake_runs("table1", "short"), "short").to_markdown()
+    for profile, words in (("demo", "published (other data)"), ("short", "published")):
+        figure = charts.measured_beside_published("table1", fake_runs("table1", profile))
+        assert words in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 # --- verdicts of the tables ------------------------------------------------------------------------------------------
