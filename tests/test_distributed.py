@@ -52,7 +52,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory):
     """What the two processes of two_processes.py found, by rank, and their folder."""
     folder = tmp_path_factory.mktemp("pair")
     script = [*TORCHRUN, str(HERE / "two_processes.py"), str(folder)]
-    subprocess.run(script, env=ENVIRONMENT, check=True, capture_output=True, text=True, timeout=200)
+    subprocess.run(script, env=ENVIRONMENT, check=True, capture_output=True, text=True, timeout=400)
     return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)], folder
 
 
@@ -198,7 +198,7 @@ def finished_epochs(where: Path) -> int:
     return len(found[0].read_text().splitlines()) - 1 if found else 0
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 200) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -242,11 +242,12 @@ def outcome(where: Path) -> tuple[dict[str, torch.Tensor], list[list[str]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # nine starts of Python; about half a minute where nothing else runs
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes of torchrun in /proc")
 def test_killed_then_stopped_and_resumed_is_the_undisturbed_run(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     done = subprocess.run(
-        [*TORCHRUN, *TRAIN, *folders(whole)], env=ENVIRONMENT, check=True, capture_output=True, text=True, timeout=200
+        [*TORCHRUN, *TRAIN, *folders(whole)], env=ENVIRONMENT, check=True, capture_output=True, text=True, timeout=400
     )
     assert done.stdout.count("at epoch 6") == 1  # one process speaks
 
@@ -256,7 +257,7 @@ def test_killed_then_stopped_and_resumed_is_the_undisturbed_run(tmp_path: Path) 
     )  # fmt: skip
     wait_for(lambda: finished_epochs(broken) >= 1, agent)
     os.kill(child_of_rank(agent.pid, 1), signal.SIGKILL)
-    agent.communicate(timeout=100)
+    agent.communicate(timeout=200)
     assert agent.returncode != 0  # torchrun takes the other process down
     killed_after = finished_epochs(broken)
     assert 1 <= killed_after < 6
@@ -264,13 +265,13 @@ def test_killed_then_stopped_and_resumed_is_the_undisturbed_run(tmp_path: Path) 
     first, second = two_without_torchrun(broken)
     wait_for(lambda: finished_epochs(broken) > killed_after, first)
     second.send_signal(signal.SIGTERM)  # one of them is asked, both save and leave
-    ended = [process.communicate(timeout=100) for process in (first, second)]
+    ended = [process.communicate(timeout=200) for process in (first, second)]
     assert [first.returncode, second.returncode] == [143, 143], ended
     assert all("everything is saved; the same call goes on" in errors for _, errors in ended)
     assert killed_after < finished_epochs(broken) < 6
 
     for process in (last := two_without_torchrun(broken)):
-        said, errors = process.communicate(timeout=200)
+        said, errors = process.communicate(timeout=400)
         assert process.returncode == 0, errors
         assert ("going on after epoch" in said) == (process is last[0])
         assert "resuming with" not in said  # other threads, processes or kernels than it began with
