@@ -12,7 +12,7 @@ from resteutils.estimators import ESTIMATORS, Estimator, ReSTE
 from resteutils.widgets.controls import Controls
 from resteutils.widgets.curve import describe, truncations
 from resteutils.widgets.marks import Band, Bars, Dots, Line
-from resteutils.widgets.parts import ChartView, Message, guarded, panel, row
+from resteutils.widgets.parts import ChartView, Message, guarded, legend, panel, row
 from resteutils.widgets.samples import Measured, Sample, fresh_network, normal_values, trained_network
 from resteutils.widgets.shelf import Shelf, run_label
 from resteutils.widgets.svg import Chart, side_by_side
@@ -24,9 +24,9 @@ NAMED = (1.0, 3.0, 10.0, 100.0)
 NORMAL, FRESH = "normal", "fresh"
 
 
-def plane_chart() -> Chart:
+def plane_chart(legend: str = "") -> Chart:
     title = "The equilibrium: smaller error, wilder gradients"
-    return Chart(title, "estimating error e (L2 norm)", "instability s (variance of |g|)", log_y=True, legend="foot")
+    return Chart(title, "estimating error e (L2 norm)", "instability s (variance of |g|)", log_y=True, legend=legend)
 
 
 def weights_chart() -> Chart:
@@ -45,8 +45,9 @@ class Landscape:
 
     def plane(self, chart: Chart, e: Estimator, now: Measured) -> list:
         """Fit the chart and give its marks, the current estimator on top."""
-        widest = 1.6 * max(m.error for m in self.powers)  # a rival far off would squeeze all others together
-        rivals = [(label, m) for label, m in self.others if m.error <= widest]
+        # A rival far off, to the right or above, would squeeze all others together.
+        widest, highest = 1.6 * max(m.error for m in self.powers), 100 * max(m.instability for m in self.powers)
+        rivals = [(label, m) for label, m in self.others if m.error <= widest and m.instability <= highest]
         known = [*self.powers, *(m for _, m in rivals), now]
         errors = [m.error for m in known if math.isfinite(m.error)]
         sizes = [m.instability for m in known if math.isfinite(m.instability) and m.instability > 0]
@@ -59,7 +60,7 @@ class Landscape:
         texts = [f"o = {POWERS[i]:g}" for i in named]
         stops = Dots([x[i] for i in named], [y[i] for i in named], "", 0, 4.0, texts, side="left")
         error, size = [m.error for _, m in rivals], [m.instability for _, m in rivals]
-        others = Dots(error, size, "", "q", 3.5, [label for label, _ in rivals])
+        others = Dots(error, size, "other estimators, at the end of training", "q", 3.5, [label for label, _ in rivals])
         dot = Dots([now.error], [now.instability], f"now: {describe(e)}", 1, 8.0, key="now")
         return [others, path, stops, dot]
 
@@ -84,7 +85,7 @@ class TradeoffPanel:
     def __init__(self, controls: Controls, shelf: Shelf, data_dir: str = "") -> None:
         self.controls, self.shelf, self.data_dir = controls, shelf, data_dir
         self.plane, self.weights = ChartView(plane_chart()), ChartView(weights_chart())
-        self.numbers, self.message = Message(), Message()
+        self.numbers, self.message, self.legend = Message(), Message(), Message()
         self.choice = w.Dropdown(
             description="measured on",
             style={"description_width": "initial"},
@@ -103,7 +104,7 @@ class TradeoffPanel:
 
     def view(self) -> w.Widget:
         charts = row(self.plane, self.weights, align_items="flex-start")
-        return panel(self.controls.view(), row(self.choice, self.zoom), self.message, self.numbers, charts)
+        return panel(self.controls.view(), row(self.choice, self.zoom), self.message, self.numbers, charts, self.legend)
 
     def _offer(self) -> None:
         chosen = self.choice.value
@@ -130,7 +131,9 @@ class TradeoffPanel:
     def _draw(self, change=None) -> None:
         e = self.controls.current
         now = self.landscape.sample.measure(e)
-        self.plane.draw(self.landscape.plane(self.plane.chart, e, now))
+        plane = self.landscape.plane(self.plane.chart, e, now)
+        self.plane.draw(plane)
+        self.legend.say(legend(plane[::-1]))
         self.weights.draw(self.landscape.histogram(self.weights.chart, e, self.zoom.value))
         sample = self.landscape.sample
         self.numbers.say(
@@ -142,6 +145,6 @@ class TradeoffPanel:
     @staticmethod
     def picture() -> str:
         landscape, e = Landscape(normal_values()), ReSTE()
-        plane, weights = plane_chart(), weights_chart()
+        plane, weights = plane_chart("foot"), weights_chart()
         marks = landscape.plane(plane, e, landscape.sample.measure(e))
         return side_by_side([(plane, marks), (weights, landscape.histogram(weights, e, zoom=True))])

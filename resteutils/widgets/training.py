@@ -121,7 +121,7 @@ class TrainingPanel:
         self.message, self.legend = Message(), Message()
         self.charts = [ChartView(view.chart(), "300px") for view in VIEWS]
         for chart in self.charts:
-            chart.layout.max_width = "390px"
+            chart.layout.max_width = "360px"
         self._build()
         shelf.observe(self._offer)
         self._offer()
