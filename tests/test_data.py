@@ -310,5 +310,12 @@ def test_the_real_cifar10(cifar_dir: Path) -> None:
     images, labels = next(data.train_batches(256, seed=0, epoch=0))
     assert images.shape == (256, 3, 32, 32)
     assert labels.dtype == torch.int64
-    imagenet = open_images("cifar10", cifar_dir, normalization="imagenet", train_size=8)
-    assert (imagenet.mean, imagenet.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_the_papers_normalisation_of_cifar10_is_that_of_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4)
+    monkeypatch.setattr("resteutils.data._cifar10", lambda folder: (tuple("abcd"), part, part))
+    data = open_images("cifar10", normalization="imagenet")
+    assert (data.mean, data.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    black = data.normalise(data.train_images)[0, :, 0, 0].tolist()
+    assert black == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
