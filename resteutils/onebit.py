@@ -1,0 +1,269 @@
+"""One bit for real: size, speed and predictions of packed networks beside their float twins: item ``deploy``.
+
+Files and predictions come from the item's runs. Speed does not depend on what was learned: it is measured on networks
+of the same architecture at 32x32 RGB, whatever images the profile trained on, both sides taking turns.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from resteutils import kernels, packed, verdict
+from resteutils.charts import COLOURS, blank, styled
+from resteutils.measured import BACKBONES
+from resteutils.models import create
+from resteutils.tables import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["figure", "judge", "layers", "networks", "speed", "table"]
+
+LEAST_TIMES_SMALLER = {"resnet20": 20, "resnet18": 19, "vgg_small": 19}
+CHANNELS_LAST = torch.channels_last
+
+
+# --- files and predictions --------------------------------------------------------------------------------------------
+
+
+def networks(runs: Iterable[Any], data_dir: str = "") -> pd.DataFrame:
+    """One line per W/A 1/1 run whose weights are on this disk: bytes of both files, and how predictions compare.
+
+    ``identical`` counts test images with the same prediction, ``logits`` is the largest difference of any logit.
+    """
+    import pandas as pd
+
+    from resteutils.training import open_data
+
+    lines = []
+    for run in runs:
+        if run.recipe.bits != "1/1" or not (run.path / "model.safetensors").exists():
+            continue
+        data, model = open_data(run.recipe, data_dir), run.model()
+        small = packed.pack(model, run, data=data)
+        same, largest, images, right = _compare(model, small, data)
+        r = run.recipe
+        float_bytes = _state_bytes(create(r.model, "32/32", None, None, len(data.classes), r.image_size, r.in_channels))
+        lines.append({
+            "row": r.row, "model": r.model, "network": BACKBONES.get(r.model, r.model), "seed": r.seed,
+            "epochs": r.epochs, "packed_kb": small.bytes / 1e3, "float_kb": float_bytes / 1e3,
+            "times_smaller": float_bytes / small.bytes, "images": images, "identical": same, "logits": largest,
+            "top1_recorded": run.result["top1"], "top1_packed": 100 * right / images,
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+@torch.inference_mode()
+def _compare(model: torch.nn.Module, small: packed.PackedModel, data: Any) -> tuple[int, float, int, int]:
+    """Test images with equal predictions, largest difference of a logit, test images, images that packed gets right."""
+    same = images = right = 0
+    largest = 0.0
+    float_arithmetic(model)
+    for batch, labels in data.test_batches(256):
+        expected, found = model(batch), small(batch)
+        same += int((expected.argmax(1) == found.argmax(1)).sum())
+        right += int((found.argmax(1) == labels).sum())
+        largest = max(largest, float((expected - found).abs().max()))
+        images += len(labels)
+    return same, largest, images, right
+
+
+def float_arithmetic(model: torch.nn.Module) -> torch.nn.Module:
+    """Keep the network's own layers off the packed kernel: it is what packed results are compared with."""
+    from resteutils.layers import binary_layers
+
+    for _, layer in binary_layers(model):
+        layer.packed = False
+    return model
+
+
+def _state_bytes(model: torch.nn.Module) -> int:
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    return buffer.tell()
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+def speed(models: Iterable[str] = tuple(LEAST_TIMES_SMALLER), batches: Iterable[int] = (1, 64)) -> pd.DataFrame:
+    """Whole networks, 32x32 RGB: median milliseconds of packed and float, and quartiles of the ratio turn by turn.
+
+    Float is the better of torch's two memory formats.
+    """
+    import pandas as pd
+
+    lines = []
+    for name in models:
+        torch.manual_seed(0)
+        small, twin = packed.pack(create(name).eval()), create(name, "32/32").eval()
+        twin_last = create(name, "32/32").eval().to(memory_format=CHANNELS_LAST)
+        for batch in batches:
+            x = torch.randn(batch, 3, 32, 32)
+            last = x.to(memory_format=CHANNELS_LAST)
+            line = _race(
+                lambda x=x, m=small: m(x),
+                (lambda x=x, m=twin: m(x), lambda x=last, m=twin_last: m(x)),
+                repeats=31 if batch == 1 else 7,
+            )
+            lines.append({"network": BACKBONES[name], "batch": batch, "threads": torch.get_num_threads(), **line})
+    return pd.DataFrame(lines)
+
+
+def layers(model: str = "resnet18") -> pd.DataFrame:
+    """The distinct binary 3x3 layers of a network at batch 1: milliseconds, GMAC/s and multiply-accumulates per byte.
+
+    Bytes are those that must move once: weights, input and output; weights as bits on the packed side.
+    """
+    import pandas as pd
+
+    from resteutils.layers import binary_layers
+
+    network, seen, lines = create(model).eval(), {}, []
+    for name, layer in binary_layers(network):
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.__setitem__(name, inputs[0].shape))
+    with torch.inference_mode():
+        network(torch.randn(1, 3, 32, 32))
+    shapes = {(layer.weight.shape, layer.stride, seen[name]) for name, layer in binary_layers(network)}
+    for weight_shape, stride, shape in sorted(shapes, key=lambda s: (s[0][0], s[0][1])):
+        x, weight = torch.randn(shape).to(memory_format=CHANNELS_LAST), torch.randn(weight_shape)
+        first, last, bits = x.contiguous(), weight.to(memory_format=CHANNELS_LAST), kernels.pack_weight(weight)
+        line = _race(
+            lambda x=x, b=bits, s=stride: kernels.binary_conv2d_packed(x, b, s, (1, 1)),
+            (
+                lambda x=x, w=last, s=stride: F.conv2d(x, w, None, s, 1),
+                lambda x=first, w=weight, s=stride: F.conv2d(x, w, None, s, 1),
+            ),
+            repeats=51,
+        )
+        out = weight.shape[0] * (shape[2] // stride[0]) * (shape[3] // stride[1])
+        macs, moved = out * weight[0].numel(), 4 * (x.numel() + out)
+        lines.append({
+            "layer": f"{weight.shape[1]} to {weight.shape[0]}, {shape[2]}x{shape[3]}, stride {stride[0]}",
+            **line, "packed_gmacs": macs / line["packed_ms"] / 1e6, "float_gmacs": macs / line["float_ms"] / 1e6,
+            "packed_intensity": macs / (moved + weight.numel() / 8),
+            "float_intensity": macs / (moved + 4 * weight.numel()),
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _race(
+    ours: Callable[[], object], floats: tuple[Callable[[], object], ...], repeats: int, budget: float = 5.0
+) -> dict[str, Any]:
+    """Turns of one call each after two to warm up; float is the variant with the smallest median.
+
+    ``budget`` in seconds ends early, after at least three turns.
+    """
+    times: list[list[float]] = [[] for _ in range(1 + len(floats))]
+    begun = time.monotonic()
+    with torch.inference_mode():
+        for turn in range(repeats + 2):
+            for column, call in zip(times, (ours, *floats), strict=True):
+                start = time.perf_counter()
+                call()
+                if turn >= 2:
+                    column.append(time.perf_counter() - start)
+            if turn >= 4 and time.monotonic() - begun > budget:
+                break
+    best = min(times[1:], key=statistics.median)
+    low, middle, high = statistics.quantiles([b / a for a, b in zip(times[0], best, strict=True)], n=4)
+    medians = {"packed_ms": 1e3 * statistics.median(times[0]), "float_ms": 1e3 * statistics.median(best)}
+    return medians | {"times_faster": middle, "low": low, "high": high, "turns": len(times[0])}
+
+
+@functools.cache
+def peaks() -> dict[str, float]:
+    """The machine's roofs: GMAC/s of a float32 matrix product, GB/s of copying what no cache near a core holds."""
+    a, b = torch.randn(1024, 1024), torch.randn(1 << 24)
+    c, d = torch.empty_like(a), torch.empty_like(b)
+    multiply = min(_seconds(lambda: torch.mm(a, a, out=c)) for _ in range(7))
+    copy = min(_seconds(lambda: d.copy_(b)) for _ in range(7))
+    return {"gmacs": 1024**3 / multiply / 1e9, "gb_per_s": 2 * 4 * b.numel() / copy / 1e9}
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+# --- table, picture, verdict ------------------------------------------------------------------------------------------
+
+
+def table(files: pd.DataFrame, speeds: pd.DataFrame, by_layer: pd.DataFrame, profile: str) -> Table:
+    """Files and predictions, whole networks, and the layers of ResNet-18."""
+    sections = {"Files and predictions": files.drop(columns="model", errors="ignore"), "Whole networks": speeds}
+    sections["Layers of ResNet-18, batch 1"] = by_layer
+    path = kernels.paths()[0] if kernels.available() else f"none: {kernels.why_not()}"
+    caption = (
+        f"Profile {profile}; speed at 32x32 RGB on {torch.get_num_threads()} threads, kernel path {path}; medians, and "
+        "quartiles of the ratio over alternating turns."
+    )
+    return Table(files, {k: v.round(3) for k, v in sections.items()}, caption)
+
+
+@styled
+def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame) -> Figure:
+    """Left: the roofline. Right: how many times faster whole networks are."""
+    picture, (left, right) = blank(8.2, 3.8, ncols=2)
+    roofs = peaks()
+    low = min(by_layer.float_intensity.min(), by_layer.packed_intensity.min()) / 3
+    high = max(by_layer.float_intensity.max(), by_layer.packed_intensity.max()) * 3
+    knee = roofs["gmacs"] / roofs["gb_per_s"]
+    left.plot([low, knee, high], [low * roofs["gb_per_s"], roofs["gmacs"], roofs["gmacs"]], color="#777777", lw=1.2)
+    left.annotate(
+        "float32 matrix product", (high, roofs["gmacs"]), (0, 4), textcoords="offset points", ha="right", fontsize=7.5
+    )
+    for kind, colour, label in (
+        ("packed", COLOURS["ReSTE"], "1 bit, packed"),
+        ("float", COLOURS["FP"], "float32, torch"),
+    ):
+        left.plot(by_layer[f"{kind}_intensity"], by_layer[f"{kind}_gmacs"], "o", color=colour, ms=5, label=label)
+    left.set(xscale="log", yscale="log", xlabel="multiply-accumulates per byte moved", ylabel="GMAC/s")
+    left.set_title("Layers of ResNet-18, batch 1")
+    left.legend(loc="lower right")
+    names = [f"{line.network}, batch {line.batch}" for line in speeds.itertuples()]
+    spread = [speeds.times_faster - speeds.low, speeds.high - speeds.times_faster]
+    right.barh(range(len(names)), speeds.times_faster, xerr=spread, color=COLOURS["ReSTE"], height=0.6)
+    right.axvline(1, color="#777777", lw=1.2)
+    right.set_yticks(range(len(names)), names)
+    right.invert_yaxis()
+    right.set(xlabel="times faster than float32 in torch (median, quartiles)")
+    right.set_title("Whole networks")
+    return picture
+
+
+def judge(files: pd.DataFrame, speeds: pd.DataFrame, by_layer: pd.DataFrame, profile: str) -> verdict.Verdict:
+    """Predictions and sizes hold or fail on any machine; speeds are this machine's and decide nothing elsewhere."""
+    checks = []
+    for line in files.itertuples():
+        name = f"{line.network}, seed {line.seed}"
+        shown = f"{line.identical:,} of {line.images:,} test images; largest difference of a logit {line.logits:.2g}"
+        checks.append(
+            verdict.fact(f"{name}: packed predictions are the model's own", line.identical == line.images, shown)
+        )
+        least = LEAST_TIMES_SMALLER.get(line.model, 1)
+        shown = f"{line.packed_kb:,.1f} kB against {line.float_kb:,.1f} kB: {line.times_smaller:.1f} times smaller"
+        checks.append(
+            verdict.fact(f"{name}: the file is at least {least} times smaller", line.times_smaller >= least, shown)
+        )
+    for line in speeds.itertuples():
+        shown = f"{line.times_faster:.1f} times ({line.low:.1f} to {line.high:.1f}), {line.packed_ms:.2f} ms per batch"
+        name = f"{line.network}, batch {line.batch}: faster than float32 in torch"
+        checks.append(verdict.fact(name, line.low > 1, shown, kind="control"))
+    for line in by_layer.itertuples():
+        shown = f"{line.times_faster:.1f} times ({line.low:.1f} to {line.high:.1f}), {line.packed_gmacs:,.0f} GMAC/s"
+        checks.append(
+            verdict.fact(f"layer {line.layer}: faster than float32 in torch", line.low > 1, shown, kind="control")
+        )
+    note = "" if len(files) else "No run of this item has its weights on this disk: nothing could be packed."
+    return verdict.judge(profile, checks, note)
