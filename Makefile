@@ -93,7 +93,7 @@ reproduce-%:
 	@echo "make: no item '$*'; the items are: $(ITEMS)" >&2; exit 2
 
 report: $(CORE) ## one static HTML site of all results: results/report/index.html
-	$(RUN) report$(PLACES)
+	$(RUN) report$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
 
 list: $(CORE) ## items, rows, notebooks, sizes, finished runs
 	$(RUN) list$(PLACES)

@@ -85,7 +85,7 @@ def reproduce(
     with replaced(target) as folder:
         _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, settings.runs_dir(runs_dir))
         _finish(folder, item, profile, target, root)
-    _log(item, profile, target)
+    _log(item, profile, target, runs_dir)
     return target
 
 
@@ -236,7 +236,7 @@ def _quoted(value: object) -> str:
 # --- around it -------------------------------------------------------------------------------------------------------
 
 
-def _log(item: str, profile: str, folder: Path) -> None:
+def _log(item: str, profile: str, folder: Path, runs_dir: str | os.PathLike) -> None:
     """The copy on Weights & Biases: a summary run of the item."""
     import pandas as pd
 
@@ -251,6 +251,7 @@ def _log(item: str, profile: str, folder: Path) -> None:
         picture if picture.is_file() else None,
         folder,
         {"verdict": verdict["status"], "text": verdict["text"]},
+        runs_dir,
     )
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from resteutils.settings import runs_dir as runs_folder
+
 __all__ = ["NoTracker", "Tracker", "WandbTracker", "log_item", "open_tracker", "wandb_mode"]
 
 PROJECT = "reste-reproduced"
@@ -134,16 +136,16 @@ class WandbTracker:
             self.broken = True
 
 
-def log_item(item: str, profile: str, table, figure: Path | None, folder: Path, summary: dict[str, Any]) -> None:
+def log_item(
+    item: str, profile: str, table, figure: Path | None, folder: Path, summary: dict[str, Any], runs_dir: str = ""
+) -> None:
     """One summary run per table or figure: the table as a ``wandb.Table``, the picture, the folder as an artifact.
 
-    ``table`` is a DataFrame or ``None``.
+    ``table`` is a DataFrame or ``None``. W&B's own files go to ``wandb-items/`` in the runs folder.
     """
     if wandb_mode() == "disabled":
         return
-    from resteutils.settings import runs_dir
-
-    home = runs_dir() / "wandb-items"
+    home = runs_folder(runs_dir) / "wandb-items"
     home.mkdir(parents=True, exist_ok=True)
     tracker = open_tracker(f"item-{item}-{profile}", item, {"item": item, "profile": profile}, home, "summary")
     if isinstance(tracker, NoTracker):

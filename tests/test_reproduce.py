@@ -98,7 +98,7 @@ def test_everything_arrives_together_and_is_fit_to_read(notebook, results_dir: P
     assert [output.get("text", "") for output in outputs[:-1]] == [f"written to {folder}\n"]
     assert outputs[-1].data["text/plain"] == "'resnet20-1w1a'"
     assert ".tmp" not in (folder / "notebook.ipynb").read_text()
-    (item, profile, table, picture, where, summary) = logged[0]
+    (item, profile, table, picture, where, summary, _) = logged[0]
     assert (item, profile, picture, where) == ("table1", "smoke", None, folder)
     assert list(table.a) == [1]
     assert summary["verdict"] == "not claimed"
