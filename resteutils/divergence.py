@@ -1,8 +1,9 @@
 """Figure 6: the training loss at large powers, and a detector that counts its spikes.
 
 A spike is a stretch of epochs in which the training loss stands above the lowest loss of all earlier epochs by more
-than ``RISE`` of it and by more than ``NOISE`` times the curve's own relative roughness. A loss that never comes back is
-one spike, marked as lasting; a loss that is not a number counts as infinitely high.
+than ``RISE`` of it and, in curves of at least ``ENOUGH`` epochs, by more than ``NOISE`` times the curve's own relative
+roughness. A loss that never comes back is one spike, marked as lasting; a loss that is not a number counts as
+infinitely high.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = ["Broken", "Spike", "item_runs", "judge", "roughness", "spikes", "tabl
 
 RISE = 0.10
 NOISE = 6.0
+ENOUGH = 20
 BASE = "o3"  # the row that the others are compared with
 
 
@@ -51,14 +53,15 @@ class Broken:
 
 
 def roughness(losses: Sequence[float]) -> float:
-    """A robust relative standard deviation of the loss from epoch to epoch, trend removed; 0 below four epochs.
+    """A robust relative standard deviation of the loss from epoch to epoch, trend removed; 0 below ``ENOUGH`` epochs,
+    which cannot tell noise from the bends of the curve itself.
 
     From the second differences of log(loss), whose variance is six times that of independent noise. Their lower
     quartile is used, which is 0.3186 standard deviations of a normal: spikes may touch up to three quarters of them.
     """
     logs = [math.log(x) for x in losses if 0 < x < math.inf]
     bends = sorted(abs(a - 2 * b + c) for a, b, c in zip(logs, logs[1:], logs[2:], strict=False))
-    return bends[len(bends) // 4] / 0.3186 / math.sqrt(6) if len(bends) > 1 else 0.0
+    return bends[len(bends) // 4] / 0.3186 / math.sqrt(6) if len(logs) >= ENOUGH else 0.0
 
 
 def spikes(losses: Iterable[float], rise: float = RISE, noise: float = NOISE) -> list[Spike]:

@@ -40,7 +40,7 @@ def figure6(runs: Sequence[Any], broken: Sequence[Broken] = ()) -> Figure:
         _gain(axes["gain"], next(run.recipe for run in every if run.recipe.row == row))
     _oscillation(axes["loss"])
     axes["loss"].set(xlabel="share of training (%)", ylabel="training loss (cross-entropy)", xlim=(0, 100))
-    axes["loss"].set_title("Training loss; triangles: the peak of a spike")
+    axes["loss"].set_title("Training loss (triangles: spikes)")
     axes["loss"].legend(loc="upper right", ncols=2)
     axes["gain"].set(xlabel="share of training (%)", ylabel="f' at zero", xlim=(0, 100), ylim=(0, 10.5))
     axes["gain"].set_title("Gain of the plateau")
@@ -75,10 +75,11 @@ def _oscillation(axes: Axes) -> None:
     whole = paper.published_recipe("table1/resnet20-1w1a")["epochs"]
     left, right = (100 * end / whole for end in ends)
     axes.axvspan(left, right, color="#eef1f4", zorder=0)
-    axes.annotate(
-        "the paper's o = 10\noscillates here", ((left + right) / 2, 0), (0, 4), ("data", "axes fraction"),
-        "offset points", ha="center", va="bottom", fontsize=7.5, color=INK,
-    )  # fmt: skip
+    note = {"ha": "center", "va": "bottom", "fontsize": 7.5, "color": INK}
+    axes.annotate("paper: o = 10 oscillates", ((left + right) / 2, 1), (0, 4), _OVER, "offset points", **note)
+
+
+_OVER = ("data", "axes fraction")
 
 
 def _gain(axes: Axes, recipe: Any) -> None:
@@ -103,5 +104,5 @@ def _accuracies(axes: Axes, rows: list[str], runs: Sequence[Any]) -> None:
     axes.set_yticks(range(len(rows)), [f"o = {row.lstrip('o')}" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.1)
-    axes.set_xlabel("top-1 (%); diamonds: published")
+    axes.set_xlabel("top-1 (%); diamonds: published (CIFAR-10)")
     axes.set_title("Accuracy, last epoch")
