@@ -237,7 +237,7 @@ def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame) -> Figure:
     right.axvline(1, color="#777777", lw=1.2)
     right.set_yticks(range(len(names)), names)
     right.invert_yaxis()
-    right.set(xlabel="times faster than float32 in torch (median, quartiles)")
+    right.set(xlabel="times faster than float32 (median, quartiles)")
     right.set_title("Whole networks")
     return picture
 

@@ -256,3 +256,19 @@ def test_predictions_on_all_test_images_of_cifar10(cifar_dir):
             expected, result = model(images), small(images)
             assert torch.equal(result.argmax(1), expected.argmax(1))
             assert (result - expected).abs().max() < 1e-5
+
+
+def test_the_deploy_item_judges_a_run(run):
+    import pandas as pd
+
+    from resteutils import onebit
+
+    files = onebit.networks([run])
+    (line,) = files.itertuples()
+    assert line.identical == line.images > 0 and line.logits <= 1e-5
+    assert line.top1_packed == pytest.approx(run.result["top1"], abs=1e-3)
+    none = pd.DataFrame()
+    verdict = onebit.judge(files, none, none, "smoke")
+    assert verdict.status == "supported" and len(verdict.checks) == 2
+    broken = files.assign(identical=0)
+    assert onebit.judge(broken, none, none, "smoke").status == "contradicted"
