@@ -267,3 +267,26 @@ def test_switched_off_and_forced_by_the_environment():
 def test_importing_builds_nothing():
     code = "import sys, resteutils.kernels; print('torch.utils.cpp_extension' in sys.modules)"
     assert python(code).stdout.strip() == "False"
+
+
+# --- in training ------------------------------------------------------------------------------------------------------
+
+
+@available
+@pytest.mark.parametrize("name", ["resnet20", "vgg_small"])
+def test_a_training_step_on_packed_bits_is_the_float_one(name):
+    """Loss and every gradient: the forward pass yields the same integers, and the backward pass is the same code."""
+    import resteutils as ru
+
+    torch.manual_seed(0)
+    model, x = ru.create(name, estimator=ru.ReSTE(o=1.7), image_size=16), images(4, 3, 16, 16)
+    found = []
+    for packed in (False, True):
+        for _, layer in ru.binary_layers(model):
+            layer.packed = packed
+        model.zero_grad()
+        loss = F.cross_entropy(model.train()(x), torch.tensor([0, 1, 2, 3]))
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
+    for float_path, packed_path in zip(*found, strict=True):
+        torch.testing.assert_close(packed_path, float_path, rtol=1e-5, atol=1e-7)
