@@ -143,10 +143,10 @@ PROFILE_FIELDS: dict[str, dict[str, Any]] = {
 }
 # The ImageNet networks need images of at least 32x32; smoke and demo use digits written as a folder of image files.
 FOLDER = {"dataset": "digits-folder", "image_size": 32, "in_channels": 3, "augment": "crop-flip", "padding": 0,
-          "normalization": "imagenet"}  # fmt: skip
+          "normalization": "imagenet", "workers": 2}  # fmt: skip
 IMAGENET_FIELDS: dict[str, dict[str, Any]] = {
-    "smoke": FOLDER,
-    "demo": {**FOLDER, "epochs": 3},
+    "smoke": {**FOLDER, "train_size": 40, "test_size": 20, "batch_size": 20},
+    "demo": {**FOLDER, "train_size": 720, "test_size": 180, "batch_size": 32, "epochs": 3},
     "short": {"dataset": "imagenet", "image_size": 224, "num_classes": 0, "epochs": 10, "batch_size": 256},
     "paper": {"dataset": "imagenet", "image_size": 224, "num_classes": 1000, "epochs": 250, "batch_size": 750,
               "warmup_epochs": 0.0},
