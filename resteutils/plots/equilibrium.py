@@ -63,7 +63,8 @@ def _network(axes: np.ndarray, lines: pd.DataFrame, still: pd.DataFrame) -> None
         _series(axes[3], part, "top1", **DEFINED | {"color": OKABE_ITO["black"], "marker": "D"})
     for weights, style in FROZEN.items():
         here = still[still["weights"] == weights]
-        axes[0].plot(here["o"], here["share_definition"], zorder=1, **style)
+        lacking = {"label": f"{weights} weights frozen: not drawn, only records survive"} if here.empty else {}
+        axes[0].plot(here["o"], here["share_definition"], zorder=1, **style | lacking)
     axes[1].set_yscale("log")
     axes[0].set_ylim(0, 1.03)
     for place in axes:
