@@ -7,9 +7,11 @@ names: ``pip install larq-compute-engine==0.16.0 tensorflow-cpu==2.15.1 larq==0.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,24 +118,27 @@ def _network(name: str, batch: int, threads: int) -> Iterator[Row]:
 def _pair(name: str, batch: int, threads: int):
     torch.manual_seed(0)
     small, twin = packed.pack(ru.create(name).eval()), ru.create(name, "32/32").eval()
-    return small, twin, _session(twin, threads), torch.randn(batch, 3, 32, 32)
+    return small, twin, _session(name, threads), torch.randn(batch, 3, 32, 32)
 
 
-def _session(twin: torch.nn.Module, threads: int):
+def _session(name: str, threads: int):
     """The float network in onnxruntime; None where the extra is absent."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError:
         return None
-    from resteutils.deploy import export_onnx
-    from resteutils.settings import runs_dir
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        file = export_onnx(twin, (3, 32, 32), runs_dir() / "onnx-bench" / "twin.onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(_exported(name), options, providers=["CPUExecutionProvider"])
+
+
+@functools.cache
+def _exported(name: str) -> bytes:
+    from resteutils.deploy import export_onnx
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        return export_onnx(ru.create(name, "32/32"), (3, 32, 32), Path(folder) / "twin.onnx").read_bytes()
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

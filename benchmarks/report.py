@@ -73,7 +73,8 @@ def markdown(rows: list[Row], skipped: dict[str, str], origin: dict) -> str:
         "",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['simd']}"
         f"{', ' + machine['gpu'] if machine['gpu'] else ''}; torch {origin['versions']['torch']}; commit "
-        f"{origin['commit'][:12]}; {origin['created']}; {origin['seconds']} s, "
+        f"{origin['commit'][:12]}{' with uncommitted changes' if origin['dirty'] else ''}; {origin['created']}; "
+        f"{origin['seconds']} s, "
         f"{'make bench-full' if origin['full'] else 'make bench'}.",
         "",
         "Every ratio is time (or memory) of the first over that of the second, measured in turn in one process; the",
