@@ -87,7 +87,7 @@ def row(*children: w.Widget, **layout) -> w.Box:
 def legend(marks: Sequence) -> str:
     """The labelled marks with their swatches, as text that wraps: for more entries than a chart has room for."""
     return " ".join(
-        f'<span class="ru-entry"><svg class="ru" width="36" height="12" aria-hidden="true">{mark.swatch(6, 6)}</svg>'
+        f'<span class="ru-entry"><svg class="ru" width="36" height="18" aria-hidden="true">{mark.swatch(6, 9)}</svg>'
         f"{html.escape(mark.label)}</span>"
         for mark in marks
         if mark.label
