@@ -69,6 +69,7 @@ def _network(axes: np.ndarray, lines: pd.DataFrame, still: pd.DataFrame) -> None
     axes[0].set_ylim(0, 1.03)
     for place in axes:
         place.set_xscale("log")
+        place.set_xlim(POWERS[0] / 1.12, POWERS[-1] * 1.12)
         place.set_xticks(POWERS, [f"{o:g}" if o in (1, 2, 3, 5, 10, 20) else "" for o in POWERS])
         place.minorticks_off() if place is not axes[1] else place.xaxis.minorticks_off()
         place.tick_params(labelsize=8)
@@ -85,9 +86,7 @@ def _series(axes: Axes, lines: pd.DataFrame, column: str, **style: object) -> No
 def _mark_best(axes: np.ndarray, model: str) -> None:
     best = paper.published("figure4", model.replace("_", "-"), "best_o").value
     for place in axes:
-        place.axvline(best, color=SOFT, lw=0.8, ls=(0, (2, 2)), zorder=0)
-    note = {"fontsize": 7.5, "color": INK, "va": "bottom"}
-    axes[3].annotate("paper's best", (best, 0), (3, 3), ("data", "axes fraction"), "offset points", **note)
+        place.axvline(best, color=SOFT, lw=0.9, ls=(0, (2, 2)), zorder=0, label="the paper's best power")
 
 
 def _plane(axes: Axes, plane: pd.DataFrame) -> None:
