@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Busy", "Run", "finished_runs", "load_or_train", "run_item"]
 
 SCHEMA = 1
+AGAIN = "again"  # the file that marks a run under way by force
 LEAST_FREE_BYTES = 300_000_000
 
 
@@ -112,12 +113,14 @@ def load_or_train(
     Raises what training raises: ``Interrupted``, ``NonFinite``, missing or damaged data; ``OSError`` for a full disk.
     """
     folder, records = runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir)
-    if not force and (run := _finished(recipe, folder, records, say)):
+    force = force and not (folder / AGAIN).exists()  # a forced run that was interrupted goes on
+    again = force or (folder / AGAIN).exists()
+    if not again and (run := _finished(recipe, folder, records, say)):
         return run
     leads = int(os.environ.get("RANK", "0")) == 0
     folder.mkdir(parents=True, exist_ok=True)
     with _only_one(folder, wait, say) if leads else contextlib.nullcontext():
-        if not force and leads and (run := _finished(recipe, folder, records, say)):
+        if not again and leads and (run := _finished(recipe, folder, records, say)):
             return run  # another process finished it meanwhile
         if leads:
             _prepare(folder, recipe, force)
@@ -200,6 +203,7 @@ def _prepare(folder: Path, recipe: Recipe, force: bool) -> None:
     if force:
         for path in (*folder.glob("checkpoint*.pt*"), folder / "record.json", folder / "history.csv"):
             path.unlink(missing_ok=True)
+        write_atomic(folder / AGAIN, "older records of this run do not count until it is finished again\n")
     write_atomic(folder / "recipe.json", json.dumps(recipe.to_dict(), indent=1) + "\n")
 
 
@@ -216,8 +220,8 @@ def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say
         text = json.dumps(record, allow_nan=False) + "\n"
         write_atomic(folder / "record.json", text)
         write_atomic(records / recipe.profile / "runs" / f"{recipe.run_id}.json", text)
-        for path in folder.glob("checkpoint*.pt*"):  # the finished model and the record replace them
-            path.unlink()
+        for path in (*folder.glob("checkpoint*.pt*"), folder / AGAIN):  # the model and the record replace them
+            path.unlink(missing_ok=True)
         summary, files, failed = record["result"], [folder / "record.json", folder / "history.csv"], False
         return Run(recipe, folder, record)
     finally:

@@ -165,7 +165,7 @@ def recipe(name: str, profile: str = "demo", seed: int = 0, **overrides: Any) ->
     """The recipe of ``item/row``, e.g. ``recipe("table1/resnet20-1w1a", profile="demo", epochs=3)``.
 
     Any field of :class:`Recipe` can be overridden; estimators also by name or as a dict. Where ``warmup_epochs`` is not
-    given, the reduced profiles use min(5, epochs/10).
+    given, it is the paper's or a tenth of the epochs, whichever is less.
 
     Raises ``ValueError`` for an unknown item, row, profile or field, naming what is accepted.
     """
@@ -180,8 +180,8 @@ def recipe(name: str, profile: str = "demo", seed: int = 0, **overrides: Any) ->
     values |= {key: value for key, value in rows[row].items() if key not in PROFILES}
     values |= rows[row].get(profile, {})
     values |= parsed(overrides)
-    if profile != "paper" and "warmup_epochs" not in overrides:
-        values["warmup_epochs"] = min(5.0, values["epochs"] / 10)
+    if "warmup_epochs" not in overrides:
+        values["warmup_epochs"] = min(values.get("warmup_epochs", 5.0), values["epochs"] / 10)
     return Recipe(**{**values, "item": item, "row": row, "profile": profile, "seed": seed})
 
 
