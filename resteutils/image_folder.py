@@ -9,6 +9,7 @@ digits written as such a folder, the stand-in that needs no download.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ __all__ = ["Folder", "UnreadableImage", "open_folder"]
 
 IMAGENET = {"train": 1_281_167, "val": 50_000}
 CROP_AREA = (0.08, 1.0)  # DEVIATION(D7): the authors write 1.25, of which torchvision rejects what exceeds the image
+GROUP_SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, n)]
 LONGEST_STEP = 60  # seconds that a worker outlives a SIGTERM, for the training process to save meanwhile
 
 
@@ -109,7 +111,9 @@ class Folder:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # the loader draws a number from it, else from the global one
         )
-        for batch in loader:
+        with _signals_held():  # a worker is born deaf to them, and listens once it knows what to do
+            delivered = iter(loader)
+        for batch in delivered:
             if isinstance(batch, _Unreadable):
                 raise UnreadableImage(f"{batch}; replace or remove the file, the same command then goes on")
             pixels, labels = (part.to(self.device, non_blocking=True) for part in batch)
@@ -155,10 +159,24 @@ def _outlive_signals(worker: int) -> None:
     """Ctrl-C, torchrun and Slurm signal a whole group of processes; the training process then still needs the workers
     to finish its step and save, and sends them home itself. An alarm ends those that nobody sends home.
     """
-    for number in (signal.SIGINT, *(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))):
+    for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(LONGEST_STEP))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals wait until the end of the block; processes that are started in it inherit that."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def open_folder(recipe: Recipe, data_dir: str | os.PathLike = "", device: torch.device | str = "cpu") -> Folder:
