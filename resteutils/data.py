@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,7 +49,6 @@ class Images:
     std: tuple[float, ...]
     augment: str = "crop-flip"
     padding: int = 4
-    _padded: Tensor | None = field(default=None, repr=False)
 
     @property
     def train_size(self) -> int:
@@ -67,7 +66,6 @@ class Images:
         """Move all images to the device, once; small sets belong where they are used."""
         for name in ("train_images", "train_labels", "test_images", "test_labels"):
             setattr(self, name, getattr(self, name).to(device))
-        self._padded = None
         return self
 
     def steps(self, batch_size: int, world: int = 1) -> int:
@@ -122,21 +120,27 @@ class Images:
         by_group = np.argsort(group, kind="stable")
         edges = np.searchsorted(group[by_group], np.arange(plan.groups + 1))
         index = torch.from_numpy(order[by_group]).to(device)
-        source = self._padded_images().index_select(0, index)
-        out = torch.empty(len(order), *self.train_images.shape[1:], dtype=torch.uint8, device=device)
+        source = self.train_images.index_select(0, index)
+        out = torch.zeros_like(source)  # the zeros are the padding
         height, width = out.shape[2:]
         for key, (begin, end) in enumerate(pairwise(edges)):
             shift, flip = divmod(key, plan.flips)
             top, left = divmod(shift, 2 * self.padding + 1)
-            crop = source[begin:end, :, top : top + height, left : left + width]
-            out[begin:end] = crop.flip(3) if flip else crop
+            rows, to_rows = _overlap(top - self.padding, height)
+            columns, to_columns = _overlap(left - self.padding, width)
+            crop = source[begin:end, :, rows, columns]
+            if flip:
+                crop, to_columns = crop.flip(3), slice(width - to_columns.stop, width - to_columns.start)
+            out[begin:end, :, to_rows, to_columns] = crop
         places = torch.from_numpy(np.argsort(by_group)).to(device)
         return out, self.train_labels.index_select(0, index), places
 
-    def _padded_images(self) -> Tensor:
-        if self._padded is None:
-            self._padded = torch.nn.functional.pad(self.train_images, (self.padding,) * 4)
-        return self._padded
+
+def _overlap(shift: int, size: int) -> tuple[slice, slice]:
+    """Which pixels of a line a crop shifted by ``shift`` sees, and where in the crop they come to lie."""
+    shift = max(-size, min(shift, size))
+    seen = slice(max(shift, 0), size + min(shift, 0))
+    return seen, slice(seen.start - shift, seen.stop - shift)
 
 
 @dataclass(frozen=True)

@@ -84,12 +84,11 @@ def test_what_does_nothing_is_not_in_the_identity() -> None:
     assert replace(mixed, input_estimator=ru.STE()).identity == mixed.identity
 
 
-@pytest.mark.parametrize("r", EVERY, ids=lambda r: f"{r.profile}-{r.name}-{r.seed}")
-def test_every_recipe_is_json_and_back(r: Recipe) -> None:
-    text = json.dumps(r.to_dict(), allow_nan=False)
-    back = Recipe.from_dict(json.loads(text))
-    assert back == r
-    assert back.run_id == r.run_id
+def test_every_recipe_is_json_and_back() -> None:
+    for r in EVERY:
+        back = Recipe.from_dict(json.loads(json.dumps(r.to_dict(), allow_nan=False)))
+        assert back == r
+        assert back.run_id == r.run_id
 
 
 def test_run_ids_are_unique_per_item_and_shared_between_items() -> None:

@@ -33,7 +33,8 @@ def _networks(name: str, model: str, **profiles: dict[str, Any]) -> dict[str, di
 
 def _table1() -> dict[str, dict[str, Any]]:
     mixed = {"model": "resnet20", "bits": "1/32"}
-    demo = {"epochs": 4}  # of the two large networks: the whole table in about five minutes on two cores
+    # of the two large networks, whose weights cost more than these small images: the table in some five minutes
+    demo = {"epochs": 2, "batch_size": 128}
     return {
         **_networks("resnet18", "resnet18", demo=demo, paper={"epochs": 2000, "batch_size": 96}),
         **_networks("resnet20", "resnet20"),
@@ -137,7 +138,7 @@ DIGITS = {
 }  # fmt: skip
 PROFILE_FIELDS: dict[str, dict[str, Any]] = {
     "smoke": {**DIGITS, "train_size": 96, "test_size": 60, "epochs": 2, "batch_size": 32},
-    "demo": {**DIGITS, "epochs": 12, "batch_size": 64},
+    "demo": {**DIGITS, "epochs": 8, "batch_size": 64},
     "short": {"epochs": 10, "batch_size": 128, "schedule": "step"},
     "paper": {"epochs": 1000, "batch_size": 256},
 }
