@@ -34,7 +34,7 @@ def _networks(name: str, model: str, **profiles: dict[str, Any]) -> dict[str, di
 def _table1() -> dict[str, dict[str, Any]]:
     mixed = {"model": "resnet20", "bits": "1/32"}
     # of the two large networks, whose weights cost more than these small images: the table in some five minutes
-    demo = {"epochs": 2, "batch_size": 128}
+    demo = {"epochs": 4, "batch_size": 128}
     return {
         **_networks("resnet18", "resnet18", demo=demo, paper={"epochs": 2000, "batch_size": 96}),
         **_networks("resnet20", "resnet20"),
