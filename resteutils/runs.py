@@ -117,10 +117,12 @@ def load_or_train(
     again = force or (folder / AGAIN).exists()
     if not again and (run := _finished(recipe, folder, records, say)):
         return run
-    leads = int(os.environ.get("RANK", "0")) == 0
+    leads, alone = int(os.environ.get("RANK", "0")) == 0, int(os.environ.get("WORLD_SIZE", "1")) <= 1
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder, wait, say) if leads else contextlib.nullcontext():
-        if not again and leads and (run := _finished(recipe, folder, records, say)):
+    # Among torchrun's processes the leading one must not wait, nor leave for a run finished meanwhile: the others would
+    # wait for it for ever. It fails, and torchrun ends them all.
+    with _only_one(folder, wait and alone, say) if leads else contextlib.nullcontext():
+        if not again and alone and (run := _finished(recipe, folder, records, say)):
             return run  # another process finished it meanwhile
         if leads:
             _prepare(folder, recipe, force)
