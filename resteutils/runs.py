@@ -119,11 +119,12 @@ def load_or_train(
         return run
     leads, alone = int(os.environ.get("RANK", "0")) == 0, int(os.environ.get("WORLD_SIZE", "1")) <= 1
     folder.mkdir(parents=True, exist_ok=True)
-    # Among torchrun's processes the leading one must not wait, nor leave for a run finished meanwhile: the others would
-    # wait for it for ever. It fails, and torchrun ends them all.
-    with _only_one(folder, wait and alone, say) if leads else contextlib.nullcontext():
-        if not again and alone and (run := _finished(recipe, folder, records, say)):
-            return run  # another process finished it meanwhile
+    with _only_one(folder, wait, say) if leads else contextlib.nullcontext():
+        if not again and leads and (run := _finished(recipe, folder, records, say)):
+            if alone:
+                return run
+            # The other processes are waiting for this one to train: fail, so that torchrun ends them all.
+            raise Busy(f"{recipe.run_id} was finished by another process meanwhile; the same call reads it")
         if leads:
             _prepare(folder, recipe, force)
         return _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say, show)
