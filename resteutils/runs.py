@@ -25,7 +25,7 @@ from resteutils.settings import results_dir as results_folder
 from resteutils.settings import runs_dir as runs_folder
 from resteutils.settings import write_atomic
 from resteutils.tracking import open_tracker
-from resteutils.training import build_model, train
+from resteutils.training import NonFinite, build_model, train
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -142,13 +142,25 @@ def run_item(
     results_dir: str | os.PathLike = "",
     say: Callable[[str], None] = print,
 ) -> list[Run]:
-    """Every run of an item, row by row and seed by seed, read or trained. Arguments as in :func:`item_recipes`."""
+    """Every run of an item, row by row and seed by seed, read or trained. Arguments as in :func:`item_recipes`.
+
+    A run whose loss stops being finite is reported and left out, so that one estimator that diverges does not take the
+    others' results with it. Raises ``NonFinite`` where no run is left.
+    """
     recipes = item_recipes(item, profile, rows, seeds, epochs)
-    runs = []
+    runs, broken = [], None
     for number, recipe in enumerate(recipes, 1):
-        run = load_or_train(recipe, runs_dir, device, data_dir, results_dir, say=say, show=True)
-        say(f"[{number}/{len(recipes)}] {recipe.row}, seed {recipe.seed}: top-1 {run.result['top1']:.2f} %")
+        label = f"[{number}/{len(recipes)}] {recipe.row}, seed {recipe.seed}"
+        try:
+            run = load_or_train(recipe, runs_dir, device, data_dir, results_dir, say=say, show=True)
+        except NonFinite as error:
+            broken = error
+            say(f"{label}: DIVERGED, no result. {error}")
+            continue
+        say(f"{label}: top-1 {run.result['top1']:.2f} %")
         runs.append(run)
+    if not runs and broken is not None:
+        raise broken
     return runs
 
 

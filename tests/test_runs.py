@@ -350,3 +350,20 @@ def test_every_run_of_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ]
     assert [run.recipe for run in found] == trained
     assert said[-1] == "[4/4] reste, seed 1: top-1 50.00 %"
+
+
+def test_a_run_that_diverges_does_not_take_the_others_with_it(monkeypatch, tmp_path: Path) -> None:
+    import resteutils.runs as module
+
+    def train_one(recipe, *args, **kwargs):
+        if recipe.row == "ste-identity":
+            raise NonFinite("loss is nan")
+        return module.Run(recipe, tmp_path, {"result": {"top1": 50.0}})
+
+    said = []
+    monkeypatch.setattr(module, "load_or_train", train_one)
+    runs = module.run_item("table3", "smoke", rows="ste,ste-identity", seeds="0", say=said.append)
+    assert [run.recipe.row for run in runs] == ["ste"]
+    assert any("ste-identity" in line and "DIVERGED" in line for line in said)
+    with pytest.raises(NonFinite):
+        module.run_item("table3", "smoke", rows="ste-identity", seeds="0", say=said.append)
