@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from resteutils import paper, results, stats, verdict
-from resteutils.runs import load_or_train
 from resteutils.settings import runs_dir as runs_folder
 from resteutils.tables import number_checks, pipeline_check
-from resteutils.training import NonFinite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,19 +105,13 @@ def item_runs(
 ) -> tuple[list[Any], list[Broken]]:
     """As :func:`resteutils.results.item_runs`, but a run whose loss stops being a number is a result here: the runs
     that finished, and those that broke."""
-    from resteutils.recipes import item_recipes
+    broken: list[Broken] = []
 
-    broken, whole = [], []
-    for r in item_recipes(item, profile, rows, seeds, epochs):
-        try:
-            whole.append(load_or_train(r, runs_dir, device, data_dir, results_dir))
-        except NonFinite as error:
-            broken.append(Broken(r, _until_it_broke(r, runs_dir), str(error).splitlines()[0]))
-    if not broken:
-        return results.item_runs(item, profile, rows, seeds, epochs, device, data_dir, runs_dir, results_dir), []
-    mine = {run.recipe.run_id for run in whole} | {b.recipe.run_id for b in broken}
-    standing = results.standing_runs(item, profile, runs_dir, results_dir)
-    return whole + [run for run in standing if run.recipe.run_id not in mine], broken
+    def keep(recipe: Any, error: Exception) -> None:
+        broken.append(Broken(recipe, _until_it_broke(recipe, runs_dir), str(error).splitlines()[0]))
+
+    folders = device, data_dir, runs_dir, results_dir
+    return results.item_runs(item, profile, rows, seeds, epochs, *folders, on_broken=keep), broken
 
 
 def _until_it_broke(recipe: Any, runs_dir: str | os.PathLike) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import io
 import json
 import os
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,7 @@ def item_runs(
     data_dir: str = "",
     runs_dir: str = "",
     results_dir: str = "",
+    on_broken: Callable[[Any, Exception], None] | None = None,
 ) -> list[Any]:
     """Train or read the runs that are asked for, and add those behind the standing table of the item.
 
@@ -82,6 +83,7 @@ def item_runs(
         data_dir=data_dir,
         runs_dir=runs_dir,
         results_dir=results_dir,
+        on_broken=on_broken,
     )
     runs = asked + [run for run in standing_runs(item, profile, runs_dir, results_dir) if not _superseded(run, asked)]
     place = {row: index for index, row in enumerate(ITEMS[item].rows)}

@@ -141,11 +141,13 @@ def run_item(
     runs_dir: str | os.PathLike = "",
     results_dir: str | os.PathLike = "",
     say: Callable[[str], None] = print,
+    on_broken: Callable[[Recipe, NonFinite], None] | None = None,
 ) -> list[Run]:
     """Every run of an item, row by row and seed by seed, read or trained. Arguments as in :func:`item_recipes`.
 
     A run whose loss stops being finite is reported and left out, so that one estimator that diverges does not take the
-    others' results with it. Raises ``NonFinite`` where no run is left.
+    others' results with it. ``on_broken`` gets its recipe and error; without it, ``NonFinite`` is raised where no run
+    is left.
     """
     recipes = item_recipes(item, profile, rows, seeds, epochs)
     runs, broken = [], None
@@ -155,11 +157,13 @@ def run_item(
             run = load_or_train(recipe, runs_dir, device, data_dir, results_dir, say=say, show=True)
         except NonFinite as error:
             broken = error
+            if on_broken is not None:
+                on_broken(recipe, error)
             say(f"{label}: DIVERGED, no result. {error}")
             continue
         say(f"{label}: top-1 {run.result['top1']:.2f} %")
         runs.append(run)
-    if not runs and broken is not None:
+    if not runs and broken is not None and on_broken is None:
         raise broken
     return runs
 
