@@ -139,7 +139,8 @@ def test_resuming_with_other_threads_warns(tmp_path: Path) -> None:
 
 def _train_in_a_process(folder: str) -> None:
     torch.set_num_threads(1)
-    train(RECIPE, Path(folder), "cpu", say=lambda line: None, show=False)
+    # `stop` is asked after every step: a pause in it, so that no machine is done before the next kill.
+    train(RECIPE, Path(folder), "cpu", stop=lambda: time.sleep(0.05), say=lambda line: None, show=False)
 
 
 def _written(path: Path) -> int:
@@ -161,8 +162,8 @@ def test_killed_at_random_moments(undisturbed, tmp_path: Path) -> None:
         process.start()
         if attempt % 3 < 2:  # twice in three after at least one step; else at any moment
             while _written(tmp_path / LAST) == before and process.is_alive():
-                time.sleep(0.005)
-        process.join(timeout=moments.uniform(0.0, 0.2) if attempt < 5 else None)
+                time.sleep(0.001)
+        process.join(timeout=moments.uniform(0.0, 0.06) if attempt < 5 else None)
         if process.exitcode is not None:
             break
         os.kill(process.pid, signal.SIGKILL)
