@@ -118,17 +118,17 @@ class Images:
             return self.train_images.index_select(0, index), self.train_labels.index_select(0, index), places
         group = plan.group[positions]
         by_group = np.argsort(group, kind="stable")
-        edges = np.searchsorted(group[by_group], np.arange(plan.groups + 1))
+        edges = np.searchsorted(group[by_group], np.arange(plan.groups + 1)).tolist()
         index = torch.from_numpy(order[by_group]).to(device)
-        source = self.train_images.index_select(0, index)
-        out = torch.zeros_like(source)  # the zeros are the padding
+        out = self.train_images.new_zeros(len(order), *self.train_images.shape[1:])  # the zeros are the padding
         height, width = out.shape[2:]
         for key, (begin, end) in enumerate(pairwise(edges)):
             shift, flip = divmod(key, plan.flips)
             top, left = divmod(shift, 2 * self.padding + 1)
             rows, to_rows = _overlap(top - self.padding, height)
             columns, to_columns = _overlap(left - self.padding, width)
-            crop = source[begin:end, :, rows, columns]
+            seen = self.train_images.index_select(0, index[begin:end])  # few enough to stay in the cache
+            crop = seen[:, :, rows, columns]
             if flip:
                 crop, to_columns = crop.flip(3), slice(width - to_columns.stop, width - to_columns.start)
             out[begin:end, :, to_rows, to_columns] = crop
