@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from resteutils import comparison, measured, paper, stats
+from resteutils.records import Runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,33 +63,36 @@ def blank(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:
 @styled
 def measured_beside_published(item: str, runs: Iterable[Any], title: str = "") -> Figure:
     """Dots: every seed; bar: their mean; open diamond: the row's published figure; ticks: published competitors."""
-    runs = list(runs)
-    values, about = measured.lines(runs), {}
-    for line in measured.per_run(runs).itertuples():
-        about[line.row, line.epochs] = line
+    runs = Runs.of(runs)
+    values = measured.lines(runs)
+    about = {(r.row, r.epochs): r for r in (run.recipe for run in [*runs, *runs.diverged])}
+    values |= {key: {} for key in about if key not in values}  # every run of theirs diverged
     names = _names(values)
     figure, axes = blank(7.2, 1.2 + 0.3 * max(len(values), 3))
     for y, (key, seeds) in enumerate(values.items()):
-        line = about[key]
-        _dots(axes, y, seeds, COLOURS.get(line.method, COLOURS["other"]))
-        cell = paper.find(item, line.row)
+        recipe = about[key]
+        _dots(axes, y, seeds, COLOURS.get(measured.method(recipe), COLOURS["other"]))
+        cell = paper.find(item, recipe.row)
         if cell is not None and cell.value is not None:
             axes.plot(cell.value, y, "D", mfc="none", mec=COLOURS["published"], ms=7, zorder=4)
-            sourced = _sourced(item, line.backbone, line.bits)
+            sourced = _sourced(item, measured.BACKBONES.get(recipe.model, recipe.model), recipe.bits)
             axes.plot(sourced, [y] * len(sourced), "|", color="#8a939c", ms=9, zorder=2)
     _rows(axes, names)
     axes.set_xlabel("top-1 accuracy (%)")
     axes.set_title(title or "Measured beside published")
     elsewhere = any(run.recipe.dataset.startswith("digits") for run in runs)
-    _legend(axes, {about[key].method for key in values}, "published (other data)" if elsewhere else "published")
+    _legend(
+        axes, {measured.method(about[key]) for key in values}, "published (other data)" if elsewhere else "published"
+    )
     return figure
 
 
 @styled
 def differences(runs: Iterable[Any], title: str = "") -> Figure:
     """Table 3: each estimator's difference to STE with its 95 % interval; open diamonds: the published differences."""
-    runs = list(runs)
+    runs = Runs.of(runs)
     lines = {key: v for key, v in measured.lines(runs).items() if key[0] != comparison.REFERENCE}
+    lines |= {key: {} for key in measured.diverged(runs) if key not in lines}
     names = _names(lines)
     figure, axes = blank(7.2, 1.4 + 0.3 * max(len(lines), 3))
     base = paper.find("table3", "ste-identity")
@@ -98,7 +102,10 @@ def differences(runs: Iterable[Any], title: str = "") -> Figure:
         colour = COLOURS["ReSTE"] if row == "reste" else COLOURS["other"]
         if found.low == found.low:
             axes.plot([found.low, found.high], [y, y], "-", color=colour, lw=2, solid_capstyle="butt")
-        axes.plot(found.estimate, y, "o", color=colour, ms=6)
+        if values:
+            axes.plot(found.estimate, y, "o", color=colour, ms=6)
+        else:
+            _diverged(axes, y)
         cell = paper.find("table3", row)
         if cell is not None and cell.value is not None and row != "ste-identity":
             axes.plot(cell.value - base.value, y, "D", mfc="none", mec=COLOURS["published"], ms=7)
@@ -134,8 +141,16 @@ def _names(lines: Iterable[tuple[str, int]]) -> list[str]:
 
 
 def _dots(axes: Axes, y: int, seeds: stats.Values, colour: str) -> None:
+    if not seeds:
+        _diverged(axes, y)
+        return
     axes.plot(list(seeds.values()), [y] * len(seeds), "o", color=colour, ms=5, alpha=0.55, mew=0, zorder=3)
     axes.plot([stats.mean(seeds)], [y], "|", color=colour, ms=13, mew=2.2, zorder=3)
+
+
+def _diverged(axes: Axes, y: int) -> None:
+    across = axes.get_yaxis_transform()
+    axes.text(0.5, y, "diverged", transform=across, ha="center", va="center", fontsize=8, color=COLOURS["published"])
 
 
 def _rows(axes: Axes, names: list[str]) -> None:

@@ -122,12 +122,14 @@ def list_(
 
     with usage():
         recipes = item_recipes(item, profile) if item else []
-    from resteutils.runs import finished_runs
+    from resteutils.records import diverged_runs, finished_runs
 
-    finished = {run.recipe.run_id for run in finished_runs(runs_dir=runs_dir, results_dir=results_dir)}
+    folders = {"runs_dir": runs_dir, "results_dir": results_dir}
+    finished = {run.recipe.run_id for run in finished_runs(**folders)}
     if item:
+        diverged = {run.recipe.run_id for run in diverged_runs(**folders, say=lambda line: None)}
         for r in recipes:
-            state = "finished" if r.run_id in finished else "-"
+            state = "finished" if r.run_id in finished else "diverged" if r.run_id in diverged else "-"
             print(f"{r.name:<32} {state:<9} {r.epochs:>5} epochs of {r.dataset}  {r.run_id}")
         return
     print(f"{'item':<8} {'notebook':<26}" + "".join(f"{name:>19}" for name in PROFILES))

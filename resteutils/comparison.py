@@ -14,6 +14,7 @@ from typing import Any
 
 from resteutils import measured, paper, stats, verdict
 from resteutils.estimators import Estimator
+from resteutils.records import Runs
 from resteutils.tables import Table, every_run, number_checks, ordering_check, pipeline_check
 
 __all__ = ["REFERENCE", "TABLE3_COLUMNS", "Rationality", "rationality", "table3", "table3_verdict"]
@@ -79,11 +80,11 @@ def table3(runs: Iterable[Any], profile: str) -> Table:
     """Table 3 with its controls: columns ``TABLE3_COLUMNS``; differences are to row ``ste``, in points."""
     import pandas as pd
 
-    runs = list(runs)
+    runs = Runs.of(runs)
     seconds = measured.per_run(runs).groupby(["row", "epochs"])["seconds_per_epoch"].mean()
-    recipes = {(run.recipe.row, run.recipe.epochs): run.recipe for run in runs}
-    rows = []
-    for (row, epochs), values in measured.lines(runs).items():
+    recipes = {(run.recipe.row, run.recipe.epochs): run.recipe for run in [*runs, *runs.diverged]}
+    known, rows = measured.lines(runs), []
+    for (row, epochs), values in ((key, known.get(key, {})) for key in recipes):
         groups = measured.by_seed(runs, epochs)
         pooled = stats.pool(groups)
         against = stats.difference(values, groups.get(REFERENCE, {}), pooled) if row != REFERENCE else None
@@ -96,8 +97,8 @@ def table3(runs: Iterable[Any], profile: str) -> Table:
                 "difference": against.estimate if against else None,
                 "ci_low": against.low if against else None,
                 "ci_high": against.high if against else None,
-                "smallest_detectable": stats.smallest_detectable(pooled, against.n) if against else None,
-                "seconds_per_epoch": seconds[row, epochs],
+                "smallest_detectable": stats.smallest_detectable(pooled, against.n) if against and against.n else None,
+                "seconds_per_epoch": seconds.get((row, epochs)),
                 "profile": profile,
                 "epochs": epochs,
             }
@@ -146,6 +147,7 @@ def _reading(frame: Any) -> Any:
         interval = f"{r.difference:+.2f} [{r.ci_low:+.2f}, {r.ci_high:+.2f}]" if r.ci_low == r.ci_low else ""
         alone = f"{r.difference:+.2f}" if r.difference == r.difference else ""
         mean = f"{r.measured_mean:.2f} ± {r.measured_std:.2f}" if r.n > 1 else f"{r.measured_mean:.2f}"
+        mean = mean if r.n else "diverged"
         return {
             "Row": r.row,
             "Published": "" if r.published != r.published or r.published is None else f"{r.published:.2f}",
@@ -153,7 +155,7 @@ def _reading(frame: Any) -> Any:
             "n": r.n,
             "Difference to STE [95 %]": "reference" if r.row == REFERENCE else interval or alone,
             "Detectable": "" if r.smallest_detectable != r.smallest_detectable else f"{r.smallest_detectable:.2f}",
-            "s per epoch": round(r.seconds_per_epoch, 2),
+            "s per epoch": round(r.seconds_per_epoch, 2) if r.n else "",
             "Epochs": r.epochs,
             "Estimator": r.method,
             "Type": r.type,
@@ -162,7 +164,8 @@ def _reading(frame: Any) -> Any:
             "Source": r.source,
         }
 
-    numeric = ["published", "difference", "ci_low", "ci_high", "smallest_detectable"]
+    numeric = "published measured_mean measured_std difference ci_low ci_high smallest_detectable".split()
+    numeric += ["seconds_per_epoch"]
     frame = frame.assign(**{name: frame[name].astype(float) for name in numeric})
     return pd.DataFrame([line(r) for r in frame.itertuples()])
 
@@ -190,7 +193,7 @@ def _grid(recipes: dict[tuple[str, int], Any]) -> Any:
     return pd.DataFrame(rows)
 
 
-def _notes(runs: list[Any]) -> tuple[str, ...]:
+def _notes(runs: Runs) -> tuple[str, ...]:
     notes = (
         "Differences are means over the seeds that both rows have; their 95 % intervals use the variance pooled within "
         "estimators and are not adjusted for the number of comparisons.",
@@ -201,12 +204,12 @@ def _notes(runs: list[Any]) -> tuple[str, ...]:
         pooled = stats.pool(measured.by_seed(runs, epochs))
         spread = f"{pooled.std:.2f} points ({pooled.dof} degrees of freedom)" if pooled.dof else "unknown (one seed)"
         notes += (f"Spread from seed to seed at {epochs} epochs, pooled within estimators: {spread}.",)
-    return notes
+    return (*notes, *measured.diverged_words(runs))
 
 
 def table3_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
     """Everything ran; ReSTE above each rival of the paper and each control that would explain it away; the numbers."""
-    runs = list(runs)
+    runs = Runs.of(runs)
     rivals = {cell.row: "ordering" for cell in paper.cells("table3", metric="top1") if cell.row != "reste"}
     controls = dict.fromkeys(["ste-gain", "reste-weights", "reste-activations"], "control")
     checks = [pipeline_check(runs)]
@@ -217,6 +220,11 @@ def table3_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
             checks += [
                 ordering_check("reste", row, groups, f"ReSTE above {row} after {epochs} epochs", kind)
                 for row, kind in kinds.items()
+            ]
+            checks += [
+                verdict.Check(f"ReSTE above {row} after {epochs} epochs", kind, "undecided", f"{row} diverged")
+                for row, kind in ({REFERENCE: "ordering"} | rivals | controls).items()
+                if row not in groups and (row, epochs) in measured.diverged(runs)
             ]
     checks += _rational_check(runs) + number_checks("table3", runs)
     return verdict.judge(profile, checks, "Reported figures are from the last epoch.")

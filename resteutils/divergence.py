@@ -9,19 +9,18 @@ infinitely high.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from resteutils import paper, results, stats, verdict
-from resteutils.settings import runs_dir as runs_folder
+from resteutils import paper, stats, verdict
+from resteutils.records import Diverged, Runs
 from resteutils.tables import number_checks, pipeline_check
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Broken", "Spike", "item_runs", "judge", "roughness", "spikes", "table"]
+__all__ = ["Spike", "judge", "roughness", "spikes", "table"]
 
 RISE = 0.10
 NOISE = 6.0
@@ -39,15 +38,6 @@ class Spike:
     last: int
     height: float
     lasting: bool
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A run that ended in numbers that are not finite: its recipe, its history until then, and what was said."""
-
-    recipe: Any
-    history: pd.DataFrame
-    reason: str
 
 
 def roughness(losses: Sequence[float]) -> float:
@@ -89,55 +79,23 @@ def _spike(run: list[tuple[int, float]], lasting: bool) -> Spike:
     return Spike(run[0][0], peak, run[-1][0], height, lasting)
 
 
-# --- runs ------------------------------------------------------------------------------------------------------------
-
-
-def item_runs(
-    item: str,
-    profile: str = "demo",
-    rows: str = "",
-    seeds: str = "",
-    epochs: int = 0,
-    device: str = "auto",
-    data_dir: str = "",
-    runs_dir: str = "",
-    results_dir: str = "",
-) -> tuple[list[Any], list[Broken]]:
-    """As :func:`resteutils.results.item_runs`, but a run whose loss stops being a number is a result here: the runs
-    that finished, and those that broke."""
-    broken: list[Broken] = []
-
-    def keep(recipe: Any, error: Exception) -> None:
-        broken.append(Broken(recipe, _until_it_broke(recipe, runs_dir), str(error).splitlines()[0]))
-
-    folders = device, data_dir, runs_dir, results_dir
-    return results.item_runs(item, profile, rows, seeds, epochs, *folders, on_broken=keep), broken
-
-
-def _until_it_broke(recipe: Any, runs_dir: str | os.PathLike) -> pd.DataFrame:
-    import pandas as pd
-
-    path = runs_folder(runs_dir) / recipe.run_id / "history.csv"
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame({"epoch": [], "train_loss": []})
-
-
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
 def losses(run: Any) -> list[float]:
-    """The training loss per epoch; a run that broke ends with infinity."""
+    """The training loss per epoch; a run that diverged ends with infinity."""
     values = [float(x) for x in run.history["train_loss"]]
-    return [*values, math.inf] if isinstance(run, Broken) else values
+    return [*values, math.inf] if isinstance(run, Diverged) else values
 
 
-def table(runs: Iterable[Any], broken: Iterable[Broken] = ()) -> pd.DataFrame:
+def table(runs: Iterable[Any]) -> pd.DataFrame:
     """One line per run: spikes, the highest of them, final loss and accuracy, and what the paper prints."""
     import pandas as pd
 
-    rows = []
-    for run in [*runs, *broken]:
+    runs, rows = Runs.of(runs), []
+    for run in [*runs, *runs.diverged]:
         r, found, cell = run.recipe, spikes(losses(run)), paper.find("figure6", run.recipe.row)
-        ended = not isinstance(run, Broken)
+        ended = not isinstance(run, Diverged)
         rows.append(
             {
                 "Row": r.row,
@@ -156,10 +114,9 @@ def table(runs: Iterable[Any], broken: Iterable[Broken] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def judge(runs: Sequence[Any], profile: str, broken: Sequence[Broken] = ()) -> verdict.Verdict:
+def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
     """More spikes and a lower accuracy at larger powers than at the paper's; the published accuracies."""
-    frame = table(runs, broken)
-    checks = [pipeline_check(list(runs))] if runs else []
+    frame, checks = table(runs), [pipeline_check(runs)] if runs else []
     for epochs, lines in frame.groupby("Epochs"):
         count, top1 = _by_row(lines, "Spikes"), _by_row(lines, "Top-1, end (%)")
         for row in count if BASE in count else ():

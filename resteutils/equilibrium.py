@@ -211,7 +211,7 @@ def _spread(values: pd.Series) -> str:
 def judge(runs: Sequence[Any], found: pd.DataFrame, still: pd.DataFrame, profile: str) -> verdict.Verdict:
     """Per network: e falls and s rises from the smallest to the largest power (both readings), accuracy is higher at
     the published best power than at both ends. As controls the scale-free spread, and what training adds to e."""
-    checks = [pipeline_check(list(runs))]
+    checks = [pipeline_check(runs)]
     for (model, epochs), lines in found.groupby(["model", "epochs"], sort=False):
         if lines["o"].nunique() > 1:
             label = f"{measured.BACKBONES[model]}, {epochs} epochs"

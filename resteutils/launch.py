@@ -15,7 +15,7 @@ from typing import Any
 from resteutils.recipes import Recipe, item_recipes
 from resteutils.runs import Busy, load_or_train
 from resteutils.settings import runs_dir as runs_folder
-from resteutils.training import Interrupted
+from resteutils.training import Interrupted, NonFinite
 
 __all__ = ["Worker", "launch"]
 
@@ -43,6 +43,8 @@ class Worker:
                     print(f"{recipe.name}, seed {recipe.seed}: top-1 {run.result['top1']:.2f} %", flush=True)
                 except Busy:
                     busy.append(recipe)
+                except NonFinite as error:  # recorded: an outcome, not a failure of the launch
+                    print(f"{recipe.name}, seed {recipe.seed}: DIVERGED, no result. {error}", flush=True)
                 except Interrupted:
                     raise
                 except Exception:  # noqa: BLE001 - one run's failure is reported and the campaign goes on

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from resteutils import stats
+from resteutils.records import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BACKBONES", "DATASETS", "by_seed", "caption", "lines", "method", "per_run", "spread"]
+__all__ = ["BACKBONES", "DATASETS", "by_seed", "caption", "diverged", "lines", "method", "per_run", "spread"]
 
 BACKBONES = {
     "resnet18": "ResNet-18",
@@ -84,6 +85,36 @@ def by_seed(runs: Iterable[Any], epochs: int, value: str = "top1") -> dict[str, 
     return {row: values for (row, e), values in lines(runs, value).items() if e == epochs}
 
 
+def diverged(runs: Iterable[Any]) -> dict[tuple[str, int], dict[int, Any]]:
+    """What has no accuracy because its numbers stopped being finite: {(row, epochs): {seed: run}}."""
+    found: dict[tuple[str, int], dict[int, Any]] = {}
+    for run in Runs.of(runs).diverged:
+        found.setdefault((run.recipe.row, run.recipe.epochs), {})[run.recipe.seed] = run
+    return found
+
+
+def diverged_words(runs: Iterable[Any]) -> list[str]:
+    """A sentence for each line of :func:`diverged`, for the notes below a table."""
+    return [
+        f"{row} at {epochs} epochs diverged with seed {', '.join(map(str, sorted(of)))}: "
+        f"{next(iter(of.values())).reason}."
+        for (row, epochs), of in diverged(runs).items()
+    ]
+
+
+def shared_words(runs: Iterable[Any]) -> list[str]:
+    """A sentence where rows of a table are one and the same run, as the shorter profiles make of some."""
+    rows: dict[tuple[str, int], list[str]] = {}
+    for run in runs:
+        rows.setdefault((run.recipe.identity, run.recipe.seed), []).append(run.recipe.row)
+    groups = dict.fromkeys(tuple(of) for of in rows.values() if len(of) > 1)
+    return [
+        f"{', '.join(of[:-1])} and {of[-1]} are one recipe in this profile: they differ in epochs or batch, which the "
+        "profile sets for all, and show the same runs."
+        for of in groups
+    ]
+
+
 def spread(values: stats.Values, digits: int = 2) -> str:
     """``mean ± std`` as text, ``mean`` alone for one seed, a dash for none."""
     if not values or stats.mean(values) != stats.mean(values):
@@ -98,7 +129,10 @@ def caption(runs: Iterable[Any], profile: str) -> str:
     >>> caption([], "demo")
     'Profile demo. No training run.'
     """
-    recipes = [run.recipe for run in runs]
+    runs = Runs.of(runs)
+    recipes, lost = [run.recipe for run in runs], len(runs.diverged)
+    if not recipes and lost:
+        return f"Profile {profile}. {lost} of {lost} runs diverged."
     if not recipes:
         return f"Profile {profile}. No training run."
     seeds: dict[tuple, set] = {}
@@ -110,6 +144,7 @@ def caption(runs: Iterable[Any], profile: str) -> str:
         f"Profile {profile}. {'; '.join(sorted({_data(r) for r in recipes}))}. "
         f"{_span(epochs)} {'epoch' if epochs == [1] else 'epochs'}. n = {_span(counts)} "
         f"{'seed' if counts == [1] else 'seeds'} a row."
+        + (f" {lost} of {lost + len(recipes)} runs diverged." if lost else "")
     )
 
 

@@ -17,7 +17,7 @@ import io
 import json
 import os
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from resteutils import measured, pages
 from resteutils.folders import heal, replaced
 from resteutils.provenance import provenance
+from resteutils.records import Runs, diverged_runs, finished_runs
 from resteutils.settings import results_dir as results_folder
 from resteutils.settings import write_atomic
 from resteutils.tables import Table
@@ -64,11 +65,11 @@ def item_runs(
     data_dir: str = "",
     runs_dir: str = "",
     results_dir: str = "",
-    on_broken: Callable[[Any, Exception], None] | None = None,
-) -> list[Any]:
+) -> Runs:
     """Train or read the runs that are asked for, and add those behind the standing table of the item.
 
-    The order is that of the item's rows, then epochs, then seeds. Arguments as in :func:`resteutils.runs.run_item`.
+    The order is that of the item's rows, then epochs, then seeds; so is that of ``diverged``. Arguments as in
+    :func:`resteutils.runs.run_item`.
     """
     from resteutils.recipes import ITEMS
     from resteutils.runs import run_item
@@ -83,11 +84,16 @@ def item_runs(
         data_dir=data_dir,
         runs_dir=runs_dir,
         results_dir=results_dir,
-        on_broken=on_broken,
     )
-    runs = asked + [run for run in standing_runs(item, profile, runs_dir, results_dir) if not _superseded(run, asked)]
+    every = [*asked, *asked.diverged]
+    kept = standing_runs(item, profile, runs_dir, results_dir)
     place = {row: index for index, row in enumerate(ITEMS[item].rows)}
-    return sorted(runs, key=lambda run: (place.get(run.recipe.row, len(place)), run.recipe.epochs, run.recipe.seed))
+
+    def ordered(runs: Iterable[Any], standing: Iterable[Any]) -> list[Any]:
+        together = [*runs, *(run for run in standing if not _superseded(run, every))]
+        return sorted(together, key=lambda r: (place.get(r.recipe.row, len(place)), r.recipe.epochs, r.recipe.seed))
+
+    return Runs(ordered(asked, kept), ordered(asked.diverged, kept.diverged))
 
 
 def _superseded(run: Any, asked: Iterable[Any]) -> bool:
@@ -99,23 +105,27 @@ def _superseded(run: Any, asked: Iterable[Any]) -> bool:
 
 def standing_runs(
     item: str, profile: str, runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = ""
-) -> list[Any]:
+) -> Runs:
     """The runs behind the item's standing table whose records are still there; empty where there is no table."""
-    from resteutils.runs import finished_runs
-
     folder = item_folder(item, profile, results_dir)
     heal(folder)
     rows = {entry["run_id"]: entry["row"] for entry in _standing(folder)}
     if not rows:
-        return []
-    found = {run.recipe.run_id: run for run in finished_runs(runs_dir, results_dir)}
-    return [_relabelled(found[i], item, row, profile) for i, row in rows.items() if i in found]
+        return Runs()
+
+    def named(runs: Iterable[Any]) -> list[Any]:
+        found = {run.recipe.run_id: run for run in runs}
+        return [_relabelled(found[i], item, row, profile) for i, row in rows.items() if i in found]
+
+    said = {"runs_dir": runs_dir, "results_dir": results_dir}
+    return Runs(named(finished_runs(**said)), named(diverged_runs(**said, say=lambda line: None)))
 
 
 def _standing(folder: Path) -> list[dict[str, Any]]:
-    """What provenance.json of a finished folder says of its runs."""
+    """What provenance.json of a finished folder says of its runs, diverged ones included."""
     try:
-        return json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["runs"]
+        said = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        return said["runs"] + said.get("diverged", [])
     except FileNotFoundError:
         return []
 
@@ -150,7 +160,7 @@ def save_item(
 
     Raises ValueError where the standing table has lines that the new one would lose.
     """
-    runs = list(runs)
+    runs = Runs.of(runs)
     if isinstance(table, Table) or table is None:
         shown = table
     else:
@@ -175,7 +185,7 @@ def _write(
     table: Table | None,
     figure: Figure | None,
     verdict: Verdict | None,
-    runs: list[Any],
+    runs: Runs,
 ) -> None:
     if table is not None:
         title = f"{item}, profile {profile}"
@@ -208,7 +218,7 @@ def show(figure: Figure, runs: Iterable[Any], profile: str) -> Any:
     """The figure as a notebook shows it: the very image that ``save_item`` writes, caption included."""
     from IPython.display import Image
 
-    runs = list(runs)
+    runs = Runs.of(runs)
     image = _png(figure, runs, profile)
     width = int(figure.get_size_inches()[0] * 100)
     return Image(data=image, format="png", width=width, alt=measured.caption(runs, profile))
@@ -240,14 +250,15 @@ def about(item: str, profile: str) -> Any:
 
 def item_provenance(item: str, profile: str, runs: Iterable[Any]) -> dict[str, Any]:
     """Commit, versions, machine, time; of every run its recipe's hash, seed, commit, machine and seconds."""
-    runs = list(runs)
+    runs = Runs.of(runs)
     return {
         "item": item,
         "profile": profile,
         **provenance(),
         "caption": measured.caption(runs, profile),
         "wall_time_seconds": round(sum(float(run.result.get("seconds") or 0) for run in runs), 1),
-        "runs": [_run_entry(run) for run in runs],
+        "runs": [_run_entry(run) | {"seconds": run.result.get("seconds")} for run in runs],
+        "diverged": [_run_entry(run) | {"reason": run.reason} for run in runs.diverged],
     }
 
 
@@ -261,7 +272,6 @@ def _run_entry(run: Any) -> dict[str, Any]:
         "dataset": run.recipe.dataset,
         "epochs": run.recipe.epochs,
         "seed": run.recipe.seed,
-        "seconds": run.result.get("seconds"),
         "commit": made.get("commit"),
         "created": made.get("created"),
         "machine": {key: machine.get(key) for key in ("cpu", "cores", "threads", "gpu")},
@@ -273,18 +283,19 @@ def recipes_of(runs: Iterable[Any]) -> pd.DataFrame:
     import pandas as pd
 
     names = "row model bits dataset epochs batch_size lr seed identity".split()
-    return pd.DataFrame([{name: getattr(run.recipe, name) for name in names} for run in runs], columns=names)
+    every = [*runs, *Runs.of(runs).diverged]
+    return pd.DataFrame([{name: getattr(run.recipe, name) for name in names} for run in every], columns=names)
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
 
-def _refuse_losses(target: Path, runs: list[Any]) -> None:
+def _refuse_losses(target: Path, runs: Runs) -> None:
     """A standing line (row at so many epochs, and its seeds) must be in what replaces it."""
     new: dict[tuple[str, int], set[int]] = {}
     recipes: dict[tuple[str, int], set[str]] = {}
-    for run in runs:
+    for run in [*runs, *runs.diverged]:
         new.setdefault((run.recipe.row, run.recipe.epochs), set()).add(run.recipe.seed)
         recipes.setdefault((run.recipe.row, run.recipe.epochs), set()).add(run.recipe.identity)
     lost = []

@@ -1,91 +1,39 @@
 """Runs: a finished one is read, a broken one goes on, a missing one is trained. Nothing is computed twice.
 
 A run lives in ``runs/<run_id>/``: ``recipe.json``, ``history.csv`` as it happens, checkpoints, ``model.safetensors``
-and, once it is finished, ``record.json``. The record is copied to ``results/<profile>/runs/<run_id>.json``, which
-survives where ``runs/`` does not and counts as finished on its own.
+and, once it has ended, ``record.json`` (:mod:`resteutils.records`). The record's copy in ``results/<profile>/runs/``
+counts on its own, where the folder is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from resteutils import records as record_files
 from resteutils.provenance import now, provenance
 from resteutils.recipes import Recipe, item_recipes
+from resteutils.records import Diverged, Run, Runs, finished_runs
 from resteutils.settings import results_dir as results_folder
 from resteutils.settings import runs_dir as runs_folder
 from resteutils.settings import write_atomic
 from resteutils.tracking import open_tracker
-from resteutils.training import NonFinite, build_model, train
+from resteutils.training import NonFinite, train
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
+__all__ = ["Busy", "Diverged", "Run", "Runs", "finished_runs", "load_or_train", "run_item"]
 
-__all__ = ["Busy", "Run", "finished_runs", "load_or_train", "run_item"]
-
-SCHEMA = 1
 AGAIN = "again"  # the file that marks a run under way by force
 LEAST_FREE_BYTES = 300_000_000
 
 
 class Busy(RuntimeError):
     """Another process is training this run."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    ``record`` is its JSON: recipe, history by column, result, provenance. ``path`` is its folder, which may be gone
-    where only the committed record survives.
-    """
-
-    recipe: Recipe
-    path: Path
-    record: dict[str, Any]
-
-    @property
-    def history(self) -> DataFrame:
-        """One row per epoch; the columns are described in :mod:`resteutils.epoch`."""
-        import pandas
-
-        return pandas.DataFrame(self.record["history"], dtype=float).astype({"epoch": int})
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """Figures of the finished run: ``top1``, ``top5`` of the last epoch in %, ``best_top1``, ``train_loss``, ..."""
-        return {name: math.nan if value is None else value for name, value in self.record["result"].items()}
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        return self.record["provenance"]
-
-    def model(self, device: str = "cpu") -> nn.Module:
-        """The trained network in evaluation mode, loaded strictly.
-
-        Raises ``FileNotFoundError`` where only the record survives.
-        """
-        from safetensors.torch import load_file
-
-        path = self.path / "model.safetensors"
-        if not path.exists():
-            recipe = self.recipe
-            raise FileNotFoundError(
-                f"{path} is not there: only the record of {recipe.run_id} survives. Train it again with "
-                f"`resteutils train {recipe.name} --profile {recipe.profile} --seed {recipe.seed} --force`"
-            )
-        network = build_model(self.recipe, self.record["result"]["num_classes"])
-        network.load_state_dict(load_file(path))
-        return network.to(device).eval()
 
 
 def load_or_train(
@@ -110,17 +58,18 @@ def load_or_train(
         wait: wait for a process that trains the same run; otherwise raise ``Busy``.
         stop, on_epoch, say, show: see :func:`resteutils.training.train`.
 
-    Raises what training raises: ``Interrupted``, ``NonFinite``, missing or damaged data; ``OSError`` for a full disk.
+    Raises what training raises: ``Interrupted``, ``NonFinite`` (at once where the run is recorded as diverged), missing
+    or damaged data; ``OSError`` for a full disk.
     """
     folder, records = runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir)
     force = force and not (folder / AGAIN).exists()  # a forced run that was interrupted goes on
     again = force or (folder / AGAIN).exists()
-    if not again and (run := _finished(recipe, folder, records, say)):
+    if not again and (run := _ended(recipe, folder, records, say)):
         return run
     leads, alone = int(os.environ.get("RANK", "0")) == 0, int(os.environ.get("WORLD_SIZE", "1")) <= 1
     folder.mkdir(parents=True, exist_ok=True)
     with _only_one(folder, wait, say) if leads else contextlib.nullcontext():
-        if not again and leads and (run := _finished(recipe, folder, records, say)):
+        if not again and leads and (run := _ended(recipe, folder, records, say)):
             if alone:
                 return run
             # The other processes are waiting for this one to train: fail, so that torchrun ends them all.
@@ -141,76 +90,36 @@ def run_item(
     runs_dir: str | os.PathLike = "",
     results_dir: str | os.PathLike = "",
     say: Callable[[str], None] = print,
-    on_broken: Callable[[Recipe, NonFinite], None] | None = None,
-) -> list[Run]:
+) -> Runs:
     """Every run of an item, row by row and seed by seed, read or trained. Arguments as in :func:`item_recipes`.
 
-    A run whose loss stops being finite is reported and left out, so that one estimator that diverges does not take the
-    others' results with it. ``on_broken`` gets its recipe and error; without it, ``NonFinite`` is raised where no run
-    is left.
+    A run whose loss stops being finite is reported and kept in ``Runs.diverged``, so that one estimator that diverges
+    does not take the others' results with it.
     """
-    recipes = item_recipes(item, profile, rows, seeds, epochs)
-    runs, broken = [], None
+    recipes, runs = item_recipes(item, profile, rows, seeds, epochs), Runs()
     for number, recipe in enumerate(recipes, 1):
         label = f"[{number}/{len(recipes)}] {recipe.row}, seed {recipe.seed}"
         try:
             run = load_or_train(recipe, runs_dir, device, data_dir, results_dir, say=say, show=True)
         except NonFinite as error:
-            broken = error
-            if on_broken is not None:
-                on_broken(recipe, error)
             say(f"{label}: DIVERGED, no result. {error}")
+            record = {"history": {}, "diverged": error.what, "provenance": {}}
+            found = record_files.find(recipe, runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir), say)
+            runs.diverged.append(found if isinstance(found, Diverged) else Diverged(recipe, Path(), record))
             continue
         say(f"{label}: top-1 {run.result['top1']:.2f} %")
         runs.append(run)
-    if not runs and broken is not None and on_broken is None:
-        raise broken
     return runs
 
 
-def finished_runs(
-    runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = "", say: Callable[[str], None] = print
-) -> list[Run]:
-    """Every finished run on this disk, in ``runs/`` or as a committed record, by run id."""
-    runs = runs_folder(runs_dir)
-    paths = [*results_folder(results_dir).glob("*/runs/*.json"), *runs.glob("*/record.json")]
-    found = {}
-    for path in sorted(paths):
-        if record := _read_record(path, say):
-            recipe = Recipe.from_dict(record["recipe"])
-            found[record["run_id"]] = Run(recipe, runs / record["run_id"], record)
-    return [found[run_id] for run_id in sorted(found)]
-
-
-def _finished(recipe: Recipe, folder: Path, records: Path, say: Callable[[str], None]) -> Run | None:
-    """The run, if it has a valid record, in its own folder or among the committed ones of any profile."""
-    kept = records / recipe.profile / "runs" / f"{recipe.run_id}.json"
-    others = sorted(records.glob(f"*/runs/{recipe.run_id}.json"))
-    for path in dict.fromkeys([folder / "record.json", kept, *others]):
-        if not path.exists():
-            continue
-        record = _read_record(path, say)
-        if record is None or (record["identity"], record["recipe"]["seed"]) != (recipe.identity, recipe.seed):
-            continue
-        if not kept.exists():
-            write_atomic(kept, path.read_bytes())
-        return Run(recipe, folder, record)
-    return None
-
-
-def _read_record(path: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """A record, or ``None`` with a word about why it does not count."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        recipe = Recipe.from_dict(record["recipe"])
-        whole = record["schema"] == SCHEMA and len(record["history"]["epoch"]) == recipe.epochs
-        if whole and record["identity"] == recipe.identity and "top1" in record["result"]:
-            return record
-        reason = "it is incomplete or from another version of the recipe"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    say(f"{path} does not count as a finished run ({reason})")
-    return None
+def _ended(recipe: Recipe, folder: Path, records: Path, say: Callable[[str], None]) -> Run | None:
+    """The finished run; ``NonFinite`` where it is known to diverge."""
+    found = record_files.find(recipe, folder, records, say)
+    if isinstance(found, Diverged):
+        raise NonFinite(
+            f"{recipe.run_id}: {found.reason} (so its record says; `--force` trains it again)", found.reason
+        )
+    return found
 
 
 def _prepare(folder: Path, recipe: Recipe, force: bool) -> None:
@@ -235,49 +144,22 @@ def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say
         if not leads:
             return Run(recipe, folder, {"history": {}, "result": {}, "provenance": environment})
         _save_model(folder / "model.safetensors", model, recipe, history[-1]["test_top1"])
-        record = _record(recipe, history, {**provenance(), **environment, "started": started, "finished": now()})
-        text = json.dumps(record, allow_nan=False) + "\n"
-        write_atomic(folder / "record.json", text)
-        write_atomic(records / recipe.profile / "runs" / f"{recipe.run_id}.json", text)
+        source = {**provenance(), **environment, "started": started, "finished": now()}
+        record = record_files.finished(recipe, history, source)
+        record_files.write(record, recipe, folder, records)
         for path in (*folder.glob("checkpoint*.pt*"), folder / AGAIN):  # the model and the record replace them
             path.unlink(missing_ok=True)
         summary, files, failed = record["result"], [folder / "record.json", folder / "history.csv"], False
         return Run(recipe, folder, record)
+    except NonFinite as error:
+        if leads:
+            source = {**provenance(), "started": started, "finished": now()}
+            record_files.write(record_files.diverged(recipe, error.what, folder, source), recipe, folder, records)
+            (folder / AGAIN).unlink(missing_ok=True)
+        raise
     finally:
         if tracker is not None:
             tracker.finish(summary, files, failed)
-
-
-def _record(recipe: Recipe, history: list[dict[str, float]], source: dict[str, Any]) -> dict[str, Any]:
-    best = max(history, key=lambda row: row["test_top1"])
-    last = history[-1]
-    result = {
-        "top1": last["test_top1"],
-        "top5": last["test_top5"],
-        "best_top1": best["test_top1"],
-        "best_epoch": best["epoch"],
-        "epochs": len(history),
-        "seconds": sum(row["seconds"] for row in history),
-        **{k: v for k, v in last.items() if k not in ("epoch", "progress", "seconds", "lr", "test_top1", "test_top5")},
-        "num_classes": source["num_classes"],
-    }
-    columns = {name: [_plain(row[name]) for row in history] for name in last}
-    return {
-        "schema": SCHEMA,
-        "run_id": recipe.run_id,
-        "identity": recipe.identity,
-        "recipe": recipe.to_dict(),
-        "history": columns,
-        "result": {name: _plain(value) for name, value in result.items()},
-        "provenance": source,
-    }
-
-
-def _plain(value: float) -> float | None:
-    """JSON has no NaN; null stands for it. Seven digits are more than any figure here is worth."""
-    if isinstance(value, float):
-        return float(f"{value:.7g}") if math.isfinite(value) else None
-    return value
 
 
 def _save_model(path: Path, model: nn.Module, recipe: Recipe, top1: float) -> None:

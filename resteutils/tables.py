@@ -13,6 +13,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from resteutils import measured, pages, paper, stats, verdict
+from resteutils.records import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,7 @@ def table1(runs: Iterable[Any], profile: str) -> Table:
     """Table 1 (CIFAR-10). ``frame`` has exactly the columns ``TABLE1_COLUMNS``: one line per row and epochs."""
     import pandas as pd
 
-    runs = list(runs)
+    runs = Runs.of(runs)
     frame = pd.DataFrame([_frame_line("table1", line, profile) for line in _lines(runs)], columns=TABLE1_COLUMNS)
     return _table("table1", runs, profile, frame, {"top1": "Top-1"})
 
@@ -76,7 +77,7 @@ def table2(runs: Iterable[Any], profile: str) -> Table:
     """Table 2 (ImageNet): the columns of Table 1 and published_top5, measured_top5_mean, measured_top5_std."""
     import pandas as pd
 
-    runs, rows = list(runs), []
+    runs, rows = Runs.of(runs), []
     for line in _lines(runs):
         cell = paper.find("table2", line.row, "top5")
         top5 = {
@@ -102,13 +103,20 @@ class _Line:
     best: dict[int, float]
 
 
-def _lines(runs: list[Any]) -> list[_Line]:
+def _lines(runs: Runs) -> list[_Line]:
     top1, top5 = measured.lines(runs, "top1"), measured.lines(runs, "top5")
     best = measured.lines(runs, "best_top1")
-    about = {(line.row, line.epochs): line for line in measured.per_run(runs).itertuples()}
+    recipes = {(r.row, r.epochs): r for r in (run.recipe for run in [*runs, *runs.diverged])}
     return [
-        _Line(row, a.backbone, a.method, a.bits, epochs, top1[row, epochs], top5[row, epochs], best[row, epochs])
-        for (row, epochs), a in about.items()
+        _Line(
+            row,
+            measured.BACKBONES.get(r.model, r.model),
+            measured.method(r),
+            r.bits,
+            epochs,
+            *(values.get((row, epochs), {}) for values in (top1, top5, best)),
+        )
+        for (row, epochs), r in recipes.items()
     ]
 
 
@@ -129,7 +137,7 @@ def _frame_line(item: str, line: _Line, profile: str) -> dict[str, Any]:
     }
 
 
-def _table(item: str, runs: list[Any], profile: str, frame: pd.DataFrame, metrics: dict[str, str]) -> Table:
+def _table(item: str, runs: Runs, profile: str, frame: pd.DataFrame, metrics: dict[str, str]) -> Table:
     sections = {
         "Measured beside published (top-1, %)" if len(metrics) == 1 else "Measured beside published (%)": _reading(
             item, runs, metrics
@@ -143,10 +151,11 @@ def _table(item: str, runs: list[Any], profile: str, frame: pd.DataFrame, metric
     )
     if any(run.recipe.dataset.startswith("digits") for run in runs):
         notes += ("These runs do not use the paper's data: their figures are not comparable with the published ones.",)
+    notes += (*measured.diverged_words(runs), *measured.shared_words(runs))
     return Table(frame, sections, measured.caption(runs, profile), notes)
 
 
-def _reading(item: str, runs: list[Any], metrics: dict[str, str]) -> pd.DataFrame:
+def _reading(item: str, runs: Runs, metrics: dict[str, str]) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
@@ -155,9 +164,10 @@ def _reading(item: str, runs: list[Any], metrics: dict[str, str]) -> pd.DataFram
         for metric, label in metrics.items():
             cell = paper.find(item, line.row, metric)
             known = cell is not None and cell.value is not None
+            values = getattr(line, metric)
             shown["Published" if len(metrics) == 1 else f"{label} published"] = f"{cell.value:.2f}" if known else ""
-            shown["Last epoch" if len(metrics) == 1 else f"{label}, last epoch"] = measured.spread(
-                getattr(line, metric)
+            shown["Last epoch" if len(metrics) == 1 else f"{label}, last epoch"] = (
+                measured.spread(values) if values else "diverged"
             )
         cell = paper.find(item, line.row)
         shown["Best on test"] = measured.spread(line.best)
@@ -211,7 +221,7 @@ def _competitors(item: str, metrics: dict[str, str]) -> pd.DataFrame:
 
 def table1_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
     """Everything ran; ReSTE above its STE twin and the published order within ResNet-20; the published numbers."""
-    runs = list(runs)
+    runs = Runs.of(runs)
     pairs = [(r, f"{r}-ste") for r in dict.fromkeys(run.recipe.row for run in runs) if not r.endswith(("-ste", "-fp"))]
     pairs += [("resnet20-1w32a", "resnet20-1w1a"), ("resnet20-bireal-1w1a", "resnet20-1w1a")]
     checks = [pipeline_check(runs), *_orderings(runs, pairs), *number_checks("table1", runs)]
@@ -220,7 +230,7 @@ def table1_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
 
 def table2_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
     """Everything ran; 1/32 above 1/1 and ResNet-34 above ResNet-18, as published; the published numbers."""
-    runs = list(runs)
+    runs = Runs.of(runs)
     pairs = [(f"{net}-1w32a", f"{net}-1w1a") for net in ("resnet18", "resnet34")]
     pairs += [(f"resnet34-{bits}", f"resnet18-{bits}") for bits in ("1w1a", "1w32a")]
     checks = [pipeline_check(runs), *_orderings(runs, pairs)]
@@ -229,13 +239,18 @@ def table2_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
 
 
 def pipeline_check(runs: Sequence[Any]) -> verdict.Check:
-    """Every run is there, with finite numbers."""
+    """Every run is there, with finite numbers or recorded as one whose numbers stopped being finite."""
     frame = measured.per_run(runs)
     broken = frame[~(frame.top1.between(0, 100) & frame.train_loss.abs().lt(float("inf")))]
     shown = f"{len(frame) - len(broken)} of {len(frame)} runs end with a finite loss and an accuracy"
     if len(broken):
         shown += f"; not so: {', '.join(broken.run_id)}"
-    return verdict.fact("every run of the table finished", len(frame) > 0 and not len(broken), shown, "pipeline")
+    lost = measured.diverged(runs)
+    if lost:
+        said = (f"{row} (seed {', '.join(map(str, sorted(of)))})" for (row, _), of in lost.items())
+        shown += f"; diverged, and recorded as such: {', '.join(said)}"
+    ended = len(frame) > 0 and not len(broken)
+    return verdict.fact(f"every run of the table finished{' or diverged' * bool(lost)}", ended, shown, "pipeline")
 
 
 def ordering_check(

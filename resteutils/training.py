@@ -47,7 +47,11 @@ class Interrupted(Exception):
 
 
 class NonFinite(RuntimeError):
-    """The loss or the gradients stopped being finite numbers."""
+    """The loss or the gradients stopped being finite numbers. ``what`` says where, without run and advice."""
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what or message
 
 
 @dataclass
@@ -305,12 +309,13 @@ class _Loop:
         if step < 0:
             return
         layers, progress = binary_layers(self.model), path_progress(self.recipe, step, self.steps)
-        raise NonFinite(
-            f"{self.recipe.run_id}: loss or gradient is not finite at step {step} (epoch {step // self.steps + 1}), "
+        what = (
+            f"loss or gradient is not finite at step {step} (epoch {step // self.steps + 1}), "
             f"lr = {learning_rate(self.recipe, step, self.steps):.4g}, "
-            f"estimator = {layers[0][1].estimator.at(progress) if layers else None}; the last checkpoint is from "
-            "before it. Try a smaller lr or a smaller o"
+            f"estimator = {layers[0][1].estimator.at(progress) if layers else None}"
         )
+        hint = "the last checkpoint is from before it. Try a smaller lr or a smaller o"
+        raise NonFinite(f"{self.recipe.run_id}: {what}; {hint}", what)
 
     def finish_epoch(self) -> dict[str, float]:
         """Evaluate, write the epoch's row to the history and checkpoint."""

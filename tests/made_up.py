@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from resteutils.recipes import item_recipes
-from resteutils.runs import Run
+from resteutils.records import Diverged, Run
 
 
 def record_only(recipe, top1: float = 70.0, **columns: float) -> Run:
@@ -32,6 +32,13 @@ def record_only(recipe, top1: float = 70.0, **columns: float) -> Run:
     made = {"commit": "0" * 40, "created": "2026-01-01T00:00:00+00:00", "machine": {"cpu": "a processor", "cores": 2}}
     record = {"history": history, "result": result, "provenance": made}
     return Run(recipe, Path("nowhere") / recipe.run_id, record)
+
+
+def diverged(recipe, train_loss: list[float]) -> Diverged:
+    """A run that finished as many epochs as there are losses, and then diverged."""
+    history = {"epoch": list(range(1, len(train_loss) + 1)), "train_loss": train_loss}
+    record = {"history": history, "diverged": "the loss is not finite", "provenance": {}}
+    return Diverged(recipe, Path("nowhere") / recipe.run_id, record)
 
 
 def records(item: str, profile: str = "short", **asked) -> list[Run]:

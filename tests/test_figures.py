@@ -7,18 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from made_up import record_only, records
+from made_up import diverged, record_only, records
 from torch import nn
 
 import resteutils as ru
 from resteutils import curves, divergence, equilibrium, gradients, lemma, zones
-from resteutils.divergence import Broken, spikes
+from resteutils.divergence import spikes
 from resteutils.kept import kept
 from resteutils.recipes import item_recipes
-from resteutils.runs import Run
+from resteutils.records import Run, Runs
 
 
 def small_model() -> nn.Module:
@@ -78,11 +77,10 @@ def test_thresholds_are_checked() -> None:
         spikes([1.0], rise=-1)
 
 
-def test_a_broken_run_is_counted() -> None:
+def test_a_diverged_run_is_counted() -> None:
     whole = records("figure6", rows="o3,o10", seeds="0,1")
     recipe = item_recipes("figure6", "short", rows="o50", seeds="0")[0]
-    broken = [Broken(recipe, pd.DataFrame({"epoch": [1, 2], "train_loss": [2.3, 2.2]}), "the loss is not finite")]
-    frame = divergence.table(whole, broken)
+    frame = divergence.table(Runs(whole, [diverged(recipe, train_loss=[2.3, 2.2])]))
     line = frame[frame["Row"] == "o50"].iloc[0]
     assert (line["Spikes"], line["Lasting"], line["Ended"]) == (1, 1, "the loss is not finite")
 

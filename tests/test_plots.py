@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import records
+from made_up import diverged, records
 
 from resteutils import divergence, equilibrium, gradients, plots, results, zones
-from resteutils.divergence import Broken
 from resteutils.recipes import item_recipes
-from resteutils.runs import Run, load_or_train
+from resteutils.records import Run, Runs
+from resteutils.runs import load_or_train
 
 
 def texts(figure) -> list[tuple[str, object]]:
@@ -55,13 +55,13 @@ def test_curves_are_legible(draw) -> None:
     assert_legible(draw(), [])
 
 
-def test_a_broken_run_is_drawn() -> None:
+def test_a_diverged_run_is_drawn() -> None:
     whole = records("figure6", rows="o3,o10", seeds="0,1")
     recipe = item_recipes("figure6", "short", rows="o50", seeds="0")[0]
-    broken = [Broken(recipe, pd.DataFrame({"epoch": [1, 2], "train_loss": [2.3, 2.2]}), "the loss is not finite")]
-    figure = plots.figure6(whole, broken)
+    runs = Runs(whole, [diverged(recipe, train_loss=[2.3, 2.2])])
+    figure = plots.figure6(runs)
     assert any(text.get_text() == "not finite" for axes in figure.axes for text in axes.texts)
-    assert_legible(figure, whole)
+    assert_legible(figure, runs)
 
 
 def test_figures_of_training_are_legible_from_records_alone(results_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from fakes import fake_runs
+from made_up import diverged
 
 from resteutils import charts, comparison, folders, results, tables
+from resteutils.recipes import recipe
+from resteutils.records import Runs
 
 FILES = ["picture.png", "provenance.json", "table.csv", "table.html", "table.md", "verdict.json"]
 
@@ -98,8 +102,8 @@ def standing(monkeypatch: pytest.MonkeyPatch, records: list, asked: list) -> Non
     """Let `runs` find ``records`` on the disk and give ``asked`` for a call."""
     from resteutils import runs
 
-    monkeypatch.setattr(runs, "finished_runs", lambda runs_dir="", results_dir="": list(records))
-    monkeypatch.setattr(runs, "run_item", lambda item, **kwargs: list(asked))
+    monkeypatch.setattr(results, "finished_runs", lambda runs_dir="", results_dir="": list(records))
+    monkeypatch.setattr(runs, "run_item", lambda item, **kwargs: Runs(asked))
 
 
 def test_a_call_for_some_rows_completes_the_standing_table(results_dir: Path, monkeypatch) -> None:
@@ -184,3 +188,17 @@ def test_healing_leaves_other_items_and_living_writers_alone(tmp_path: Path) -> 
         assert new.is_dir()
         assert other.is_dir()
     assert sorted(os.listdir(tmp_path)) == ["table1", "table10"]
+
+
+def test_what_diverged_stays_with_the_table(results_dir: Path, monkeypatch) -> None:
+    lost = diverged(recipe("table3/ste-identity", "short"), [2.3])
+    runs = Runs(fake_runs("table3", rows="ste,reste"), [lost])
+    save_table3 = functools.partial(results.save_item, "table3", "short", results_dir=results_dir)
+    folder = save_table3(comparison.table3(runs, "short"), runs=runs)
+    (entry,) = json.loads((folder / "provenance.json").read_text())["diverged"]
+    assert (entry["row"], entry["reason"]) == ("ste-identity", "the loss is not finite")
+    with pytest.raises(ValueError, match=r"would lose: ste-identity \(10 epochs, seed 0\)"):
+        save_table3(comparison.table3(list(runs), "short"), runs=list(runs))
+    standing(monkeypatch, list(runs), [])
+    monkeypatch.setattr(results, "diverged_runs", lambda **folders: [lost])
+    assert results.item_runs("table3", "short", results_dir=str(results_dir)).diverged == [lost]

@@ -19,10 +19,12 @@ from safetensors.torch import load_file
 from tiny import TIMES, tiny
 
 import resteutils as ru
+from resteutils import records
 from resteutils import runs as module
 from resteutils.recipes import Recipe
+from resteutils.records import diverged_runs
 from resteutils.runs import Busy, Run, finished_runs, load_or_train, run_item
-from resteutils.training import Interrupted, NonFinite, open_data
+from resteutils.training import Interrupted, NonFinite, _Loop, open_data
 
 RECIPE = tiny(epochs=2)
 
@@ -242,11 +244,36 @@ def test_interrupted_then_finished_equals_undisturbed(made, tmp_path: Path) -> N
     assert all(first[name].equal(second[name]) for name in first)
 
 
-def test_a_diverged_run_leaves_no_record(tmp_path: Path) -> None:
-    folders = tmp_path / "runs", tmp_path / "results"
-    with pytest.raises(NonFinite):
-        call(folders, tiny(lr=1e20, warmup_epochs=0))
+def test_a_diverged_run_is_recorded_and_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders, recipe = (tmp_path / "runs", tmp_path / "results"), tiny(lr=1e20, warmup_epochs=0)
+    with pytest.raises(NonFinite) as first:
+        call(folders, recipe)
     assert finished_runs(*folders) == []
+    (found,) = diverged_runs(*folders)
+    assert found.reason == first.value.what and len(found.history) < recipe.epochs
+    assert (folders[1] / recipe.profile / "runs" / f"{recipe.run_id}.json").is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train", lambda *args: pytest.fail("trained again"))
+        with pytest.raises(NonFinite, match="so its record says; `--force` trains it again"):
+            call(folders, recipe)
+    with pytest.raises(NonFinite) as again:
+        call(folders, recipe, force=True)
+    assert str(again.value) == str(first.value)
+
+
+def test_the_epochs_before_a_divergence_are_in_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders, recipe, gradients = (tmp_path / "runs", tmp_path / "results"), tiny(), _Loop.gradients
+
+    def bad(self, images, labels):
+        loss, correct = gradients(self, images, labels)
+        return loss * (math.nan if self.state.epoch else 1.0), correct
+
+    monkeypatch.setattr(_Loop, "gradients", bad)
+    with pytest.raises(NonFinite):
+        call(folders, recipe)
+    (found,) = diverged_runs(*folders)
+    assert found.history["epoch"].tolist() == [1]
+    assert math.isfinite(found.history["train_loss"][0])
 
 
 def test_a_full_disk_is_noticed_before_training(tmp_path: Path, untrained, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,14 +284,14 @@ def test_a_full_disk_is_noticed_before_training(tmp_path: Path, untrained, monke
 
 
 def test_a_disk_that_fills_up_at_the_end_costs_the_last_files_only(tmp_path: Path, monkeypatch) -> None:
-    folders, write = (tmp_path / "runs", tmp_path / "results"), module.write_atomic
+    folders, write = (tmp_path / "runs", tmp_path / "results"), records.write_atomic
 
     def full(path, content):
         if Path(path).name == "record.json":
             raise OSError(28, "No space left on device")
         return write(path, content)
 
-    monkeypatch.setattr(module, "write_atomic", full)
+    monkeypatch.setattr(records, "write_atomic", full)
     with pytest.raises(OSError, match="No space left"):
         call(folders)
     monkeypatch.undo()
@@ -365,5 +392,4 @@ def test_a_run_that_diverges_does_not_take_the_others_with_it(monkeypatch, tmp_p
     runs = module.run_item("table3", "smoke", rows="ste,ste-identity", seeds="0", say=said.append)
     assert [run.recipe.row for run in runs] == ["ste"]
     assert any("ste-identity" in line and "DIVERGED" in line for line in said)
-    with pytest.raises(NonFinite):
-        module.run_item("table3", "smoke", rows="ste-identity", seeds="0", say=said.append)
+    assert [(lost.recipe.row, lost.reason) for lost in runs.diverged] == [("ste-identity", "loss is nan")]

@@ -6,10 +6,12 @@ import math
 
 import pytest
 from fakes import fake_run, fake_runs
+from made_up import diverged
 
 from resteutils import charts, comparison, measured, pages, paper, stats, tables
 from resteutils.estimators import DSQ, EDE, FDA, RBNN, STE, ApproxSign, GainSTE, ReSTE
 from resteutils.recipes import recipe
+from resteutils.records import Runs
 
 
 def test_table1_has_exactly_the_columns_that_were_promised() -> None:
@@ -186,6 +188,36 @@ def test_table3_verdict_asks_every_rival() -> None:
 
 
 # --- how tables are written ------------------------------------------------------------------------------------------
+
+
+def test_what_diverged_stands_in_the_table_the_picture_and_the_verdict() -> None:
+    lost = diverged(recipe("table3/ste-identity", "short"), [2.3])
+    runs = Runs(fake_runs("table3", rows="ste,reste", seeds="0,1"), [lost])
+    table = comparison.table3(runs, "short")
+    line = table.frame.set_index("row").loc["ste-identity"]
+    assert line["n"] == 0 and line["measured_mean"] != line["measured_mean"]
+    assert "diverged with seed 0" in table.to_markdown() and "1 of 5 runs diverged" in table.caption
+    checks = {check.claim: check for check in comparison.table3_verdict(runs, "short").checks}
+    assert "ste-identity (seed 0)" in checks["every run of the table finished or diverged"].shown
+    assert checks["ReSTE above ste-identity after 10 epochs"].status == "undecided"
+    assert "diverged" in [text.get_text() for text in charts.differences(runs).axes[0].texts]
+
+
+def test_table1_shows_a_row_of_which_every_run_diverged() -> None:
+    row = "resnet20-1w1a"
+    runs = Runs(fake_runs("table1", rows=f"{row}-ste", seeds="0,1"), [diverged(recipe(f"table1/{row}", "short"), [])])
+    table = tables.table1(runs, "short")
+    assert table.frame.set_index("row").loc[row, "n"] == 0
+    reading = table.sections["Measured beside published (top-1, %)"].set_index("Row")
+    assert reading.loc[row, "Last epoch"] == "diverged"
+    assert "diverged" in [text.get_text() for text in charts.measured_beside_published("table1", runs).axes[0].texts]
+
+
+def test_rows_that_a_profile_makes_one_recipe_say_so() -> None:
+    rows = ["resnet18-1w1a", "resnet18-1w1a-150ep-b512", "resnet18-1w1a-200ep-b512"]
+    said = tables.table2(fake_runs("table2", "short", rows=rows), "short").to_markdown()
+    assert "resnet18-1w1a, resnet18-1w1a-150ep-b512 and resnet18-1w1a-200ep-b512 are one recipe" in said
+    assert "are one recipe" not in tables.table2(fake_runs("table2", "paper", rows=rows), "paper").to_markdown()
 
 
 def test_markdown_and_html_escape_and_align() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 
 from resteutils import paper
 from resteutils.charts import styled
-from resteutils.divergence import Broken, losses, spikes
+from resteutils.divergence import losses, spikes
 from resteutils.plots.style import INK, OKABE_ITO, SOFT
+from resteutils.records import Diverged, Runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,13 +28,13 @@ STYLES = {
 
 
 @styled
-def figure6(runs: Sequence[Any], broken: Sequence[Broken] = ()) -> Figure:
+def figure6(runs: Sequence[Any]) -> Figure:
     """Loss over the share of training; the gain of the plateau on the same axis; the last epoch's accuracy by power."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 6.2), layout="constrained")
     axes = figure.subplot_mosaic([["loss", "loss"], ["gain", "top1"]], height_ratios=[1.5, 1])
-    every = [*runs, *broken]
+    every = [*runs, *Runs.of(runs).diverged]
     rows = dict.fromkeys(sorted((run.recipe.row for run in every), key=lambda row: float(row.lstrip("o"))))
     for row in rows:
         _row(axes["loss"], [run for run in every if run.recipe.row == row])
@@ -59,7 +60,7 @@ def _row(axes: Axes, group: Sequence[Any]) -> None:
         axes.plot(x[shown], values[shown], color=colour, ls=dash, lw=1.6, label=label, alpha=0.9)
         peaks = [s.peak - 1 for s in spikes(values) if np.isfinite(values[s.peak - 1])]
         axes.plot(x[peaks], values[peaks] * 1.04, "v", color=colour, mec="white", mew=0.5, ms=7, zorder=4)
-        if isinstance(run, Broken):
+        if isinstance(run, Diverged):
             axes.plot(x[shown][-1:], values[shown][-1:], "X", color=colour, ms=8)
 
 
