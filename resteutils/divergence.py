@@ -123,8 +123,14 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
             if row != BASE:
                 kind, note = "ordering" if row == "o10" else "control", f"{epochs} epochs"
                 more = stats.difference(count[row], count[BASE], _counted(stats.pool(count)))
-                less = stats.difference(top1[BASE], top1[row], stats.pool(top1))
-                for claim, d, unit in (("has more spikes than", more, "spikes"), ("scores below", less, "points")):
+                less = stats.difference(top1.get(BASE, {}), top1.get(row, {}), stats.pool(top1))
+                asked = [("has more spikes than", more, "spikes")]
+                if row in top1:
+                    asked.append(("scores below", less, "points"))
+                else:
+                    lost = "every run of it diverged: it has no accuracy"
+                    checks.append(verdict.Check(f"{row} scores below {BASE}", kind, "undecided", lost))
+                for claim, d, unit in asked:
                     said = (f"{row} {claim} {BASE}", d.estimate, d.low, d.high, unit, f"{note}, n = {d.n}", kind)
                     checks.append(verdict.ordering(*said))
     checks += number_checks("figure6", runs)
@@ -132,7 +138,9 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
 
 
 def _by_row(lines: pd.DataFrame, column: str) -> dict[str, dict[int, float]]:
-    return {row: dict(zip(part["Seed"], part[column].astype(float), strict=True)) for row, part in lines.groupby("Row")}
+    """{row: {seed: value}} of the runs that have the value: what diverged has no accuracy."""
+    known = lines.dropna(subset=[column])
+    return {row: dict(zip(part["Seed"], part[column].astype(float), strict=True)) for row, part in known.groupby("Row")}
 
 
 def _counted(pooled: stats.Pooled) -> stats.Pooled:

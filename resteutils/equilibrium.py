@@ -212,12 +212,17 @@ def judge(runs: Sequence[Any], found: pd.DataFrame, still: pd.DataFrame, profile
     """Per network: e falls and s rises from the smallest to the largest power (both readings), accuracy is higher at
     the published best power than at both ends. As controls the scale-free spread, and what training adds to e."""
     checks = [pipeline_check(runs)]
+    said = "Trends compare the smallest with the largest power that has an accuracy."
+    lost = {f"{row} (seed {', '.join(map(str, sorted(of)))})" for (row, _), of in measured.diverged(runs).items()}
+    said += f" Diverged, and so in none of them: {', '.join(sorted(lost))}." if lost else ""
+    if found.empty:
+        return verdict.judge(profile, checks, said)
     for (model, epochs), lines in found.groupby(["model", "epochs"], sort=False):
         if lines["o"].nunique() > 1:
             label = f"{measured.BACKBONES[model]}, {epochs} epochs"
             initial = still[(still["model"] == model) & (still["weights"] == "initial")]
             checks += [*_trends(label, lines), *_added(label, lines, initial), *_peak(label, model, lines)]
-    return verdict.judge(profile, checks, "Trends compare the smallest with the largest power that was run.")
+    return verdict.judge(profile, checks, said)
 
 
 def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:

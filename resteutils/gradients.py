@@ -21,6 +21,7 @@ from resteutils import measured, stats, verdict
 from resteutils.execution import resolve_device
 from resteutils.kept import kept
 from resteutils.layers import binary_layers
+from resteutils.records import Runs
 from resteutils.tables import pipeline_check
 from resteutils.training import open_data
 
@@ -53,7 +54,8 @@ def measure(
     """The gradients of each run, measured on its trained network, or as they were kept when that was there."""
     take = functools.partial(_of_run, device=device, data_dir=data_dir)
     found = ((run, kept("gradients", run, take, results_dir)) for run in runs)
-    return [Gradients(run, tuple(value["layers"]) if value else ()) for run, value in found]
+    lost = Runs.of(runs).diverged
+    return Runs((Gradients(run, tuple(value["layers"]) if value else ()) for run, value in found), lost)
 
 
 def _of_run(run: Any, device: str, data_dir: str) -> dict[str, Any]:
@@ -138,7 +140,9 @@ def judge(found: Sequence[Gradients], profile: str) -> verdict.Verdict:
 
     Where no network is left the record's last epoch stands in, all parameters instead of the binary weights.
     """
-    frame, checks = table(found), [pipeline_check([g.run for g in found])]
+    frame, checks = table(found), [pipeline_check(Runs([g.run for g in found], Runs.of(found).diverged))]
+    if frame.empty:
+        return verdict.judge(profile, checks, "No run has gradients to compare.")
     last = {"s of the batch": "s, last epoch, as defined", "Spread of the batch": "Spread, last epoch"}
     for column, said in {"s of the batch": "s = var(|g|)", "Spread of the batch": "scale-free spread"}.items():
         chosen = last[column] if frame[column].isna().any() else column

@@ -65,7 +65,7 @@ def difference(a: Values, b: Values, pooled: Pooled) -> Difference:
     """Mean difference a - b over the seeds that both have, with the interval that the pooled variance gives.
 
     The half width is t * s * sqrt(2 / n): the pairing chooses which values are compared, and no correlation between
-    two runs of one seed is assumed (if there is one, the interval is wider than need be).
+    two runs of one seed is assumed (a positive one makes the interval wider than need be).
     """
     common = sorted(set(a) & set(b))
     if not common:

@@ -22,6 +22,7 @@ from resteutils.execution import resolve_device
 from resteutils.gradients import one_batch
 from resteutils.kept import kept
 from resteutils.layers import anneal, binary_layers
+from resteutils.records import Runs
 from resteutils.tables import pipeline_check
 from resteutils.training import build_model
 
@@ -49,7 +50,8 @@ def measure(
 ) -> list[Zones]:
     """The zones of each run; the activations' only where its network is there, or was when they were measured."""
     take = functools.partial(_of_run, device=device, data_dir=data_dir)
-    return [Zones(run, through_training(run), kept("zones", run, take, results_dir) or {}) for run in runs]
+    found = (Zones(run, through_training(run), kept("zones", run, take, results_dir) or {}) for run in runs)
+    return Runs(found, Runs.of(runs).diverged)
 
 
 def through_training(run: Any) -> pd.DataFrame:
@@ -152,7 +154,7 @@ def _slopes(z: Zones, time: str, side: str) -> dict[str, float]:
 
 def judge(found: Sequence[Zones], profile: str) -> verdict.Verdict:
     """The paper makes no claim here: two questions of ours, about ReSTE's weights and activations at the end."""
-    checks = [pipeline_check([z.run for z in found])]
+    checks = [pipeline_check(Runs([z.run for z in found], Runs.of(found).diverged))]
     mine = [z for z in found if isinstance(z.run.recipe.estimator, ReSTE)]
     if mine:
         held = [float(z.weights.iloc[-1]["plateau"]) for z in mine]

@@ -85,6 +85,28 @@ def test_a_diverged_run_is_counted() -> None:
     assert (line["Spikes"], line["Lasting"], line["Ended"]) == (1, 1, "the loss is not finite")
 
 
+def test_what_diverged_takes_no_verdict_from_the_others() -> None:
+    whole = records("figure6", rows="o3,o10,o20", seeds="0,1,2")
+    for run in whole:
+        run.record["result"]["top1"] = 60.0 - 0.1 * run.recipe.seed if run.recipe.row != "o3" else 70.0
+    lost = [diverged(r, [2.3, 2.2]) for r in item_recipes("figure6", "short", rows="o50", seeds="0,1,2")]
+    without = {check.claim: check for check in divergence.judge(whole, "short").checks}
+    found = {check.claim: check for check in divergence.judge(Runs(whole, lost), "short").checks}
+    for claim in ("o10 scores below o3", "o20 scores below o3"):
+        assert found[claim] == without[claim] and found[claim].status == "supported"
+    assert found["o50 scores below o3"].status == "undecided" and "diverged" in found["o50 scores below o3"].shown
+
+
+def test_what_diverged_is_named_in_figures_2_and_4(results_dir: Path) -> None:
+    lost = diverged(item_recipes("figure2", "short", rows="ede", seeds="0")[0], [2.3])
+    only = Runs([], [lost])
+    assert gradients.judge(only, "short").status != "supported"
+    runs = Runs(records("figure4", rows="resnet20-o3,resnet20-o10", seeds="0"))
+    runs.diverged += [diverged(item_recipes("figure4", "short", rows="resnet20-o20", seeds="0")[0], [2.3])]
+    said = equilibrium.judge(runs, equilibrium.points(runs), equilibrium.frozen(runs, results_dir), "short")
+    assert "Diverged, and so in none of them: resnet20-o20 (seed 0)" in said.text
+
+
 def test_oscillation_at_a_large_power_supports_the_claim() -> None:
     runs = records("figure6", rows="o3,o10", seeds="0,1,2")
     for run in runs:
