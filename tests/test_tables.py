@@ -203,6 +203,14 @@ def test_what_diverged_stands_in_the_table_the_picture_and_the_verdict() -> None
     assert "diverged" in [text.get_text() for text in charts.differences(runs).axes[0].texts]
 
 
+def test_the_clean_contrast_of_the_weights_is_a_control() -> None:
+    score = {"reste": 70.0, "ste": 69.0, "reste-weights": 71.0, "ste-gain": 66.0}
+    runs = fake_runs("table3", rows=",".join(score), seeds="0,1,2", score=lambda row, seed: score[row] + 0.01 * seed)
+    checks = {check.claim: check for check in comparison.table3_verdict(runs, "short").checks}
+    found = checks["ReSTE on the weights above their plateau gain alone after 10 epochs"]
+    assert (found.kind, found.status) == ("control", "supported")
+
+
 def test_table1_shows_a_row_of_which_every_run_diverged() -> None:
     row = "resnet20-1w1a"
     runs = Runs(fake_runs("table1", rows=f"{row}-ste", seeds="0,1"), [diverged(recipe(f"table1/{row}", "short"), [])])
