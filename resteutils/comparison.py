@@ -226,10 +226,8 @@ def table3_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
                 for row, kind in ({REFERENCE: "ordering"} | rivals | controls).items()
                 if row not in groups and (row, epochs) in measured.diverged(runs)
             ]
-        if {
-            "reste-weights",
-            "ste-gain",
-        } <= groups.keys():  # the same activations on both sides: only the weights differ
+        # The same activations on both sides: only the weights differ.
+        if {"reste-weights", "ste-gain"} <= groups.keys():
             claim = f"ReSTE on the weights above their plateau gain alone after {epochs} epochs"
             checks.append(ordering_check("reste-weights", "ste-gain", groups, claim, "control"))
     checks += _rational_check(runs) + number_checks("table3", runs)

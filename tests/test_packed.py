@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import resteutils as ru
-from resteutils import deploy, kernels, packed
+from resteutils import deploy, kernels, onebit, packed
 from resteutils.folding import fold, pack_signs, unpack_signs
 
 
@@ -245,23 +245,29 @@ def test_a_run_is_found_by_its_names(run):
 @pytest.mark.cifar
 @pytest.mark.slow
 @pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")
-def test_predictions_on_all_test_images_of_cifar10(cifar_dir):
+def test_a_network_trained_on_cifar10_predicts_the_same_in_one_bit(cifar_dir, root):
+    """The kept model of results/models, on all 10,000 test images, against float convolutions."""
+    from safetensors.torch import load_file
+
     from resteutils.data import open_images
 
-    data = open_images("cifar10", cifar_dir)
-    model = trained("resnet20")
-    small = ru.pack(model)
+    path = sorted((root / "results" / "models").glob("resnet20-1w1a-reste3-cifar10-*.safetensors"))[0]
+    model = ru.create("resnet20")
+    model.load_state_dict(load_file(path))
+    model = onebit.float_arithmetic(model.eval())
+    small, right = ru.pack(model), 0
+    data = open_images("cifar10", cifar_dir, normalization="imagenet")
     with torch.inference_mode():
-        for images, _ in data.test_batches(500):
+        for images, labels in data.test_batches(500):
             expected, result = model(images), small(images)
             assert torch.equal(result.argmax(1), expected.argmax(1))
             assert (result - expected).abs().max() < 1e-5
+            right += int((result.argmax(1) == labels).sum())
+    assert right == round(100 * json.loads(path.with_suffix(".json").read_text())["top1"])
 
 
 def test_the_deploy_item_judges_a_run(run):
     import pandas as pd
-
-    from resteutils import onebit
 
     files = onebit.networks([run])
     (line,) = files.itertuples()
