@@ -1,6 +1,7 @@
 """The explorer in a real browser: headless Chromium against JupyterLab and Voila on loopback.
 
-Nothing here is timed. Pictures of every state go to ``.cache/browser/`` (ignored by git), also when a test fails.
+Nothing here is timed but on request (EXPLORER_LATENCY=1). Pictures of every state go to ``.cache/browser/`` (ignored by
+git), also when a test fails.
 """
 
 from __future__ import annotations
@@ -335,6 +336,36 @@ def test_the_trade_off_on_a_fresh_network(lab: Lab) -> None:
     )
     lab.picture("lab-tradeoff-network")
     panel.get_by_role("button", name="paper (o = 3)").click()
+
+
+EVENT_TO_REDRAW = """async (handle, watched) => {
+    const panel = handle.closest('.ru-panel'), times = [];
+    const shown = () => [...panel.querySelectorAll(watched)].map(e => e.outerHTML).join();
+    for (let i = 0; i < 23; i++) {
+        const before = shown(), begun = performance.now();
+        const key = i % 2 ? 'ArrowLeft' : 'ArrowRight';
+        handle.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
+        while (shown() === before && performance.now() - begun < 5000) await new Promise(requestAnimationFrame);
+        times.push(performance.now() - begun);
+        await new Promise(resolve => setTimeout(resolve, 300));
+    }
+    return times.slice(3);
+}"""
+
+
+@pytest.mark.skipif(not os.environ.get("EXPLORER_LATENCY"), reason="timed on request: EXPLORER_LATENCY=1")
+@pytest.mark.parametrize(
+    ("panel", "watched"), [("curve", "polyline[data-key$='-0']"), ("tradeoff", "circle[data-key='now']")]
+)
+def test_from_the_event_to_the_redraw(lab: Lab, panel: str, watched: str) -> None:
+    """Median of 20 steps of the power, from the key on the slider to the first frame that shows other marks."""
+    lab.show(panel)
+    lab.panel(panel).get_by_role("button", name="paper (o = 3)").click()
+    lab.ready()
+    handle = lab.panel(panel).locator(".widget-slider:has(label:text-is('o')) .noUi-handle").first
+    times = sorted(handle.evaluate(EVENT_TO_REDRAW, watched))
+    print(f"{panel}: {times[10]:.0f} ms, {times[5]:.0f} to {times[15]:.0f} (middle half), n = {len(times)}")
+    assert times[10] < 5000
 
 
 def test_train_stop_and_train_to_the_end(lab: Lab, place) -> None:
