@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import ipywidgets as w
@@ -21,13 +23,13 @@ from resteutils.widgets import Explorer
 from resteutils.widgets.controls import Controls, parameter_widget
 from resteutils.widgets.curve import CurvePanel
 from resteutils.widgets.inside import InsidePanel, binary_tile, look
-from resteutils.widgets.marks import Bars, Dots, Line
-from resteutils.widgets.parts import Message, guarded
+from resteutils.widgets.marks import Bars, Dots, Labels, Line, Note, Place, arranged
+from resteutils.widgets.parts import Message, guarded, offer
 from resteutils.widgets.samples import fresh_network, normal_values
 from resteutils.widgets.shelf import Shelf
-from resteutils.widgets.svg import Chart
-from resteutils.widgets.tradeoff import TradeoffPanel
-from resteutils.widgets.training import TrainingPanel
+from resteutils.widgets.svg import Chart, sheet
+from resteutils.widgets.tradeoff import Landscape, TradeoffPanel, plane_chart
+from resteutils.widgets.training import Curve, TrainingPanel, draw_views
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +132,32 @@ def test_a_refused_combination_is_one_line_and_the_last_estimator_stays() -> Non
     assert 'role="alert"' in controls.message.value
     assert "Traceback" not in controls.message.value
     assert controls.final == kept
+    assert "keep the last accepted values" in controls.message.value
     slider(controls, "t").value = 1.5
     assert "alert" not in controls.message.value
+
+
+def test_a_slider_s_rounding_does_not_make_another_recipe() -> None:
+    controls = Controls()
+    slider(controls, "m").value, slider(controls, "o").value = 0.19999999999999998, 4.300000000000001
+    assert controls.final == ru.ReSTE(o=4.3, m=0.2)
+
+
+def test_the_panel_of_trainings_has_no_player_that_would_not_train() -> None:
+    controls = Controls()
+    assert "Play" in str(controls.view().children[2].children)
+    assert not any("Play" in str(child) for child in controls.view(path=False).children)
+
+
+def test_a_list_with_new_options_tells_of_its_value_once() -> None:
+    heard: list[str] = []
+    choice = w.Dropdown(options=["a", "b"], value="b")
+    tell = lambda change=None: heard.append(choice.value)  # noqa: E731
+    choice.observe(tell, "value")
+    offer(choice, ["c", "a", "b"], "b", tell)
+    assert heard == ["b"]
+    choice.value = "c"
+    assert heard == ["b", "c"]
 
 
 # --- the curve -------------------------------------------------------------------------------------------------------
@@ -164,10 +190,14 @@ def test_any_number_of_curves_side_by_side() -> None:
     panel = CurvePanel(controls)
     panel.pin.click()
     slider(controls, "o").value = 9.0
-    panel.others.value = tuple(ru.ESTIMATORS)
+    panel.others["ede"].value = True
+    (alone,) = [line for line in panel.slope.marks if isinstance(line, Line) and line.key.startswith("ede")]
+    for other in panel.others.values():
+        other.value = True
     lines = [mark for mark in panel.slope.marks if isinstance(mark, Line)]
     assert len(lines) == 1 + 1 + len(ru.ESTIMATORS)
     assert len({(line.colour, line.dash) for line in lines}) == len(lines)  # told apart by colour and dash
+    assert (alone.colour, alone.dash) in {(e.colour, e.dash) for e in lines if e.key.startswith("ede")}  # as before
     parsed(panel.slope.value)
     panel.clear.click()
     assert len([mark for mark in panel.slope.marks if isinstance(mark, Line)]) == 1
@@ -175,10 +205,12 @@ def test_any_number_of_curves_side_by_side() -> None:
 
 def test_charts_are_valid_svg_with_a_text_for_screen_readers() -> None:
     chart = Chart("f < g & h", "x, ms", "y, %", (0, 1), (1e-3, 1e2), log_y=True)
-    root = parsed(chart.svg([Line([0, 1, np.nan], [1e-2, 10, 1], "a < b"), Bars([0, 0.5, 1], [1, 2])], standalone=True))
+    line = Line([0, 1, np.nan], [1e-2, 10, 1], "a < b")
+    root = parsed(chart.svg([line, Bars([0, 0.5, 1], [1, 2])], standalone=True))
     assert root.get("role") == "img"
     assert "y, % against x, ms" in root.get("aria-label")
-    assert "a < b" in "".join(root.itertext())
+    assert "a < b" in root.get("aria-label")
+    assert "a < b" in "".join(parsed(sheet([[(chart, [line]), None], [(chart, [])]], [line])).itertext())
 
 
 # --- the trade-off ---------------------------------------------------------------------------------------------------
@@ -202,6 +234,30 @@ def test_as_the_power_grows_the_error_falls_and_the_instability_rises(make) -> N
     assert high.instability > low.instability
 
 
+@pytest.mark.parametrize("make", [normal_values, fresh_network])
+def test_texts_on_the_plane_stand_clear_of_each_other_and_of_the_frame(make) -> None:
+    landscape, chart = Landscape(make()), plane_chart()
+    marks = landscape.plane(chart, ru.ReSTE(), landscape.sample.measure(ru.ReSTE()))
+    (labels,) = [mark for mark in marks if isinstance(mark, Labels)]
+    place = Place(chart.xlim, chart.ylim, 392, 196, log_y=True)
+    boxes = arranged(labels, place)
+    assert len(boxes) >= 9
+    assert not any(a.meets(b) for a, b in itertools.combinations(boxes, 2))
+    for box in boxes:
+        assert 0 <= box.left <= box.right <= place.width
+        assert 0 <= box.top <= box.bottom <= place.height
+
+
+def test_an_instability_of_zero_is_shown_at_the_foot() -> None:
+    landscape, chart = Landscape(normal_values(2000)), plane_chart()
+    e = ru.STE(clip=float("inf"))
+    now = landscape.sample.measure(e)
+    assert now.instability < 1e-15  # all slopes are 1; what remains is rounding
+    (height,) = landscape.plane(chart, e, now)[-1].y
+    assert chart.ylim[0] < height < min(m.instability for m in landscape.powers)
+    assert chart.ylim[0] > 1e-5
+
+
 def test_the_dot_moves_with_the_sliders_and_runs_are_offered(folders) -> None:
     controls, shelf = Controls(), Shelf(**folders)
     panel = TradeoffPanel(controls, shelf)
@@ -223,6 +279,15 @@ def test_the_dot_moves_with_the_sliders_and_runs_are_offered(folders) -> None:
 # --- a training ------------------------------------------------------------------------------------------------------
 
 
+def test_a_far_test_loss_does_not_squeeze_the_rest() -> None:
+    history = {"epoch": [1, 2], "train_loss": [2.0, 1.0], "test_loss": [30.0, 1.2]}
+    chart, lines = draw_views([Curve("a", history)])[0]
+    assert 2.0 < chart.ylim[1] < 5.0
+    assert lines[1].y.max() == 30.0  # drawn all the same: it leaves at the top
+    chart, _ = draw_views([Curve("a", history | {"test_loss": [2.5, 1.2]})])[0]
+    assert chart.ylim[1] > 2.5
+
+
 def training_panel(folders, tmp_path) -> TrainingPanel:
     places = {"runs_dir": str(tmp_path / "own"), "results_dir": str(tmp_path / "own-results")}
     return TrainingPanel(Controls(), Shelf(**places), profile="smoke", device="cpu", **places)
@@ -241,7 +306,8 @@ def test_finished_runs_are_drawn(folders) -> None:
     tops = {tuple(run.history["test_top1"]) for run in panel.shelf.runs.values()}
     assert {tuple(line.y) for line in accuracy} == tops
     panel.choice.value = ()
-    assert all(not chart.marks for chart in panel.charts)
+    assert all([type(mark) for mark in chart.marks] == [Note] for chart in panel.charts)
+    assert "no run chosen" in panel.charts[0].value
 
 
 def test_train_this_stop_and_go_on_leave_an_ordinary_run(folders, tmp_path) -> None:
@@ -290,6 +356,16 @@ def test_a_message_is_one_escaped_line() -> None:
 
 
 # --- what a network sees ---------------------------------------------------------------------------------------------
+
+
+def test_the_network_shown_first_is_a_binary_one_with_its_twin(monkeypatch) -> None:
+    def trained(bits: str, top1: float) -> SimpleNamespace:
+        return SimpleNamespace(recipe=SimpleNamespace(bits=bits), result={"top1": top1})
+
+    runs = [trained("1/32", 97.0), trained("1/1", 58.0), trained("1/1", 55.0)]
+    monkeypatch.setattr(Shelf, "twin", lambda self, run: None if run is runs[1] else run)
+    assert Shelf("none", "none").best(runs) is runs[2]
+    assert Shelf("none", "none").best([]) is None
 
 
 def test_binary_maps_are_black_and_white_and_the_twin_is_beside(folders) -> None:

@@ -51,13 +51,24 @@ def field_bounds(cls: type[Estimator], name: str) -> tuple[float, float, float]:
     return ends[0], ends[1], step
 
 
+def _tidy(value: float | int | str) -> float | int | str:
+    """A value as the reader sees it: a browser's slider sends 0.9999999999999999 for 1, which is another recipe."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def parameter_widget(cls: type[Estimator], name: str) -> w.Widget:
-    """The slider or list for one field: linear, logarithmic for a small positive default, whole numbers for ``int``."""
+    """The slider or list for one field: linear, logarithmic for a small positive default, whole numbers for ``int``.
+
+    The first field, the one that an estimator is about, gets the widest.
+    """
     field = next(field for field in fields(cls) if field.name == name)
+    first = name == fields(cls)[0].name
     common = {
         "description": name,
-        "style": {"description_width": "44px"},
-        "layout": w.Layout(flex="1 1 250px", min_width="220px", max_width="400px"),
+        "style": {"description_width": "initial" if isinstance(field.default, str) else "44px"},
+        "layout": w.Layout(
+            flex="3 1 300px" if first else "1 1 210px", min_width="200px", max_width="640px" if first else "400px"
+        ),
     }
     if isinstance(field.default, str):
         options = [path for path in PATHS if accepts(cls, name, path)]
@@ -106,10 +117,14 @@ class Controls:
         self.progress.observe(self._changed, "value")
         self._chosen()
 
-    def view(self) -> w.Box:
-        """The controls as one block; several panels may show it, the sliders are the same."""
-        path = row(self._player(), self.progress)
-        return w.VBox([row(self.choice, self.presets), self.sliders, path, self.message], layout=w.Layout(width="100%"))
+    def view(self, path: bool = True) -> w.Box:
+        """The controls as one block; several panels may show it, the sliders are the same. ``path`` adds the place on
+        the way through a training.
+        """
+        rows = [row(self.choice, self.presets), self.sliders]
+        if path:
+            rows.append(row(self._player(), self.progress))
+        return w.VBox([*rows, self.message], layout=w.Layout(width="100%"))
 
     def observe(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each change that gives a valid estimator."""
@@ -164,11 +179,11 @@ class Controls:
     def _changed(self, change=None) -> None:
         if self._held:
             return
-        guarded(self.message)(self._take)()
+        guarded(self.message, "; the charts keep the last accepted values")(self._take)()
 
     def _take(self) -> None:
         name = self.choice.value
-        values = {key: slider.value for key, slider in self._sliders[name].items()}
+        values = {key: _tidy(slider.value) for key, slider in self._sliders[name].items()}
         self.final = ESTIMATORS[name](**values)
         self.message.say("")
         for callback in self._callbacks:

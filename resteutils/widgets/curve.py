@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import inspect
+from dataclasses import replace
+
 import ipywidgets as w
 import numpy as np
 import torch
@@ -10,30 +14,35 @@ from resteutils.estimators import ESTIMATORS, Estimator, ReSTE
 from resteutils.widgets.controls import Controls
 from resteutils.widgets.marks import Line, Rule
 from resteutils.widgets.parts import ChartView, Message, legend, panel, row
-from resteutils.widgets.svg import COLOURS, DASHES, Chart, side_by_side
+from resteutils.widgets.svg import COLOURS, DASHES, Chart, sheet
 
 __all__ = ["CurvePanel", "describe", "forward_chart", "slope_chart"]
 
 LIMIT = 2.0
 _Z = torch.linspace(-LIMIT, LIMIT, 401, dtype=torch.float64)
 _HEIGHTS = (2.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 1000.0)
-STATIC_POWERS = (1.0, 1.5, 2.0, 3.0, 5.0)
+STATIC_POWERS = (3.0, 1.0, 1.5, 2.0, 5.0)  # the first, the paper's, is drawn thick and on top
 
 
-def forward_chart(legend: str = "") -> Chart:
-    title = "Forward: the surrogate f(z)"
-    return Chart(title, "latent value z", "f(z)", (-LIMIT, LIMIT), (-2.0, 2.0), legend=legend)
+def forward_chart() -> Chart:
+    return Chart("Forward: the surrogate f(z)", "latent value z", "f(z)", (-LIMIT, LIMIT), (-2.0, 2.0))
 
 
 def slope_chart() -> Chart:
     title = "Backward: its derivative f\u2032(z), the gradient's gain"
-    return Chart(title, "latent value z", "f\u2032(z), gain", (-LIMIT, LIMIT), (-0.5, 5.0), legend="")
+    return Chart(title, "latent value z", "f\u2032(z), gain", (-LIMIT, LIMIT), (-0.5, 5.0))
 
 
 def describe(e: Estimator) -> str:
     """The estimator with its numbers, short."""
     values = ", ".join(f"{k} = {v:.3g}" for k, v in e.to_dict().items() if isinstance(v, int | float))
     return f"{e.label} ({values})" if values else e.label
+
+
+def about(e: Estimator) -> str:
+    """The first paragraph of what its class says of itself, formula included, as one line of HTML."""
+    text = inspect.cleandoc(type(e).__doc__ or e.label).split("\n\n")[0]
+    return html.escape(" ".join(text.split()).replace("\\|", "|").replace("``", ""))
 
 
 def curve_lines(estimators: list[tuple[Estimator, int, str]], derivative: bool) -> list[Line]:
@@ -74,17 +83,15 @@ class CurvePanel:
         self.controls = controls
         self.forward, self.slope = ChartView(forward_chart()), ChartView(slope_chart())
         self.pinned: list[Estimator] = []
-        self.others = w.SelectMultiple(
-            options=[(cls.label, name) for name, cls in ESTIMATORS.items()],
-            description="compare with",
-            rows=4,
-            style={"description_width": "initial"},
-            layout=w.Layout(width="270px"),
-        )
+        self.others = {
+            name: w.ToggleButton(description=cls.label, tooltip=f"show {cls.label}", layout=w.Layout(width="auto"))
+            for name, cls in ESTIMATORS.items()
+        }
         self.pin = w.Button(description="Keep this curve", tooltip="leave a copy of the curve as it is now")
         self.clear = w.Button(description="Clear", layout=w.Layout(width="auto"), tooltip="remove all other curves")
         self.state = Message()
-        self.others.observe(self.draw, "value")
+        for other in self.others.values():
+            other.observe(self.draw, "value")
         self.pin.on_click(self._pin)
         self.clear.on_click(self._clear)
         controls.observe(self.draw)
@@ -92,16 +99,21 @@ class CurvePanel:
 
     def view(self) -> w.Widget:
         charts = row(self.forward, self.slope, align_items="flex-start")
-        return panel(self.controls.view(), charts, self.state, row(self.others, self.pin, self.clear))
+        compare = row(w.Label("compare with"), *self.others.values())
+        return panel(self.controls.view(), charts, self.state, compare, row(self.pin, self.clear))
 
     def shown(self) -> list[tuple[Estimator, int, str]]:
-        """(estimator, colour, dash): the current one, then the kept ones, then the chosen others, where the training
-        stands now."""
+        """(estimator, colour, dash): the current one, then the chosen others where the training stands now, then the
+        kept ones. Each keeps its colour and dash whichever else are shown.
+        """
         progress = self.controls.progress.value / 100
-        compared = [*self.pinned, *(ESTIMATORS[name]().at(progress) for name in self.others.value)]
+        compared = [
+            (place, ESTIMATORS[name]().at(progress)) for place, (name, on) in enumerate(self.others.items()) if on.value
+        ]
+        compared += list(enumerate(self.pinned, len(self.others)))
         cycle = COLOURS - 1
         return [(self.controls.current, 0, "")] + [
-            (e, 1 + i % cycle, DASHES[(1 + i // cycle) % len(DASHES)]) for i, e in enumerate(compared)
+            (e, 1 + place % cycle, DASHES[(1 + place // cycle) % len(DASHES)]) for place, e in compared
         ]
 
     def draw(self, change=None) -> None:
@@ -117,8 +129,9 @@ class CurvePanel:
     def _sentence(self, e: Estimator) -> str:
         at_zero = float(e.derivative(torch.zeros((), dtype=torch.float64)))
         return (
-            f"<b>{describe(e)}</b> at {self.controls.progress.value} % of training: a latent value near zero has its "
-            f"gradient multiplied by <b>{at_zero:.3g}</b>."
+            f"<b>{html.escape(describe(e))}</b> at {self.controls.progress.value} % of training: a latent value near "
+            f"zero has its gradient multiplied by <b>{at_zero:.3g}</b>."
+            f'<div class="aside">{about(e)}</div>'
         )
 
     def _pin(self, _) -> None:
@@ -127,15 +140,17 @@ class CurvePanel:
 
     def _clear(self, _) -> None:
         self.pinned.clear()
-        self.others.value = ()
+        for other in self.others.values():
+            other.value = False
         self.draw()
 
     @staticmethod
     def picture() -> str:
         """ReSTE at five powers, both charts: what a notebook without a reader shows."""
         shown = [(ReSTE(o=o), index, "") for index, o in enumerate(STATIC_POWERS)]
-        slope = slope_chart()
-        slopes = curve_lines(shown, derivative=True)
+        forward, slope = forward_chart(), slope_chart()
+        surrogates, slopes = curve_lines(shown, derivative=False), curve_lines(shown, derivative=True)
         fit_height(slope, slopes)
-        marks = [*truncations(ReSTE()), *slopes]
-        return side_by_side([(forward_chart("head"), [*backdrop(ReSTE()), *curve_lines(shown, False)]), (slope, marks)])
+        key = [replace(line, label=f"o = {o:g}") for line, o in zip(surrogates[::-1], STATIC_POWERS, strict=True)]
+        drawn = [(forward, [*backdrop(ReSTE()), *surrogates]), (slope, [*truncations(ReSTE()), *slopes])]
+        return sheet([drawn], [*sorted(key, key=lambda line: line.label), *backdrop(ReSTE())])

@@ -82,7 +82,9 @@ class Explorer:
         usable = [run for run in usable if run.recipe.dataset in ("digits", "cifar10")]
         run = self.shelf.best(usable)
         twin = self.shelf.twin(run) if run else None
-        return InsidePanel.picture(run, twin, self.shelf.nothing_yet(), self.folders["data_dir"])
+        return InsidePanel.picture(
+            run, twin, self.shelf.nothing_yet("trained binary network"), self.folders["data_dir"]
+        )
 
     def _train_for_pictures(self) -> None:
         """A notebook that runs without a reader makes its own runs, like every other notebook here."""

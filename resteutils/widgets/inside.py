@@ -17,9 +17,9 @@ from resteutils.layers import binary_layers
 from resteutils.runs import Run
 from resteutils.training import open_data
 from resteutils.widgets.marks import Bars, Picture
-from resteutils.widgets.parts import ChartView, Message, guarded, panel, row
+from resteutils.widgets.parts import ChartView, Message, guarded, offer, panel, row
 from resteutils.widgets.shelf import Shelf, run_label
-from resteutils.widgets.svg import Chart, side_by_side
+from resteutils.widgets.svg import Chart, sheet
 
 __all__ = ["InsidePanel", "look"]
 
@@ -48,14 +48,14 @@ def look(model: nn.Module, layer: str, image: Tensor) -> Sight:
 
 
 def tile(maps: Tensor) -> np.ndarray:
-    """Up to 32 maps (C, H, W) with values in [0, 1] as one grey image (rows, columns) of uint8, thin lines between."""
+    """Up to 32 maps (C, H, W) with values in [0, 1] as one grey image (rows, columns) of uint8, thin lines around."""
     chosen = maps[:MOST_MAPS].repeat_interleave(ENLARGED, 1).repeat_interleave(ENLARGED, 2)
     count, height, width = chosen.shape
     columns = min(COLUMNS, count)
     rows = math.ceil(count / columns)
-    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP), 128, np.uint8)
+    sheet = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP), 128, np.uint8)
     for index, values in enumerate(chosen.numpy()):
-        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
+        top, left = GAP + index // columns * (height + GAP), GAP + index % columns * (width + GAP)
         sheet[top : top + height, left : left + width] = np.round(255 * values.clip(0, 1))
     return sheet
 
@@ -90,9 +90,8 @@ def picture_chart(title: str, width: int, pixels: np.ndarray | None = None) -> C
 def answer_chart(classes: tuple[str, ...]) -> Chart:
     short = [name[:5] for name in classes]
     return Chart(
-        "", "class", "probability, %", (-0.6, len(classes) - 0.4), (0.0, 100.0), width=380, height=250, x_names=short,
-        legend="",
-    )  # fmt: skip
+        "", "class", "probability, %", (-0.6, len(classes) - 0.4), (0.0, 100.0), width=380, height=220, x_names=short
+    )
 
 
 def answer(chart: Chart, who: str, probabilities: Tensor, truth: int, classes: tuple[str, ...]) -> list[Bars]:
@@ -133,7 +132,7 @@ class Pair:
             kind = "signs (white +1, black \u22121)" if binarized else "real values"
             title = f"{who}: {shown} of {len(sight.maps)} maps, {kind}"
             sheet = binary_tile(sight.maps, binarized)
-            drawn.append((picture_chart(title, 460, sheet), [Picture(png(sheet))]))
+            drawn.append((picture_chart(title, 400, sheet), [Picture(png(sheet))]))
             chart = answer_chart(classes)
             drawn.append((chart, answer(chart, who, sight.probabilities, truth, classes)))
         return drawn
@@ -147,29 +146,34 @@ class InsidePanel:
         self.message, self.twin_message = Message(), Message()
         initial = {"description_width": "initial"}
         self.choice = w.Dropdown(description="run", style=initial, layout=w.Layout(flex="1 1 420px", max_width="640px"))
-        self.layer = w.Dropdown(description="enters layer", style=initial, layout=w.Layout(width="270px"))
+        self.layer = w.Dropdown(description="enters layer", style=initial, layout=w.Layout(width="320px"))
         self.index = w.IntSlider(
             description="test image", min=0, max=1, style=initial,
-            layout=w.Layout(flex="1 1 300px", min_width="260px", max_width="520px"),
+            layout=w.Layout(width="100%", max_width="520px"),
         )  # fmt: skip
-        empty = picture_chart("", 460)
-        self.image, self.maps, self.bars = ChartView(empty, "150px"), ChartView(empty), ChartView(empty, "280px")
-        self.twin_maps, self.twin_bars = ChartView(empty), ChartView(empty, "280px")
-        self.image.layout.min_width, self.image.layout.max_width = "140px", "220px"
-        for bars in (self.bars, self.twin_bars):
-            bars.layout.max_width = "400px"
+        empty = picture_chart("", 400)
+        self.image = ChartView(empty)
+        self.image.layout.flex, self.image.layout.min_width = "0 0 200px", "200px"
+        self.maps, self.bars, self.twin_maps, self.twin_bars = (ChartView(empty) for _ in range(4))
+        for view in (self.maps, self.bars, self.twin_maps, self.twin_bars):
+            view.layout.flex = "0 0 auto"  # stand one upon the other, each as high as its chart
         safe = guarded(self.message)
-        self.choice.observe(safe(self._chosen), "value")
+        self._on_choice = safe(self._chosen)
+        self.choice.observe(self._on_choice, "value")
         self.layer.observe(safe(self._draw), "value")
         self.index.observe(safe(self._draw), "value")
         shelf.observe(self._offer)
         self._offer()
 
     def view(self) -> w.Widget:
-        binary = row(self.image, self.maps, self.bars, align_items="flex-start")
-        self.spacer = w.HTML(layout=w.Layout(flex="1 1 150px", min_width="140px", max_width="220px", margin="2px"))
-        twin = row(self.spacer, self.twin_maps, self.twin_bars, align_items="flex-start")
-        return panel(row(self.choice, self.layer), row(self.index), self.message, binary, self.twin_message, twin)
+        """The image beside what chooses it, below it the binary network and its twin, each in a column."""
+        chosen = [row(self.choice), row(self.layer), row(self.index), self.message, self.twin_message]
+        head = row(self.image, w.VBox(chosen, layout=w.Layout(flex="1 1 300px")), align_items="flex-start")
+        column = w.Layout(flex="1 1 300px", max_width="480px")
+        networks = [
+            w.VBox(views, layout=column) for views in ((self.maps, self.bars), (self.twin_maps, self.twin_bars))
+        ]
+        return panel(head, row(*networks, align_items="flex-start"))
 
     def runs(self) -> list[Run]:
         small = [run for run in self.shelf.with_models() if run.recipe.dataset in ("digits", "cifar10")]
@@ -177,25 +181,20 @@ class InsidePanel:
 
     def _offer(self) -> None:
         chosen, options = self.choice.value, [(run_label(run), run.path.name) for run in self.runs()]
-        self.choice.options = options
         keys = [key for _, key in options]
+        self.image.layout.display = None if keys else "none"
         if not keys:
-            self.message.say(self.shelf.nothing_yet())
+            self.message.say(self.shelf.nothing_yet("trained binary network"))
             return
         target = chosen if chosen in keys else self.shelf.best(self.runs()).path.name
-        unchanged = self.choice.value == target
-        self.choice.value = target
-        if unchanged:
-            guarded(self.message)(self._chosen)()  # a twin may have been trained meanwhile
+        offer(self.choice, options, target, self._on_choice)  # also where it stays: a twin may be here by now
 
     def _chosen(self, change=None) -> None:
-        if self.choice.value is None:
-            return
         run = self.shelf.run(self.choice.value)
         self.pair = None
         pair = Pair(run, self.shelf.twin(run), self.data_dir)
         layer = self.layer.value if self.layer.value in pair.layers else pair.layers[min(2, len(pair.layers) - 1)]
-        self.layer.options = pair.layers
+        self.layer.options = [(f"{i} of {len(pair.layers)}: {name}", name) for i, name in enumerate(pair.layers, 1)]
         self.layer.value, self.index.max = layer, len(pair.labels) - 1
         self.pair = pair
         self._draw()
@@ -223,5 +222,5 @@ class InsidePanel:
         if run is None:
             return nothing
         pair = Pair(run, twin, data_dir)
-        drawn = pair.draw(0, pair.layers[min(2, len(pair.layers) - 1)])
-        return side_by_side(drawn, columns=3)
+        image, maps, bars, *beside = pair.draw(0, pair.layers[min(2, len(pair.layers) - 1)])
+        return sheet([[image, maps, *beside[:1]], [None, bars, *beside[1:]]])

@@ -1,16 +1,15 @@
-"""What can be drawn in a chart, each as SVG text within the plot area: lines, dots, bars, bands, rules and pictures."""
+"""What can be drawn in a chart, each as SVG text within the plot area: lines, dots, labels, bars, bands, ..."""
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["Band", "Bars", "Dots", "Line", "Picture", "Place", "Rule"]
-
-LINE_HEIGHT = 14.0
+__all__ = ["Band", "Bars", "Dots", "Labels", "Line", "Note", "Picture", "Place", "Rule"]
 
 
 @dataclass(frozen=True)
@@ -66,33 +65,103 @@ class Line:
 
 @dataclass(frozen=True)
 class Dots:
-    """Points, each with a text on its right or left if ``texts`` are given; texts keep clear of each other."""
+    """Points."""
 
     x: Sequence[float]
     y: Sequence[float]
     label: str = ""
     colour: int | str = 0
     radius: float = 4.0
-    texts: Sequence[str] = ()
-    side: str = "right"
     key: str = ""
 
     def svg(self, place: Place) -> str:
-        pairs = place.pairs(self.x, self.y)
-        parts = [
+        return "".join(
             f'<circle class="f{self.colour}"{_keyed(self.key)} cx="{x:.1f}" cy="{y:.1f}" r="{self.radius}"/>'
-            for x, y in pairs
-        ]
-        anchor, dx = ("start", self.radius + 4) if self.side == "right" else ("end", -self.radius - 4)
-        lowest = -LINE_HEIGHT
-        for (x, y), text in sorted(zip(pairs, self.texts, strict=False), key=lambda item: item[0][1]):
-            lowest = max(y + 4, lowest + LINE_HEIGHT)
-            where = f'x="{x + dx:.1f}" y="{lowest:.1f}" text-anchor="{anchor}"'
-            parts.append(f'<text class="halo" {where}>{html.escape(text)}</text>')
-        return "".join(parts)
+            for x, y in place.pairs(self.x, self.y)
+        )
 
     def swatch(self, x: float, y: float) -> str:
         return f'<circle class="f{self.colour}" cx="{x + 11}" cy="{y}" r="{self.radius}"/>'
+
+
+# Where a text may stand beside its point, as (anchor, dx, dy to its baseline), the better places first; from the far
+# ones a line leads to the point.
+_BESIDE = (
+    ("start", 9, 4), ("end", -9, 4), ("end", -7, 16), ("start", 7, -8), ("start", 7, 16), ("end", -7, -8),
+    ("middle", 0, -11), ("middle", 0, 21), ("start", 22, -20), ("end", -22, 30), ("start", 22, 30), ("end", -22, -20),
+    ("middle", 0, -34), ("middle", 0, 44), ("start", 44, 10), ("end", -44, 10),
+)  # fmt: skip
+_FAR = 20  # pixels
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where a text stands beside its point: its edges, and how SVG is told."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    svg: str
+
+    @classmethod
+    def beside(cls, point: tuple[float, float], text: str, anchor: str, dx: float, dy: float) -> Box:
+        x, y = point[0] + dx, point[1] + dy
+        wide = sum(9.0 if letter.isupper() else 6.8 for letter in text)  # about what 12 px of a sans-serif take
+        left = x - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
+        svg = f'<text class="halo" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
+        if max(abs(dx), abs(dy - 5)) > _FAR:
+            ends = f'x1="{point[0]:.1f}" y1="{point[1]:.1f}" x2="{x:.1f}" y2="{y if dy < 0 else y - 9:.1f}"'
+            svg = f'<line class="axis" {ends}/>{svg}'
+        return cls(left, y - 11, left + wide, y, svg)
+
+    def meets(self, other: Box) -> bool:
+        across = self.left < other.right + 4 and other.left < self.right + 4
+        return across and self.top < other.bottom and other.top < self.bottom
+
+    def hidden(self, taken: Sequence[Box], points: np.ndarray, place: Place) -> float:
+        """How much would be hidden or lost if a text stood here."""
+        x, y = points.T
+        near = (x > self.left - 7) & (x < self.right + 7) & (y > self.top - 4) & (y < self.bottom + 5)
+        outside = self.left < 2 or self.right > place.width - 2 or self.top < 1 or self.bottom > place.height - 3
+        return 20 * sum(self.meets(other) for other in taken) + np.count_nonzero(near) + 50 * outside
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A text beside each point, where it hides least of the other texts, of ``keep_clear`` (x, y) and of the frame."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    texts: tuple[str, ...]
+    keep_clear: tuple[tuple[float, ...], tuple[float, ...]]
+    label: str = field(default="", init=False)
+
+    def svg(self, place: Place) -> str:
+        return "".join(box.svg for box in arranged(self, place))
+
+
+@functools.lru_cache(maxsize=8)  # a moving slider asks for the same again
+def arranged(labels: Labels, place: Place) -> tuple[Box, ...]:
+    """One box for each text; the first has the best choice."""
+    points = np.array(place.pairs(*labels.keep_clear)).reshape(-1, 2)
+    taken: list[Box] = []
+    for point, text in zip(place.pairs(labels.x, labels.y), labels.texts, strict=True):
+        options = [Box.beside(point, text, *offset) for offset in _BESIDE]
+        taken.append(min(options, key=lambda box: box.hidden(taken, points, place)))
+    return tuple(taken)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence in the middle of a chart that has nothing else to show."""
+
+    text: str
+    label: str = field(default="", init=False)
+
+    def svg(self, place: Place) -> str:
+        where = f'x="{place.width / 2}" y="{place.height / 2}" text-anchor="middle"'
+        return f'<text class="quiet halo" {where}>{html.escape(self.text)}</text>'
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import ipywidgets as w
 
 from resteutils.widgets.svg import STYLE, Chart
 
-__all__ = ["ChartView", "Message", "Shown", "guarded", "legend", "panel", "row"]
+__all__ = ["ChartView", "Message", "Shown", "grid", "guarded", "legend", "offer", "panel", "row"]
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +20,17 @@ _PANEL_STYLE = (
     ".ru-panel{max-width:1180px}.ru-panel .widget-label,.ru-panel .widget-html-content{color:var(--jp-ui-font-color1)}"
     ".ru-message{color:var(--jp-ui-font-color1);line-height:1.45}"
     ".ru-message .bad{border-left:4px solid #D55E00;padding-left:8px}.ru-message .good{padding-left:0}"
+    ".ru-message .aside{color:var(--jp-ui-font-color2)}"
     ".ru-panel .widget-html,.ru-panel .widget-html-content{overflow:visible;white-space:normal}"
     ".ru-panel button:focus-visible,.ru-panel .noUi-handle:focus-visible,.ru-panel select:focus-visible,"
     ".ru-panel input:focus-visible{outline:3px solid #E69F00;outline-offset:2px}"
     ".ru-panel .noUi-handle{background:#0072B2}"
+    # The arrow of a list is a picture, black on black in the dark theme.
+    '[data-jp-theme-light=false] .ru-panel .widget-dropdown>select{background-image:url("data:image/svg+xml,'
+    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'%3E%3Cpath fill='%23e6e6e6' d='M5 7l4 4 4-4 1 1-5 5"
+    "-5-5z'/%3E%3C/svg%3E\")}"
+    # A pressed button is told by more than its shade.
+    ".ru-panel .widget-toggle-button.mod-active{box-shadow:inset 0 -3px #0072B2}"
     ".ru-entry{display:inline-block;margin-right:14px;white-space:nowrap}.ru-entry svg{vertical-align:middle}"
 )
 
@@ -51,14 +58,15 @@ class Message(w.HTML):
     def say(self, text: str) -> None:
         self.value = f'<div class="good" role="status">{text}</div>' if text else ""
 
-    def warn(self, text: str) -> None:
-        """A plain text, escaped here and cut to its first line."""
-        line = html.escape(text.strip().splitlines()[0] if text.strip() else "unknown error")
-        self.value = f'<div class="bad" role="alert">{line}</div>'
+    def warn(self, text: str, consequence: str = "") -> None:
+        """A plain text, escaped here and cut to its first line, and what follows from it."""
+        line = text.strip().splitlines()[0] if text.strip() else "unknown error"
+        self.value = f'<div class="bad" role="alert">{html.escape(line + consequence)}</div>'
 
 
-def guarded(message: Message) -> Callable:
-    """Decorator for callbacks: whatever they raise becomes one line in ``message``, never a traceback in the notebook.
+def guarded(message: Message, consequence: str = "") -> Callable:
+    """Decorator for callbacks: whatever they raise becomes one line in ``message``, never a traceback in the notebook;
+    ``consequence`` ends that line.
 
     A slider's callback is the outermost layer of the program, so here, and only here, every ``Exception`` is caught;
     the traceback goes to the log ``resteutils.widgets.parts`` at level DEBUG.
@@ -71,17 +79,32 @@ def guarded(message: Message) -> Callable:
                 return callback(*arguments, **options)
             except Exception as error:
                 log.debug("callback %s", callback.__qualname__, exc_info=True)
-                message.warn(str(error) or type(error).__name__)
+                message.warn(str(error) or type(error).__name__, consequence)
 
         return safe
 
     return decorate
 
 
+def grid(*children: w.Widget, narrowest: int) -> w.Box:
+    """Widgets of one width, as many side by side as have ``narrowest`` pixels each."""
+    columns = f"repeat(auto-fill, minmax({narrowest}px, 1fr))"
+    return w.Box(children, layout=w.Layout(display="grid", grid_template_columns=columns, width="100%"))
+
+
 def row(*children: w.Widget, **layout) -> w.Box:
     """Widgets side by side, in a second row where the page is narrow."""
     options = {"display": "flex", "flex_flow": "row wrap", "align_items": "center", "width": "100%"} | layout
     return w.Box(children, layout=w.Layout(**options))
+
+
+def offer(choice: w.Dropdown, options: Sequence[tuple[str, str]], value: str | None, callback: Callable) -> None:
+    """New options for a list. Its ``callback`` hears of ``value`` once, not of each step on the way there."""
+    choice.unobserve(callback, "value")
+    choice.options = options
+    choice.value = value
+    choice.observe(callback, "value")
+    callback()
 
 
 def legend(marks: Sequence) -> str:

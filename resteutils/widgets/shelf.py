@@ -66,12 +66,18 @@ class Shelf:
         return min(twins, key=lambda other: (abs(other.recipe.epochs - r.epochs), other.recipe.seed), default=None)
 
     def best(self, runs: list[Run]) -> Run | None:
-        """Of these, one whose float twin is here too, if there is one; of several the most accurate."""
-        return max(runs, key=lambda run: (self.twin(run) is not None, run.result["top1"]), default=None)
+        """Of these, one with binary activations, if there is one, and with its float twin here too; of several the most
+        accurate.
+        """
+        return max(
+            runs,
+            key=lambda run: (run.recipe.bits == "1/1", self.twin(run) is not None, run.result["top1"]),
+            default=None,
+        )
 
-    def nothing_yet(self) -> str:
-        """What to do where there is no finished run."""
+    def nothing_yet(self, what: str = "finished run") -> str:
+        """What to do where there is none, as Markdown and HTML alike."""
         return (
-            f"No finished run in {runs_folder(self.runs_dir)} yet: press \u201cTrain this\u201d in the training panel, "
-            "or run `make reproduce-table1 PROFILE=demo` and then \u201cRead runs again\u201d."
+            f"No {what} in {runs_folder(self.runs_dir)} yet: press \u201cTrain this\u201d in the training panel, or "
+            "run <code>make reproduce-table1 PROFILE=demo</code> and then press \u201cRead runs again\u201d."
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from resteutils.widgets.marks import Place
 
-__all__ = ["COLOURS", "DASHES", "STYLE", "Chart", "side_by_side"]
+__all__ = ["COLOURS", "DASHES", "STYLE", "Chart", "sheet"]
 
 # Okabe and Ito's colours, told apart with any colour vision; the second list is the one for dark backgrounds.
 _LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00", "#000000")
@@ -67,7 +67,7 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 class Chart:
     """A plot with a title, labelled axes and fixed limits; :meth:`svg` draws marks into it.
 
-    ``legend`` is "head", "foot" (both on the left) or "" (none). ``width`` and ``height`` are in CSS pixels at scale 1.
+    ``width`` and ``height`` are in CSS pixels at scale 1. The key to the marks stands outside, see :func:`sheet`.
     """
 
     title: str
@@ -76,7 +76,6 @@ class Chart:
     xlim: tuple[float, float] = (0.0, 1.0)
     ylim: tuple[float, float] = (0.0, 1.0)
     log_y: bool = False
-    legend: str = "head"
     width: int = 460
     height: int = 264
     x_names: Sequence[str] = ()  # names for x = 0, 1, 2, ... instead of numbers
@@ -99,8 +98,8 @@ class Chart:
             size += f' width="{self.width}" height="{self.height}"'
         return (
             f'<svg class="ru" xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{said}">'
-            f"{_sheet(self.width, self.height) if standalone else ''}"
-            f"{self._frame(place)}{body}{self._legend(marks, place)}</svg>"
+            f"{_paper(self.width, self.height) if standalone else ''}"
+            f"{self._frame(place)}{body}</svg>"
         )
 
     def _frame(self, place: Place) -> str:
@@ -128,33 +127,41 @@ class Chart:
         )
         return "".join(parts)
 
-    def _legend(self, marks: Sequence, place: Place) -> str:
-        named = [mark for mark in marks if mark.label] if self.legend else []
-        step = min(16.0, (place.height - 8) / max(len(named), 1))
-        top = self.margin[0] + (place.height - step * len(named) - 8 if self.legend == "foot" else 0)
-        x, y = self.margin[3] + 8, [top + 12 + index * step for index in range(len(named))]
-        return "".join(
-            f'{mark.swatch(x, height)}<text class="halo" x="{x + 28}" y="{height + 4}">{html.escape(mark.label)}</text>'
-            for mark, height in zip(named, y, strict=True)
-        )
 
-
-def _sheet(width: float, height: float) -> str:
+def _paper(width: float, height: float) -> str:
     return f'<style>{STYLE}</style><rect fill="#fff" width="{width}" height="{height}"/>'
 
 
-def side_by_side(charts: Sequence[tuple[Chart, Sequence]], columns: int = 2) -> str:
-    """Several charts with their marks as one standalone SVG image, ``columns`` in a row."""
-    wide = max(chart.width for chart, _ in charts)
-    high = max(chart.height for chart, _ in charts)
-    rows = -(-len(charts) // columns)
-    size = (wide * min(columns, len(charts)), high * rows)
-    cells = "".join(
-        f'<svg x="{index % columns * wide}" y="{index // columns * high}" width="{wide}" height="{high}">'
-        f"{chart.svg(marks)}</svg>"
-        for index, (chart, marks) in enumerate(charts)
-    )
+def sheet(rows: Sequence[Sequence[tuple[Chart, Sequence] | None]], key: Sequence = ()) -> str:
+    """Charts with their marks in rows and columns as one standalone SVG image, at the foot the labels of ``key``.
+
+    ``None`` leaves a cell empty.
+    """
+    columns = range(max(len(row) for row in rows))
+    wide = [max((row[i][0].width for row in rows if i < len(row) and row[i]), default=0) for i in columns]
+    high = [max(cell[0].height for cell in row if cell) for row in rows]
+    cells = [
+        f'<svg x="{sum(wide[:i])}" y="{sum(high[:j])}" width="{cell[0].width}" height="{cell[0].height}">'
+        f"{cell[0].svg(cell[1])}</svg>"
+        for j, row in enumerate(rows)
+        for i, cell in enumerate(row)
+        if cell
+    ]
+    entries, foot = _key(key, sum(wide), sum(high))
     return (
-        f'<svg class="ru" xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}" '
-        f'viewBox="0 0 {size[0]} {size[1]}">{_sheet(*size)}{cells}</svg>'
+        f'<svg class="ru" xmlns="http://www.w3.org/2000/svg" width="{sum(wide)}" height="{foot}" '
+        f'viewBox="0 0 {sum(wide)} {foot}">{_paper(sum(wide), foot)}{"".join(cells)}{entries}</svg>'
     )
+
+
+def _key(marks: Sequence, width: float, top: float) -> tuple[str, float]:
+    """Swatches and labels in as many lines as the width asks for, and where the last line ends."""
+    parts, x, y = [], 16.0, top + 12.0
+    named = [mark for mark in marks if mark.label]
+    for mark in named:
+        long = 28 + 7.0 * len(mark.label) + 20
+        if x > 16 and x + long > width:
+            x, y = 16.0, y + 20
+        parts.append(f'{mark.swatch(x, y)}<text x="{x + 28}" y="{y + 4}">{html.escape(mark.label)}</text>')
+        x += long
+    return "".join(parts), y + 14 if named else top

@@ -11,22 +11,22 @@ import torch
 from resteutils.estimators import ESTIMATORS, Estimator, ReSTE
 from resteutils.widgets.controls import Controls
 from resteutils.widgets.curve import describe, truncations
-from resteutils.widgets.marks import Band, Bars, Dots, Line
-from resteutils.widgets.parts import ChartView, Message, guarded, legend, panel, row
+from resteutils.widgets.marks import Band, Bars, Dots, Labels, Line
+from resteutils.widgets.parts import ChartView, Message, guarded, legend, offer, panel, row
 from resteutils.widgets.samples import Measured, Sample, fresh_network, normal_values, trained_network
 from resteutils.widgets.shelf import Shelf, run_label
-from resteutils.widgets.svg import Chart, side_by_side
+from resteutils.widgets.svg import Chart, sheet
 
 __all__ = ["TradeoffPanel"]
 
-POWERS = (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+POWERS = (1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 NAMED = (1.0, 3.0, 10.0, 100.0)
 NORMAL, FRESH = "normal", "fresh"
 
 
-def plane_chart(legend: str = "") -> Chart:
+def plane_chart() -> Chart:
     title = "The equilibrium: smaller error, wilder gradients"
-    return Chart(title, "estimating error e (L2 norm)", "instability s (variance of |g|)", log_y=True, legend=legend)
+    return Chart(title, "estimating error e (L2 norm)", "instability s (variance of |g|)", log_y=True)
 
 
 def weights_chart() -> Chart:
@@ -45,24 +45,30 @@ class Landscape:
 
     def plane(self, chart: Chart, e: Estimator, now: Measured) -> list:
         """Fit the chart and give its marks, the current estimator on top."""
-        # A rival far off, to the right or above, would squeeze all others together.
-        widest, highest = 1.6 * max(m.error for m in self.powers), 100 * max(m.instability for m in self.powers)
-        rivals = [(label, m) for label, m in self.others if m.error <= widest and m.instability <= highest]
-        known = [*self.powers, *(m for _, m in rivals), now]
-        errors = [m.error for m in known if math.isfinite(m.error)]
-        sizes = [m.instability for m in known if math.isfinite(m.instability) and m.instability > 0]
-        room = 0.3 * (max(errors) - min(errors)) or 1.0
-        chart.xlim = (min(errors) - room, max(errors) + 1.3 * room)
-        chart.ylim = (10 ** math.floor(math.log10(min(sizes)) - 0.05), 10 ** math.ceil(math.log10(max(sizes)) + 0.05))
         x, y = [m.error for m in self.powers], [m.instability for m in self.powers]
-        named = [i for i, o in enumerate(POWERS) if o in NAMED]
-        path = Line(np.array(x), np.array(y), "ReSTE, o = 1 to 100", 0, 2.0)
-        texts = [f"o = {POWERS[i]:g}" for i in named]
-        stops = Dots([x[i] for i in named], [y[i] for i in named], "", 0, 4.0, texts, side="left")
+        # What lies far off would squeeze all others together: rivals are left out, the current one stands at the edge
+        # (gradients of one size have s = 0, which no logarithm shows).
+        widest, lowest, highest = 1.6 * max(x), min(y) / 100, 100 * max(y)
+        rivals = [(label, m) for label, m in self.others if m.error <= widest and lowest <= m.instability <= highest]
         error, size = [m.error for _, m in rivals], [m.instability for _, m in rivals]
-        others = Dots(error, size, "other estimators, at the end of training", "q", 3.5, [label for label, _ in rivals])
-        dot = Dots([now.error], [now.instability], f"now: {describe(e)}", 1, 8.0, key="now")
-        return [others, path, stops, dot]
+        height = float(np.clip(now.instability, lowest, highest))
+        errors = [value for value in (*x, *error, now.error) if math.isfinite(value)]
+        sizes = [math.log10(value) for value in (*y, *size, height) if math.isfinite(value)]
+        room, above = 0.2 * (max(errors) - min(errors)) or 1.0, 0.1 * (max(sizes) - min(sizes)) or 1.0
+        chart.xlim = (min(errors) - room, max(errors) + room)
+        chart.ylim = (10 ** (min(sizes) - above), 10 ** (max(sizes) + above))
+        path = Line(np.array(x), np.array(y), "ReSTE, o = 1 to 100", 0, 2.0)
+        named = [i for i, o in enumerate(POWERS) if o in NAMED]
+        stops = Dots([x[i] for i in named], [y[i] for i in named])
+        others = Dots(error, size, "other estimators, at the end of training", "q")
+        texts = (*(f"o = {POWERS[i]:g}" for i in named), *(label for label, _ in rivals))
+        # What a text must not hide: the dots, and the path in small steps.
+        steps = np.linspace(0, len(x) - 1, 120)
+        between = np.interp(steps, range(len(x)), x), 10 ** np.interp(steps, range(len(x)), np.log10(y))
+        busy = (*error * 3, *stops.x * 3, *between[0]), (*size * 3, *stops.y * 3, *between[1])
+        labels = Labels((*stops.x, *error), (*stops.y, *size), texts, busy)
+        dot = Dots([now.error], [height], f"now: {describe(e)}", 1, 8.0, key="now")
+        return [path, labels, others, stops, dot]
 
     def histogram(self, chart: Chart, e: Estimator, zoom: bool) -> list:
         """The curve over where the values sit, and their shares in the zones."""
@@ -70,8 +76,10 @@ class Landscape:
         zones = e if isinstance(e, ReSTE) else ReSTE()
         shares = self.sample.shares(zones.m, zones.t)
         chart.xlim = (-reach, reach)
-        chart.title = ", ".join(f"{name} {100 * v:.1f} %" for name, v in shares.items()).capitalize()
-        counts, edges = np.histogram(self.values.numpy(), bins=60, range=(-reach, reach))
+        own = zones is e
+        title = ", ".join(f"{name} {100 * v:.{1 if own else 0}f} %" for name, v in shares.items())
+        chart.title = title.capitalize() if own else f"ReSTE's {title}"
+        counts, edges = np.histogram(self.values.numpy(), bins=61, range=(-reach, reach))
         low, high = chart.ylim
         bars = Bars(edges, low + 0.92 * (high - low) * counts / max(counts.max(), 1))
         z = torch.linspace(-reach, reach, 401, dtype=torch.float64)
@@ -94,13 +102,13 @@ class TradeoffPanel:
         self.zoom = w.Checkbox(
             value=True, description="zoom to the values", indent=False, layout=w.Layout(width="170px")
         )
+        self.measured = ""  # the choice that the landscape belongs to
+        self._on_choice = guarded(self.message)(self._chosen)
+        self.choice.observe(self._on_choice, "value")
         self._offer()
-        self.landscape = Landscape(normal_values())
-        self.choice.observe(guarded(self.message)(self._chosen), "value")
         self.zoom.observe(guarded(self.message)(self._draw), "value")
         controls.observe(guarded(self.message)(self._draw))
         shelf.observe(self._offer)
-        self._draw()
 
     def view(self) -> w.Widget:
         charts = row(self.plane, self.weights, align_items="flex-start")
@@ -109,13 +117,13 @@ class TradeoffPanel:
     def _offer(self) -> None:
         chosen = self.choice.value
         runs = [(run_label(run), run.path.name) for run in self.shelf.with_models() if run.recipe.estimator is not None]
-        self.choice.options = [("standard normal values", NORMAL), ("a freshly initialised ResNet-20", FRESH), *runs]
-        keys = [key for _, key in self.choice.options]
-        self.choice.value = chosen if chosen in keys else NORMAL
+        options = [("standard normal values", NORMAL), ("a freshly initialised ResNet-20", FRESH), *runs]
+        keys = [key for _, key in options]
+        offer(self.choice, options, chosen if chosen in keys else NORMAL, self._on_choice)
 
     def _chosen(self, change=None) -> None:
         key = self.choice.value
-        if key is None:
+        if key == self.measured:
             return
         self.message.say("measuring \u2026")
         if key == NORMAL:
@@ -124,7 +132,7 @@ class TradeoffPanel:
             sample = fresh_network()
         else:
             sample = trained_network(self.shelf.run(key), self.data_dir)
-        self.landscape = Landscape(sample)
+        self.landscape, self.measured = Landscape(sample), key
         self.message.say("")
         self._draw()
 
@@ -137,14 +145,14 @@ class TradeoffPanel:
         self.weights.draw(self.landscape.histogram(self.weights.chart, e, self.zoom.value))
         sample = self.landscape.sample
         self.numbers.say(
-            f"<b>e = {now.error:.4g}</b> &nbsp; <b>s = {now.instability:.3g}</b> &nbsp; "
-            f"<b>spread = {now.spread:.3g}</b> (std/mean of |g|, free of "
-            f"any common gain) &nbsp; on {sample.label}; {sample.gradients}."
+            f"error <b>e = {now.error:.4g}</b>, instability <b>s = {now.instability:.3g}</b>, "
+            f"<b>spread = {now.spread:.3g}</b> (std/mean of |g|: free of any common gain)"
+            f'<div class="aside">on {sample.label}; {sample.gradients}</div>'
         )
 
     @staticmethod
     def picture() -> str:
         landscape, e = Landscape(normal_values()), ReSTE()
-        plane, weights = plane_chart("foot"), weights_chart()
+        plane, weights = plane_chart(), weights_chart()
         marks = landscape.plane(plane, e, landscape.sample.measure(e))
-        return side_by_side([(plane, marks), (weights, landscape.histogram(weights, e, zoom=True))])
+        return sheet([[(plane, marks), (weights, landscape.histogram(weights, e, zoom=True))]], marks[::-1])

@@ -13,10 +13,10 @@ from resteutils.recipes import PROFILES, Recipe, recipe
 from resteutils.runs import Run, load_or_train
 from resteutils.training import Interrupted, open_data
 from resteutils.widgets.controls import Controls
-from resteutils.widgets.marks import Line
-from resteutils.widgets.parts import ChartView, Message, guarded, legend, panel, row
+from resteutils.widgets.marks import Line, Note
+from resteutils.widgets.parts import ChartView, Message, grid, guarded, legend, panel, row
 from resteutils.widgets.shelf import Shelf, recipe_label, run_label
-from resteutils.widgets.svg import COLOURS, DASHES, Chart, side_by_side
+from resteutils.widgets.svg import COLOURS, DASHES, Chart, sheet
 
 __all__ = ["TrainingPanel", "own_recipe"]
 
@@ -36,7 +36,7 @@ class View:
     floor: float | None = None
 
     def chart(self) -> Chart:
-        return Chart(self.title, EPOCH, self.unit, log_y=self.log, legend="", **SMALL)
+        return Chart(self.title, EPOCH, self.unit, log_y=self.log, **SMALL)
 
 
 VIEWS = (
@@ -45,6 +45,7 @@ VIEWS = (
     View("Power of the surrogate", "o", ("o",), floor=1.0),
     View("Estimating error", "e, L2 norm", ("error_definition",), floor=0.0),
     View("Gradient instability", "s, variance of |g|", ("instability_definition",), log=True),
+    View("Scale-free spread", "std/mean of |g|", ("spread",), floor=0.0),
 )
 
 
@@ -83,7 +84,8 @@ def draw_views(curves: Iterable[Curve]) -> list[tuple[Chart, list[Line]]]:
                 dash = DASHES[1] if place else DASHES[0 if index < COLOURS else 3]
                 lines.append(Line(x, y, curve.label if not place else "", index % COLOURS, 2.0, dash, key=column))
         _fit(chart, view, lines)
-        drawn.append((chart, lines))
+        nothing = Note("no value yet" if curves else "no run chosen")
+        drawn.append((chart, lines if any(np.isfinite(line.y).any() for line in lines) else [*lines, nothing]))
     return drawn
 
 
@@ -104,7 +106,19 @@ def _fit(chart: Chart, view: View, lines: list[Line]) -> None:
         chart.ylim = (10 ** np.floor(np.log10(y.min()) - 0.02), 10 ** np.ceil(np.log10(y.max()) + 0.02))
     else:
         low = view.floor if view.floor is not None else y.min()
-        chart.ylim = (low, max(y.max() * 1.06, low + 0.5))
+        chart.ylim = (low, max(_highest(view, lines) * 1.06, low + 0.5))
+
+
+def _highest(view: View, lines: list[Line]) -> float:
+    """The highest value to show. Of the second column (a test loss, which a first epoch can send far up) no more than
+    twice the first's: all else would be squeezed to the foot, and the line is seen to leave at the top.
+    """
+    first = _top([line for line in lines if line.key == view.columns[0]])
+    return max(first, min(_top(lines), 2 * first if np.isfinite(first) else np.inf))
+
+
+def _top(lines: list[Line]) -> float:
+    return max((float(value) for line in lines for value in line.y if np.isfinite(value)), default=-np.inf)
 
 
 class TrainingPanel:
@@ -119,9 +133,7 @@ class TrainingPanel:
         self._stop = threading.Event()
         self.live: Curve | None = None
         self.message, self.legend = Message(), Message()
-        self.charts = [ChartView(view.chart(), "300px") for view in VIEWS]
-        for chart in self.charts:
-            chart.layout.max_width = "360px"
+        self.charts = [ChartView(view.chart()) for view in VIEWS]
         self._build()
         shelf.observe(self._offer)
         self._offer()
@@ -155,8 +167,10 @@ class TrainingPanel:
 
     def view(self) -> w.Widget:
         own = row(self.bits, self.epochs, self.seed, self.begin, self.halt, self.bar)
-        charts = row(*self.charts, align_items="flex-start")
-        return panel(self.controls.view(), own, self.message, row(self.choice, self.again), self.legend, charts)
+        own.layout.margin = "8px 0px 0px 0px"
+        charts = grid(*self.charts, narrowest=290)
+        chosen = row(self.choice, self.again)
+        return panel(self.controls.view(path=False), own, self.message, chosen, self.legend, charts)
 
     def _offer(self) -> None:
         chosen = self.choice.value
@@ -242,5 +256,4 @@ class TrainingPanel:
         if not curves:
             return nothing
         drawn = draw_views(curves)
-        drawn[1][0].legend = "foot"
-        return side_by_side(drawn, columns=3)
+        return sheet([drawn[:3], drawn[3:]], [_key_line(index, curve) for index, curve in enumerate(curves)])
