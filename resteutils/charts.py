@@ -62,7 +62,7 @@ def blank(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:
 
 @styled
 def measured_beside_published(item: str, runs: Iterable[Any], title: str = "") -> Figure:
-    """Dots: every seed; bar: their mean; open diamond: the row's published figure; ticks: published competitors."""
+    """Dots: every seed; bar: their mean; open diamond: the row's published figure; thin ticks: competitors."""
     runs = Runs.of(runs)
     values = measured.lines(runs)
     about = {(r.row, r.epochs): r for r in (run.recipe for run in [*runs, *runs.diverged])}
@@ -79,11 +79,10 @@ def measured_beside_published(item: str, runs: Iterable[Any], title: str = "") -
             axes.plot(sourced, [y] * len(sourced), "|", color="#8a939c", ms=9, zorder=2)
     _rows(axes, names)
     axes.set_xlabel("top-1 accuracy (%)")
-    axes.set_title(title or "Measured beside published")
-    elsewhere = any(run.recipe.dataset.startswith("digits") for run in runs)
-    _legend(
-        axes, {measured.method(about[key]) for key in values}, "published (other data)" if elsewhere else "published"
-    )
+    elsewhere = any(map(measured.elsewhere, runs))
+    axes.set_title((title or "Measured beside published") + " (measured on other data)" * elsewhere)
+    published = "published (the paper's data)" if elsewhere else "published"
+    _legend(axes, {measured.method(about[key]) for key in values}, published)
     return figure
 
 
@@ -95,17 +94,20 @@ def differences(runs: Iterable[Any], title: str = "") -> Figure:
     lines |= {key: {} for key in measured.diverged(runs) if key not in lines}
     names = _names(lines)
     figure, axes = blank(7.2, 1.4 + 0.3 * max(len(lines), 3))
-    base = paper.find("table3", "ste-identity")
+    base, known = paper.find("table3", "ste-identity"), False
     for y, ((row, epochs), values) in enumerate(lines.items()):
         groups = measured.by_seed(runs, epochs)
         found = stats.difference(values, groups.get(comparison.REFERENCE, {}), stats.pool(groups))
         colour = COLOURS["ReSTE"] if row == "reste" else COLOURS["other"]
         if found.low == found.low:
             axes.plot([found.low, found.high], [y, y], "-", color=colour, lw=2, solid_capstyle="butt")
-        if values:
+        if not values:
+            _instead(axes, y, "diverged")
+        elif found.n:
             axes.plot(found.estimate, y, "o", color=colour, ms=6)
         else:
-            _diverged(axes, y)
+            _instead(axes, y, "no seed in common with STE")
+        known = known or found.low == found.low
         cell = paper.find("table3", row)
         if cell is not None and cell.value is not None and row != "ste-identity":
             axes.plot(cell.value - base.value, y, "D", mfc="none", mec=COLOURS["published"], ms=7)
@@ -114,7 +116,7 @@ def differences(runs: Iterable[Any], title: str = "") -> Figure:
     axes.set_xlabel("difference to STE in top-1 (points)")
     axes.set_title(title or "Estimators under one recipe")
     handles = [
-        _handle(axes, "o", COLOURS["other"], "measured, 95 % interval"),
+        _handle(axes, "o", COLOURS["other"], "measured, 95 % interval" if known else "measured, one seed each"),
         _handle(axes, "D", COLOURS["published"], "published (to the paper's STE)", hollow=True),
     ]
     _place(axes, handles)
@@ -136,21 +138,22 @@ def _sourced(item: str, backbone: str, bits: str) -> list[float]:
 def _names(lines: Iterable[tuple[str, int]]) -> list[str]:
     """Rows as they are called on the axis; with their epochs where a row stands at several."""
     keys = list(lines)
-    several = {row for row, _ in keys if sum(r == row for r, _ in keys) > 1}
-    return [f"{row}, {epochs} epochs" if row in several else row for row, epochs in keys]
+    several = len(keys) > len({row for row, _ in keys})
+    return [f"{row}, {epochs} epochs" if several else row for row, epochs in keys]
 
 
 def _dots(axes: Axes, y: int, seeds: stats.Values, colour: str) -> None:
     if not seeds:
-        _diverged(axes, y)
+        _instead(axes, y, "diverged")
         return
     axes.plot(list(seeds.values()), [y] * len(seeds), "o", color=colour, ms=5, alpha=0.55, mew=0, zorder=3)
     axes.plot([stats.mean(seeds)], [y], "|", color=colour, ms=13, mew=2.2, zorder=3)
 
 
-def _diverged(axes: Axes, y: int) -> None:
+def _instead(axes: Axes, y: int, text: str) -> None:
+    """A word in the place of a dot."""
     across = axes.get_yaxis_transform()
-    axes.text(0.5, y, "diverged", transform=across, ha="center", va="center", fontsize=8, color=COLOURS["published"])
+    axes.text(0.5, y, text, transform=across, ha="center", va="center", fontsize=8, color=COLOURS["published"])
 
 
 def _rows(axes: Axes, names: list[str]) -> None:
@@ -168,7 +171,7 @@ def _handle(axes: Axes, marker: str, colour: str, label: str, hollow: bool = Fal
 def _legend(axes: Axes, methods: set[str], published: str) -> None:
     handles = [_handle(axes, "o", COLOURS.get(m, COLOURS["other"]), f"{m}, each seed") for m in sorted(methods)]
     handles.append(_handle(axes, "D", COLOURS["published"], published, hollow=True))
-    handles.append(_handle(axes, "|", "#8a939c", "competitors"))
+    handles.append(_handle(axes, "|", "#8a939c", "competitors, published"))
     _place(axes, handles)
 
 

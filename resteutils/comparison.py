@@ -15,7 +15,7 @@ from typing import Any
 from resteutils import measured, paper, stats, verdict
 from resteutils.estimators import Estimator
 from resteutils.records import Runs
-from resteutils.tables import Table, every_run, number_checks, ordering_check, pipeline_check
+from resteutils.tables import LAST_EPOCH, Table, every_run, number_checks, ordering_check, pipeline_check
 
 __all__ = ["REFERENCE", "TABLE3_COLUMNS", "Rationality", "rationality", "table3", "table3_verdict"]
 
@@ -231,7 +231,8 @@ def table3_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
             claim = f"ReSTE on the weights above their plateau gain alone after {epochs} epochs"
             checks.append(ordering_check("reste-weights", "ste-gain", groups, claim, "control"))
     checks += _rational_check(runs) + number_checks("table3", runs)
-    return verdict.judge(profile, checks, "Reported figures are from the last epoch.")
+    lacking = measured.not_run(["reste", REFERENCE, *rivals], runs)
+    return verdict.judge(profile, checks, LAST_EPOCH, lacking)
 
 
 def _rational_check(runs: list[Any]) -> list[verdict.Check]:

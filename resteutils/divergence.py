@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from resteutils import paper, stats, verdict
+from resteutils import measured, paper, stats, verdict
 from resteutils.records import Diverged, Runs
 from resteutils.tables import number_checks, pipeline_check
 
@@ -131,10 +131,10 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
                     lost = "every run of it diverged: it has no accuracy"
                     checks.append(verdict.Check(f"{row} scores below {BASE}", kind, "undecided", lost))
                 for claim, d, unit in asked:
-                    said = (f"{row} {claim} {BASE}", d.estimate, d.low, d.high, unit, f"{note}, n = {d.n}", kind)
-                    checks.append(verdict.ordering(*said))
+                    checks.append(verdict.ordering(f"{row} {claim} {BASE}", d, unit, note, kind))
     checks += number_checks("figure6", runs)
-    return verdict.judge(profile, checks, "One loss per epoch: what happens within an epoch is averaged away.")
+    note = "One loss per epoch: what happens within an epoch is averaged away."
+    return verdict.judge(profile, checks, note, measured.not_run((BASE, "o10"), runs))
 
 
 def _by_row(lines: pd.DataFrame, column: str) -> dict[str, dict[int, float]]:

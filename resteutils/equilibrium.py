@@ -128,7 +128,7 @@ def frozen_errors(model: nn.Module) -> list[dict[str, float]]:
 def plane(runs: Sequence[Any], runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = "") -> pd.DataFrame:
     """One line per estimator: label, o (NaN but for plain ReSTE), e and s as defined, top1, n; means over seeds.
 
-    All finished runs that differ from the ResNet-20 runs of the figure in nothing but the estimators and the seed.
+    All finished runs that differ from the figure's ResNet-20 runs of most epochs in nothing but estimators and seed.
     """
     import pandas as pd
 
@@ -143,8 +143,11 @@ def plane(runs: Sequence[Any], runs_dir: str | os.PathLike = "", results_dir: st
 
 
 def neighbours(runs: Sequence[Any], others: Iterable[Any]) -> list[Any]:
-    """``others`` that differ from the ResNet-20 ``runs`` in estimators and seed only, and these, without doubles."""
+    """``others`` that differ from the ResNet-20 ``runs`` of most epochs in estimators and seed only, and these, without
+    doubles."""
     mine = [run for run in runs if run.recipe.model == "resnet20"]
+    most = max((run.recipe.epochs for run in mine), default=0)
+    mine = [run for run in mine if run.recipe.epochs == most]
     same = {_stripped(run.recipe) for run in mine}
     found = {run.recipe.run_id: run for run in others if run.recipe.bits == "1/1" and _stripped(run.recipe) in same}
     return list((found | {run.recipe.run_id: run for run in mine}).values())
@@ -222,7 +225,7 @@ def judge(runs: Sequence[Any], found: pd.DataFrame, still: pd.DataFrame, profile
             label = f"{measured.BACKBONES[model]}, {epochs} epochs"
             initial = still[(still["model"] == model) & (still["weights"] == "initial")]
             checks += [*_trends(label, lines), *_added(label, lines, initial), *_peak(label, model, lines)]
-    return verdict.judge(profile, checks, said)
+    return verdict.judge(profile, checks, said, measured.not_run(ITEMS["figure4"].rows, runs))
 
 
 def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:
@@ -236,9 +239,9 @@ def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:
         larger, smaller = (high, low) if direction > 0 else (low, high)
         d = stats.difference(groups[larger], groups[smaller], stats.pool(groups))
         steps = [direction * (stats.mean(b) - stats.mean(a)) > 0 for a, b in _neighbouring(groups)]
-        note = f"{sum(steps)} of {len(steps)} steps from power to power go that way; n = {d.n}"
+        note = f"{sum(steps)} of {len(steps)} steps from power to power go that way"
         claim = f"{label}: {said} from o = {low:g} to {high:g}"
-        checks.append(verdict.ordering(claim, d.estimate, d.low, d.high, unit, note, kind))
+        checks.append(verdict.ordering(claim, d, unit, note, kind))
     return checks
 
 
@@ -258,7 +261,7 @@ def _added(label: str, lines: pd.DataFrame, initial: pd.DataFrame) -> list[verdi
     for o in (o for o in sorted(groups) if o in fixed):
         d = stats.difference(dict.fromkeys(groups[o], fixed[o]), groups[o], pooled)
         claim = f"{label}: at o = {o:g} training lowers e (definition) below that of the initial weights"
-        checks.append(verdict.ordering(claim, d.estimate, d.low, d.high, CEILING, f"n = {d.n}", "control"))
+        checks.append(verdict.ordering(claim, d, CEILING, kind="control"))
     return checks
 
 
@@ -281,7 +284,7 @@ def _peak(label: str, model: str, lines: pd.DataFrame) -> list[verdict.Check]:
         if end != cell.value:
             d = stats.difference(groups[cell.value], groups[end], pooled)
             claim = f"{label}: o = {cell.value:g} scores above o = {end:g}"
-            checks.append(verdict.ordering(claim, d.estimate, d.low, d.high, note=f"n = {d.n}"))
+            checks.append(verdict.ordering(claim, d))
     best = max(groups, key=lambda o: stats.mean(groups[o]))
     shown = f"o = {best:g} with {stats.mean(groups[best]):.2f} %, of {', '.join(f'{o:g}' for o in sorted(groups))}"
     claim = f"{label}: the best power is the published one, {cell.value:g}"

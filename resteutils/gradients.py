@@ -140,25 +140,36 @@ def judge(found: Sequence[Gradients], profile: str) -> verdict.Verdict:
 
     Where no network is left the record's last epoch stands in, all parameters instead of the binary weights.
     """
-    frame, checks = table(found), [pipeline_check(Runs([g.run for g in found], Runs.of(found).diverged))]
+    runs = Runs([g.run for g in found], Runs.of(found).diverged)
+    frame, checks = table(found), [pipeline_check(runs)]
     if frame.empty:
         return verdict.judge(profile, checks, "No run has gradients to compare.")
-    last = {"s of the batch": "s, last epoch, as defined", "Spread of the batch": "Spread, last epoch"}
-    for column, said in {"s of the batch": "s = var(|g|)", "Spread of the batch": "scale-free spread"}.items():
-        chosen = last[column] if frame[column].isna().any() else column
+    for epochs, lines in frame.groupby("Epochs"):
+        checks += _wider(lines, f" after {epochs} epochs")
+    note = "A difference of one decade is a factor of ten."
+    return verdict.judge(profile, checks, note, measured.not_run(("ste", "ede"), runs))
+
+
+# What is compared: its name, its column, and that of the record's last epoch.
+WIDTHS = (
+    ("s = var(|g|)", "s of the batch", "s, last epoch, as defined"),
+    ("scale-free spread", "Spread of the batch", "Spread, last epoch"),
+)
+PAIRS = (("ede", "ste", "ordering"), ("ede", "reste", "control"), ("reste", "ste", "control"))
+
+
+def _wider(lines: pd.DataFrame, when: str) -> list[verdict.Check]:
+    checks = []
+    for said, of_batch, of_epoch in WIDTHS:
+        chosen = of_epoch if lines[of_batch].isna().any() else of_batch
+        known = lines[lines[chosen] > 0]  # where every gradient is zero there is no width to compare
         groups = {
-            row: dict(zip(lines["Seed"], lines[chosen].map(math.log10), strict=True))
-            for row, lines in frame.groupby("Row")
+            row: dict(zip(part["Seed"], part[chosen].map(math.log10), strict=True))
+            for row, part in known.groupby("Row")
         }
-        for wide, narrow, kind in (
-            ("ede", "ste", "ordering"),
-            ("ede", "reste", "control"),
-            ("reste", "ste", "control"),
-        ):
+        for wide, narrow, kind in PAIRS:
             if wide in groups and narrow in groups:
                 d = stats.difference(groups[wide], groups[narrow], stats.pool(groups))
-                claim = f"{wide}'s {said} is larger than {narrow}'s"
-                checks.append(
-                    verdict.ordering(claim, d.estimate, d.low, d.high, "decades", f"n = {d.n}; {chosen}", kind)
-                )
-    return verdict.judge(profile, checks, "A difference of one decade is a factor of ten.")
+                claim = f"{wide}'s {said} is larger than {narrow}'s{when}"
+                checks.append(verdict.ordering(claim, d, "decades", chosen, kind))
+    return checks

@@ -16,7 +16,20 @@ from resteutils.records import Runs
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BACKBONES", "DATASETS", "by_seed", "caption", "diverged", "lines", "method", "per_run", "spread"]
+__all__ = [
+    "BACKBONES",
+    "DATASETS",
+    "by_seed",
+    "caption",
+    "diverged",
+    "elsewhere",
+    "epochs_words",
+    "lines",
+    "method",
+    "not_run",
+    "per_run",
+    "spread",
+]
 
 BACKBONES = {
     "resnet18": "ResNet-18",
@@ -27,8 +40,12 @@ BACKBONES = {
     "resnet34_imagenet": "ResNet-34",
 }
 
-DATASETS = {"digits": "scikit-learn's digits", "cifar10": "CIFAR-10", "imagenet": "ImageFolder"}
-DATASETS["digits-folder"] = "scikit-learn's digits as a folder of image files"
+DATASETS = {
+    "digits": "scikit-learn's digits",
+    "digits-folder": "scikit-learn's digits as a folder of image files",
+    "cifar10": "CIFAR-10",
+}
+IMAGENET_CLASSES = 1000
 
 
 def method(recipe: Any) -> str:
@@ -93,6 +110,19 @@ def diverged(runs: Iterable[Any]) -> dict[tuple[str, int], dict[int, Any]]:
     return found
 
 
+def elsewhere(run: Any) -> bool:
+    """Does the run use other data than the paper's?"""
+    if run.recipe.dataset == "imagenet":
+        return run.result.get("num_classes") != IMAGENET_CLASSES
+    return run.recipe.dataset.startswith("digits")
+
+
+def not_run(rows: Iterable[str], runs: Iterable[Any]) -> list[str]:
+    """Those of ``rows`` that have no run, neither finished nor diverged."""
+    there = {run.recipe.row for run in [*runs, *Runs.of(runs).diverged]}
+    return [row for row in rows if row not in there]
+
+
 def diverged_words(runs: Iterable[Any]) -> list[str]:
     """A sentence for each line of :func:`diverged`, for the notes below a table."""
     return [
@@ -113,6 +143,11 @@ def shared_words(runs: Iterable[Any]) -> list[str]:
         "profile sets for all, and show the same runs."
         for of in groups
     ]
+
+
+def epochs_words(epochs: int) -> str:
+    """``10 epochs``."""
+    return f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"
 
 
 def spread(values: stats.Values, digits: int = 2) -> str:
@@ -141,18 +176,21 @@ def caption(runs: Iterable[Any], profile: str) -> str:
     counts = sorted({len(found) for found in seeds.values()})
     epochs = sorted({r.epochs for r in recipes})
     return (
-        f"Profile {profile}. {'; '.join(sorted({_data(r) for r in recipes}))}. "
+        f"Profile {profile}. {'; '.join(sorted({_data(run) for run in runs}))}. "
         f"{_span(epochs)} {'epoch' if epochs == [1] else 'epochs'}. n = {_span(counts)} "
         f"{'seed' if counts == [1] else 'seeds'} a row."
         + (f" {lost} of {lost + len(recipes)} runs diverged." if lost else "")
     )
 
 
-def _data(r: Any) -> str:
+def _data(run: Any) -> str:
+    r = run.recipe
+    folder = f"a folder of images in {run.result.get('num_classes')} classes" if elsewhere(run) else "ImageNet"
+    name = DATASETS.get(r.dataset, folder)
     images = f"{r.train_size:,} training images" if r.train_size else "all training images"
     scored = f", scored on {r.holdout:,} held-out training images" if r.holdout else ""
     size = f"{r.image_size} x {r.image_size} pixels, " if r.image_size else ""
-    return f"{DATASETS.get(r.dataset, r.dataset)} ({size}{images}{scored})"
+    return f"{name} ({size}{images}{scored})"
 
 
 def _span(values: list[int]) -> str:

@@ -99,7 +99,8 @@ def verdict_html(verdict: dict, folded: bool = False) -> str:
             asked = (
                 f' <span class="soft">(tolerance: {escape(check["tolerance"])})</span>' if check["tolerance"] else ""
             )
-            shown = f"{escape(check['claim'])}: {escape(check['shown'])}{asked}"
+            kind = '<span class="soft">control:</span> ' if check["kind"] == "control" else ""
+            shown = f"{kind}{escape(check['claim'])}: {escape(check['shown'])}{asked}"
             lines.append(f"<li>{badge(check['status'])} {shown}</li>")
         lines.append("</ul></details>" if folded else "</ul>")
     return "\n".join(lines)

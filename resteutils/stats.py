@@ -53,12 +53,14 @@ def pool(groups: Mapping[str, Values]) -> Pooled:
 
 @dataclass(frozen=True)
 class Difference:
-    """``estimate`` = mean over the common seeds of a - b, with its interval; NaN bounds where no variance is known."""
+    """``estimate`` = mean over the ``n`` common seeds of a - b, with its interval; NaN bounds where no variance is
+    known, which is where ``dof`` is 0."""
 
     estimate: float
     low: float
     high: float
     n: int
+    dof: int
 
 
 def difference(a: Values, b: Values, pooled: Pooled) -> Difference:
@@ -69,10 +71,10 @@ def difference(a: Values, b: Values, pooled: Pooled) -> Difference:
     """
     common = sorted(set(a) & set(b))
     if not common:
-        return Difference(math.nan, math.nan, math.nan, 0)
+        return Difference(math.nan, math.nan, math.nan, 0, pooled.dof)
     estimate = sum(a[s] - b[s] for s in common) / len(common)
     half = _t(0.5 + LEVEL / 2, pooled.dof) * pooled.std * math.sqrt(2 / len(common))
-    return Difference(estimate, estimate - half, estimate + half, len(common))
+    return Difference(estimate, estimate - half, estimate + half, len(common), pooled.dof)
 
 
 def smallest_detectable(pooled: Pooled, n: int) -> float:

@@ -12,9 +12,19 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+from resteutils.stats import Difference
+
 __all__ = ["CLAIMS", "KINDS", "STATUSES", "Check", "Verdict", "fact", "judge", "number", "ordering"]
 
 KINDS = ("formula", "pipeline", "ordering", "control", "number")
+
+# How a verdict's text sums them up.
+SUMMARY = {
+    "The paper's claims": ("ordering", "number"),
+    "Controls, which decide nothing": ("control",),
+    "Formulas": ("formula",),
+    "Pipeline": ("pipeline",),
+}
 
 # What a profile's data and budget can carry.
 CLAIMS = {
@@ -45,22 +55,21 @@ def fact(claim: str, holds: bool, shown: str, kind: str = "formula", tolerance: 
     return Check(claim, kind, "supported" if holds else "contradicted", shown, tolerance)
 
 
-def ordering(
-    claim: str, estimate: float, low: float, high: float, unit: str = "points", note: str = "", kind: str = "ordering"
-) -> Check:
+def ordering(claim: str, d: Difference, unit: str = "points", note: str = "", kind: str = "ordering") -> Check:
     """``claim`` says that a difference is positive: supported or contradicted if the 95 % interval excludes zero.
 
     ``kind`` is "control" for comparisons beyond the paper.
     """
-    if math.isnan(low) or math.isnan(high):
-        status, interval = "undecided", "no interval: one seed each"
+    tolerance = "the interval excludes zero"
+    if math.isnan(d.estimate):
+        return Check(claim, kind, "undecided", "not measured: no seed has both", tolerance)
+    if math.isnan(d.low):
+        status, interval = "undecided", f"no interval: one seed each; n = {d.n}"
     else:
-        status = "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
-        interval = f"95 % interval {low:+.2f} to {high:+.2f}"
-    if math.isnan(estimate):
-        return Check(claim, kind, "undecided", "not measured")
-    shown = f"{estimate:+.2f} {unit}, {interval}" + (f"; {note}" if note else "")
-    return Check(claim, kind, status, shown, "the interval excludes zero")
+        status = "supported" if d.low > 0 else "contradicted" if d.high < 0 else "undecided"
+        freedom = f"{d.dof} {'degree' if d.dof == 1 else 'degrees'} of freedom"
+        interval = f"95 % interval {d.low:+.2f} to {d.high:+.2f}; n = {d.n}, {freedom}"
+    return Check(claim, kind, status, f"{d.estimate:+.2f} {unit}, {interval}{note and f'; {note}'}", tolerance)
 
 
 def number(claim: str, measured: float, published: float | None, tolerance: float, unit: str = "points") -> Check:
@@ -93,15 +102,18 @@ class Verdict:
 
     def __str__(self) -> str:
         lines = [f"{self.status.upper()} (profile {self.profile}). {self.text}"]
-        return "\n".join(lines + [f"- {c.status}: {c.claim}: {c.shown}" for c in self.checks])
+        return "\n".join(
+            lines + [f"- {c.status}{' (control)' * (c.kind == 'control')}: {c.claim}: {c.shown}" for c in self.checks]
+        )
 
 
-def judge(profile: str, checks: Iterable[Check], note: str = "") -> Verdict:
+def judge(profile: str, checks: Iterable[Check], note: str = "", not_run: Iterable[str] = ()) -> Verdict:
     """Ask the profile which checks it may claim, and sum up.
 
     The paper's claims (orderings and numbers) decide; formulas decide where an item has nothing else. One contradicted
     check contradicts the item; else one undecided check leaves it undecided; else it is supported. Controls, and checks
-    of a kind that the profile cannot carry, decide nothing; a formula or a pipeline that fails contradicts.
+    of a kind that the profile cannot carry, decide nothing; a formula or a pipeline that fails contradicts. ``not_run``
+    names rows of the paper's claim that have no run: without them it is at most undecided.
     Raises ValueError for an unknown profile.
     """
     if profile not in CLAIMS:
@@ -110,23 +122,39 @@ def judge(profile: str, checks: Iterable[Check], note: str = "") -> Verdict:
     judged = tuple(
         c if c.kind in allowed else Check(c.claim, c.kind, "not claimed", c.shown, c.tolerance) for c in checks
     )
-    counts = {status: sum(c.status == status for c in judged) for status in STATUSES}
     deciding = [c for c in judged if c.kind in ("ordering", "number")] or [c for c in judged if c.kind == "formula"]
     found = {c.status for c in deciding}
     found |= {c.status for c in judged if c.kind in ("formula", "pipeline")} & {"contradicted"}
     status = next((s for s in ("contradicted", "undecided", "supported") if s in found), "not claimed")
-    said = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s]) or "nothing was checked"
-    text = f"Of {len(judged)} checks: {said}." + _limits(profile, judged) + (f" {note}" if note else "")
+    lacking = tuple(not_run)
+    status = "undecided" if lacking and status == "supported" else status
+    said = [_summed_up(judged), _lacking(lacking), _limits(profile, judged), note]
+    text = " ".join(part for part in said if part)
     return Verdict(profile, status, text, judged)
+
+
+def _summed_up(judged: tuple[Check, ...]) -> str:
+    said = []
+    for name, kinds in SUMMARY.items():
+        found = [c.status for c in judged if c.kind in kinds]
+        if found:
+            said.append(f"{name}: {', '.join(f'{found.count(s)} {s}' for s in STATUSES if s in found)}.")
+    return " ".join(said) or "Nothing was checked."
+
+
+def _lacking(rows: tuple[str, ...], most: int = 8) -> str:
+    if not rows:
+        return ""
+    more = f" and {len(rows) - most} more" if len(rows) > most else ""
+    return f"Not run, and so the claim as a whole is open: {', '.join(rows[:most])}{more}."
 
 
 def _limits(profile: str, judged: tuple[Check, ...]) -> str:
     if not any(c.status == "not claimed" for c in judged):
         return ""
-    can = {
+    return {
         "smoke": "Profile smoke only tests the programs: it says nothing about accuracy.",
         "demo": "Profile demo shows that everything runs: it says nothing about accuracy.",
         "short": "Profile short may claim orderings and trends, not the paper's numbers.",
         "paper": "",
     }[profile]
-    return f" {can}" if can else ""

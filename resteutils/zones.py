@@ -166,7 +166,8 @@ def judge(found: Sequence[Zones], profile: str) -> verdict.Verdict:
 
 
 def _most(claim: str, values: list[float]) -> verdict.Check:
-    shown = f"{100 * min(values):.1f} to {100 * max(values):.1f} % over {len(values)} runs"
+    ends = dict.fromkeys(f"{100 * value:.1f}" for value in (min(values), max(values)))
+    shown = f"{' to '.join(ends)} % in {len(values)} {'run' if len(values) == 1 else 'runs'}"
     if min(values) <= 0.5 < max(values):
         return verdict.Check(claim, "control", "undecided", shown, "above 50 % in every run")
     return verdict.fact(claim, min(values) > 0.5, shown, "control", "above 50 % in every run")

@@ -80,7 +80,7 @@ def test_the_caption_says_profile_data_epochs_and_n() -> None:
 def test_small_profiles_warn_against_comparing() -> None:
     assert "not comparable" in tables.table1(fake_runs("table1", "demo"), "demo").to_markdown()
     assert "not comparable" not in tables.table1(fake_runs("table1", "short"), "short").to_markdown()
-    for profile, words in (("demo", "published (other data)"), ("short", "published")):
+    for profile, words in (("demo", "published (the paper's data)"), ("short", "published")):
         figure = charts.measured_beside_published("table1", fake_runs("table1", profile))
         assert words in [text.get_text() for text in figure.legends[0].get_texts()]
 
@@ -105,7 +105,28 @@ def test_full_length_runs_are_held_against_the_published_number() -> None:
     published = paper.published("table1", "resnet20-1w1a").value
     for shift, status in ((0.4, "supported"), (-0.6, "contradicted")):
         runs = fake_runs("table1", "paper", rows="resnet20-1w1a", score=lambda row, seed, s=shift: published + s)
-        assert tables.table1_verdict(runs, "paper").status == status
+        (check,) = [c for c in tables.table1_verdict(runs, "paper").checks if c.kind == "number"]
+        assert check.status == status
+
+
+def test_a_part_of_a_tables_rows_does_not_support_the_whole() -> None:
+    runs = fake_runs("table1", rows="resnet20-1w1a,resnet20-1w1a-ste", score=better_reste)
+    found = tables.table1_verdict(runs, "short")
+    assert [c.status for c in found.checks if c.kind == "ordering"] == ["supported"]
+    assert found.status == "undecided"
+    assert "Not run, and so the claim as a whole is open: resnet18-1w1a, resnet20-1w32a" in found.text
+    runs = fake_runs("table3", rows="ste,reste,ede", score=lambda row, seed: 70 + 5 * (row == "reste") + 0.1 * seed)
+    assert "open: ste-identity, dsq, fda, rbnn." in comparison.table3_verdict(runs, "short").text
+
+
+def test_images_that_are_not_imagenets_are_named() -> None:
+    runs = fake_runs("table2", rows="resnet18-1w1a")
+    for classes, name in ((10, "a folder of images in 10 classes"), (1000, "ImageNet")):
+        for run in runs:
+            run.result["num_classes"] = classes
+        table = tables.table2(runs, "short")
+        assert f"Profile short. {name} (224 x 224 pixels" in table.caption
+        assert ("not comparable" in table.to_markdown()) is (classes == 10)
 
 
 def test_a_shortened_recipe_cannot_speak_about_the_number() -> None:

@@ -7,17 +7,21 @@ import math
 import pytest
 
 from resteutils import verdict
+from resteutils.stats import Difference
 from resteutils.verdict import fact, judge, number, ordering
 
-UP, DOWN, OPEN = ordering("up", 1, 0.5, 1.5), ordering("down", -1, -1.5, -0.5), ordering("open", 0.1, -1, 1.2)
+UP = ordering("up", Difference(1, 0.5, 1.5, 3, 4))
+DOWN = ordering("down", Difference(-1, -1.5, -0.5, 3, 4))
+OPEN = ordering("open", Difference(0.1, -1, 1.2, 3, 4))
 
 
 def test_the_interval_decides_an_ordering() -> None:
     assert (UP.status, DOWN.status, OPEN.status) == ("supported", "contradicted", "undecided")
-    single = ordering("one seed", 3.0, math.nan, math.nan)
-    assert single.status == "undecided"
-    assert "no interval" in single.shown
-    assert ordering("none", math.nan, math.nan, math.nan).shown == "not measured"
+    assert UP.shown == "+1.00 points, 95 % interval +0.50 to +1.50; n = 3, 4 degrees of freedom"
+    single = ordering("one seed", Difference(3.0, math.nan, math.nan, 1, 0), "decades", "a note")
+    assert (single.status, single.shown) == ("undecided", "+3.00 decades, no interval: one seed each; n = 1; a note")
+    apart = ordering("seeds 0 and seed 1", Difference(math.nan, math.nan, math.nan, 0, 4))
+    assert (apart.status, apart.shown) == ("undecided", "not measured: no seed has both")
 
 
 def test_the_tolerance_decides_a_number_and_is_printed() -> None:
@@ -52,9 +56,21 @@ def test_the_worst_of_the_papers_claims_decides() -> None:
 
 
 def test_controls_explain_and_decide_nothing() -> None:
-    control = ordering("control", -1, -2, -0.5, kind="control")
+    control = ordering("control", Difference(-1, -2, -0.5, 3, 4), kind="control")
     found = judge("short", [UP, control])
     assert (found.status, found.checks[1].status) == ("supported", "contradicted")
+    assert "The paper's claims: 1 supported. Controls, which decide nothing: 1 contradicted." in found.text
+    assert "contradicted (control): control:" in str(found)
+    assert "control:</span> control" in found._repr_html_()
+
+
+def test_a_claim_of_which_rows_were_not_run_stays_open() -> None:
+    found = judge("short", [UP], not_run=["dsq", "fda"])
+    assert found.status == "undecided"
+    assert "Not run, and so the claim as a whole is open: dsq, fda." in found.text
+    assert judge("short", [DOWN], not_run=["dsq"]).status == "contradicted"  # one counterexample is enough
+    assert judge("demo", [UP], not_run=["dsq"]).status == "not claimed"
+    assert "r7 and 12 more." in judge("short", [UP], not_run=[f"r{i}" for i in range(20)]).text
 
 
 def test_a_formula_holds_in_every_profile_but_does_not_carry_an_experiment() -> None:
@@ -67,7 +83,7 @@ def test_a_formula_holds_in_every_profile_but_does_not_carry_an_experiment() -> 
 
 def test_a_verdict_can_be_read_and_stored() -> None:
     found = judge("short", [UP, OPEN], "A note.")
-    assert str(found).startswith("UNDECIDED (profile short). Of 2 checks: 1 supported, 1 undecided.")
+    assert str(found).startswith("UNDECIDED (profile short). The paper's claims: 1 supported, 1 undecided. A note.")
     assert found.to_dict()["checks"][0]["claim"] == "up"
     assert "badge undecided" in found._repr_html_()
 
