@@ -60,8 +60,47 @@ def test_a_diverged_run_is_drawn() -> None:
     recipe = item_recipes("figure6", "short", rows="o50", seeds="0")[0]
     runs = Runs(whole, [diverged(recipe, train_loss=[2.3, 2.2])])
     figure = plots.figure6(runs)
-    assert any(text.get_text() == "not finite" for axes in figure.axes for text in axes.texts)
+    assert any(text.get_text() == "diverged" for axes in figure.axes for text in axes.texts)
     assert_legible(figure, runs)
+
+
+def test_runs_of_other_epochs_are_not_drawn_together(results_dir: Path) -> None:
+    short = records("figure6", rows="o3", seeds="0", epochs=3)
+    runs = short + records("figure6", seeds="0,1")
+    figure = plots.figure6(runs)
+    assert "o = 3: 0 and 0 spikes" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert_legible(figure, runs)
+    runs = records("figure4", rows="resnet20-o3", seeds="0", epochs=3)
+    runs += records("figure4", rows="resnet20-o3,resnet20-o10,vgg-small-o3", seeds="0,1")
+    points, still = equilibrium.points(runs), equilibrium.frozen(runs, results_dir)
+    plane = equilibrium.plane(runs, results_dir=results_dir)
+    assert dict(zip(plane["label"], plane["n"], strict=True)) == {"o = 3": 2, "o = 10": 2}
+    figure = plots.figure4(points, still, plane)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert "ResNet-20, 10 epochs" in titles
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(names) == len(set(names))
+    assert_legible(figure, runs)
+
+
+def test_layers_without_any_gradient_are_crosses_and_not_tiny_numbers() -> None:
+    import torch
+
+    import resteutils as ru
+
+    found = []
+    for run in records("figure2", seeds="0"):
+        model = torch.nn.Sequential(torch.nn.Flatten(), ru.BinaryLinear(12, 8), ru.BinaryLinear(8, 3))
+        model(torch.randn(16, 12)).square().sum().backward()
+        if run.recipe.row == "ede":
+            model[1].weight.grad.zero_()
+        found.append(gradients.Gradients(run, tuple(gradients.sizes(model))))
+    figure = plots.figure2(found)
+    layers = figure.axes[2]
+    assert "crosses: all are zero" in layers.get_title(loc="left")
+    assert layers.get_ylim()[0] > 1e-12
+    assert [len(line.get_xdata()) for line in layers.lines if line.get_marker() == "x"] == [0, 1, 0]
+    assert_legible(figure, [g.run for g in found])
 
 
 def test_figures_of_training_are_legible_from_records_alone(results_dir: Path) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resteutils import paper
+from resteutils import measured, paper
 from resteutils.charts import styled
 from resteutils.divergence import losses, spikes
-from resteutils.plots.style import INK, OKABE_ITO, SOFT
+from resteutils.plots.style import INK, OKABE_ITO, SOFT, longest
 from resteutils.records import Diverged, Runs
 
 if TYPE_CHECKING:
@@ -34,29 +34,31 @@ def figure6(runs: Sequence[Any]) -> Figure:
 
     figure = Figure(figsize=(7.2, 6.2), layout="constrained")
     axes = figure.subplot_mosaic([["loss", "loss"], ["gain", "top1"]], height_ratios=[1.5, 1])
-    every = [*runs, *Runs.of(runs).diverged]
+    every = longest([*runs, *Runs.of(runs).diverged], lambda run: run.recipe.epochs)
     rows = dict.fromkeys(sorted((run.recipe.row for run in every), key=lambda row: float(row.lstrip("o"))))
     for row in rows:
         _row(axes["loss"], [run for run in every if run.recipe.row == row])
         _gain(axes["gain"], next(run.recipe for run in every if run.recipe.row == row))
     _oscillation(axes["loss"])
-    axes["loss"].set(xlabel="share of training (%)", ylabel="training loss (cross-entropy)", xlim=(0, 100))
+    whole = f"share of training (%), {measured.epochs_words(every[0].recipe.epochs)}"
+    axes["loss"].set(xlabel=whole, ylabel="training loss (cross-entropy)", xlim=(0, 100))
     axes["loss"].set_title("Training loss (triangles: spikes)")
     axes["loss"].legend(loc="upper right", ncols=2)
     axes["gain"].set(xlabel="share of training (%)", ylabel="f' at zero", xlim=(0, 100), ylim=(0, 10.5))
     axes["gain"].set_title("Gain of the plateau")
-    _accuracies(axes["top1"], list(rows), runs)
+    _accuracies(axes["top1"], list(rows), [run for run in every if not isinstance(run, Diverged)])
     return figure
 
 
 def _row(axes: Axes, group: Sequence[Any]) -> None:
     colour, dash = STYLES.get(group[0].recipe.row, (SOFT, "-"))
     counts = [len(spikes(losses(run))) for run in group]
+    lost = ", x: diverged" * any(isinstance(run, Diverged) for run in group)
     for number, run in enumerate(group):
         values = np.array(losses(run))
         x = 100 * np.arange(1, len(values) + 1) / run.recipe.epochs
         shown = np.isfinite(values)
-        label = f"o = {run.recipe.estimator.o:g}: {_counted(counts)}" if number == 0 else None
+        label = f"o = {run.recipe.estimator.o:g}: {_counted(counts)}{lost}" if number == 0 else None
         axes.plot(x[shown], values[shown], color=colour, ls=dash, lw=1.6, label=label, alpha=0.9)
         peaks = [s.peak - 1 for s in spikes(values) if np.isfinite(values[s.peak - 1])]
         axes.plot(x[peaks], values[peaks] * 1.04, "v", color=colour, mec="white", mew=0.5, ms=7, zorder=4)
@@ -98,7 +100,7 @@ def _accuracies(axes: Axes, rows: list[str], runs: Sequence[Any]) -> None:
         values = [run.result["top1"] for run in runs if run.recipe.row == row]
         axes.plot(values, [y] * len(values), "o", color=colour, ms=6, alpha=0.75, mew=0)
         if not values:
-            axes.text(0.5, y, "not finite", transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8)
+            axes.text(0.5, y, "diverged", transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8)
         cell = paper.find("figure6", row)
         if cell is not None and cell.value is not None:
             axes.plot(cell.value, y, "D", mfc="none", mec=INK, ms=7)

@@ -32,14 +32,15 @@ def figure4(found: pd.DataFrame, still: pd.DataFrame, plane: pd.DataFrame) -> Fi
     from matplotlib.figure import Figure
 
     models = [model for model in NETWORKS if model in set(found["model"])]
+    drawn = found[found["epochs"] == found.groupby("model")["epochs"].transform("max")]
     figure = Figure(figsize=(7.2, 12.4), layout="constrained")
     grid = figure.add_gridspec(5, len(models), height_ratios=[1, 1, 1, 1, 2.6])
     axes = np.array([[figure.add_subplot(grid[line, column]) for column in range(len(models))] for line in range(4)])
     for column, model in enumerate(models):
-        mine = found[found["model"] == model]
+        mine = drawn[drawn["model"] == model]
         _network(axes[:, column], mine, still[still["model"] == model])
         _mark_best(axes[:, column], model)
-        axes[0, column].set_title(f"{measured.BACKBONES[model]}, {_epochs(mine)}")
+        axes[0, column].set_title(f"{measured.BACKBONES[model]}, {measured.epochs_words(mine['epochs'].iloc[0])}")
     for place, said in zip(axes[:, 0], ("e / ceiling", "s, var(|g|)", "spread, std/mean", "top-1 (%)"), strict=True):
         place.set_ylabel(said)
     figure.align_ylabels(axes[:, 0])
@@ -48,19 +49,13 @@ def figure4(found: pd.DataFrame, still: pd.DataFrame, plane: pd.DataFrame) -> Fi
     return figure
 
 
-def _epochs(lines: pd.DataFrame) -> str:
-    known = sorted(lines["epochs"].unique())
-    return f"{' and '.join(str(n) for n in known)} epochs"
-
-
 def _network(axes: np.ndarray, lines: pd.DataFrame, still: pd.DataFrame) -> None:
-    for _, part in lines.groupby("epochs"):
-        _series(axes[0], part, "share_definition", label="as defined", **DEFINED)
-        _series(axes[0], part, "share_code", label="as in the authors' code", **CODE)
-        _series(axes[1], part, "instability_definition", **DEFINED)
-        _series(axes[1], part, "instability_code", **CODE)
-        _series(axes[2], part, "spread", **DEFINED)
-        _series(axes[3], part, "top1", **DEFINED | {"color": OKABE_ITO["black"], "marker": "D"})
+    _series(axes[0], lines, "share_definition", label="as defined", **DEFINED)
+    _series(axes[0], lines, "share_code", label="as in the authors' code", **CODE)
+    _series(axes[1], lines, "instability_definition", **DEFINED)
+    _series(axes[1], lines, "instability_code", **CODE)
+    _series(axes[2], lines, "spread", **DEFINED)
+    _series(axes[3], lines, "top1", **DEFINED | {"color": OKABE_ITO["black"], "marker": "D"})
     for weights, style in FROZEN.items():
         here = still[still["weights"] == weights]
         lacking = {"label": f"{weights} weights frozen: not drawn, only records survive"} if here.empty else {}

@@ -11,7 +11,7 @@ from resteutils import measured
 from resteutils.charts import blank, styled
 from resteutils.gradients import BINS, LOWEST, PER_DECADE, Gradients
 from resteutils.kept import missing
-from resteutils.plots.style import OKABE_ITO, absent
+from resteutils.plots.style import OKABE_ITO, absent, by_row, longest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,13 +27,12 @@ DASHES = {"ste": "--", "ede": "-.", "reste": "-"}
 def figure2(found: Sequence[Gradients]) -> Figure:
     """Pooled over the binary layers (top), and layer by layer (bottom), on logarithmic scales."""
     figure, axes = blank(7.2, 7.0, nrows=3, height_ratios=[1.0, 1.0, 1.15])
-    rows = {
-        row: [g for g in found if g.run.recipe.row == row] for row in dict.fromkeys(g.run.recipe.row for g in found)
-    }
+    drawn = longest(found)
+    rows = by_row(drawn)
     shown = {row: [g for g in group if g.layers] for row, group in rows.items()}
     shown = {row: group for row, group in shown.items() if group}
     if not shown:
-        absent(axes[0], missing([g.run for g in found], "The gradients of a batch"))
+        absent(axes[0], missing([g.run for g in drawn], "The gradients of a batch"))
         for other in axes[1:]:
             other.set_axis_off()
         return figure
@@ -43,10 +42,12 @@ def figure2(found: Sequence[Gradients]) -> Figure:
     for place in axes[:2]:
         place.set(xscale="log", ylabel="weights per decade (%)", ylim=(0, 1.5 * place.get_ylim()[1]))
         place.legend(loc="upper left")
-    axes[0].set(xlabel="size of a gradient, |g|")
+    below = any(g.pooled["histogram"][0] for group in shown.values() for g in group)
+    axes[0].set(xlabel="size of a gradient, |g|" + below * " (the leftmost bin holds all smaller ones)")
     axes[1].set(xlabel="size relative to the mean, |g| / mean |g|", xlim=(1e-5, 1e3))
-    axes[0].set_title("All binary layers: as they are")
-    axes[1].set_title("All binary layers: free of scale")
+    after = f"All binary layers after {measured.epochs_words(drawn[0].run.recipe.epochs)}"
+    axes[0].set_title(f"{after}: as they are")
+    axes[1].set_title(f"{after}: free of scale")
     _layers(axes[2], shown)
     lacking = [row for row in rows if row not in shown]
     if lacking:
@@ -62,7 +63,7 @@ def _distribution(axes: Axes, row: str, group: Sequence[Gradients], free_of_scal
         heights = 100 * PER_DECADE * np.array(pooled["histogram"]) / pooled["count"]
         x = centres / pooled["mean"] if free_of_scale and pooled["mean"] else centres
         inside = np.flatnonzero(heights > heights.max() * 2e-3)
-        part = slice(max(inside[0] - 1, 0), inside[-1] + 2)
+        part = slice(max(inside[0] - 1, 0), inside[-1] + 2) if inside.size else slice(0)
         label = _said(row, group, free_of_scale) if number == 0 else None
         axes.plot(x[part], heights[part], DASHES.get(row, "-"), color=COLOURS.get(row), lw=1.7, label=label)
 
@@ -71,7 +72,7 @@ def _said(row: str, group: Sequence[Gradients], free_of_scale: bool) -> str:
     key, name = ("spread", "std / mean") if free_of_scale else ("s", "s = var(|g|)")
     values = [g.pooled[key] for g in group if g.pooled[key] is not None]
     mean = np.mean(values) if values else float("nan")
-    digits = ".2g" if free_of_scale else ".1e"
+    digits = ".2f" if free_of_scale else ".1e"
     several = f" ± {np.std(values, ddof=1):{digits}}" if len(values) > 1 else ""
     zeros = 100 * np.mean([g.pooled["zeros"] / g.pooled["count"] for g in group])
     none = f"; {zeros:.1f} % are zero" if zeros >= 0.05 and not free_of_scale else ""
@@ -79,18 +80,22 @@ def _said(row: str, group: Sequence[Gradients], free_of_scale: bool) -> str:
 
 
 def _layers(axes: Axes, shown: dict[str, list[Gradients]]) -> None:
-    """Per layer the median of |g| (dot), the middle half (thick) and 5 to 95 % (thin); means over the seeds of logs."""
-    count = len(next(iter(shown.values()))[0].layers) - 1
+    """Per layer the median of |g| (dot), the middle half (thick) and 5 to 95 % (thin), of what is not zero; means over
+    the seeds of logs. A cross on the axis: a seed whose gradients are all zero there."""
+    count, dead = len(next(iter(shown.values()))[0].layers) - 1, False
     for offset, (row, group) in zip(np.linspace(-0.22, 0.22, max(len(shown), 2)), shown.items(), strict=False):
-        x = np.arange(1, count + 1) + offset
-        q = _quantiles(group, count)
-        axes.vlines(x, q[:, 0], q[:, 4], color=COLOURS.get(row), lw=1)
-        axes.vlines(x, q[:, 1], q[:, 3], color=COLOURS.get(row), lw=3)
-        axes.plot(x, q[:, 2], "o", color="white", mec=COLOURS.get(row), ms=3.6, label=_name(group))
+        x, q, colour = np.arange(1, count + 1) + offset, _quantiles(group, count), COLOURS.get(row)
+        known = np.isfinite(q[:, 2])
+        axes.vlines(x[known], q[known, 0], q[known, 4], color=colour, lw=1)
+        axes.vlines(x[known], q[known, 1], q[known, 3], color=colour, lw=3)
+        axes.plot(x[known], q[known, 2], "o", color="white", mec=colour, ms=3.6, label=_name(group))
+        silent = x[[any(g.layers[i]["zeros"] == g.layers[i]["count"] for g in group) for i in range(count)]]
+        axes.plot(silent, np.full_like(silent, 0.03), "x", color=colour, ms=5, transform=axes.get_xaxis_transform())
+        dead = dead or len(silent) > 0
     axes.set(yscale="log", xlabel="binary layer, from input to output", ylabel="size of a gradient, |g|")
     axes.set(xlim=(0.4, count + 0.6), xticks=range(1, count + 1))
     axes.grid(visible=False, axis="x")
-    axes.set_title("Layer by layer: median, middle half, 5 to 95 %")
+    axes.set_title("Layer by layer: median, middle half, 5 to 95 %" + dead * "; crosses: all are zero")
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.18)
     axes.legend(loc="upper center", ncols=len(shown))
@@ -101,6 +106,6 @@ def _name(group: Sequence[Gradients]) -> Any:
 
 
 def _quantiles(group: Sequence[Gradients], count: int) -> np.ndarray:
-    """(layers, 5) quantiles of the nonzero |g|, geometric means over the seeds."""
+    """(layers, 5) quantiles of the nonzero |g|, geometric means over the seeds; NaN where there are none."""
     values = np.array([[layer["quantiles"] for layer in g.layers[:count]] for g in group])
-    return np.exp(np.log(np.maximum(values, 1e-30)).mean(axis=0))
+    return np.exp(np.ma.log(np.ma.masked_less_equal(values, 0)).mean(axis=0)).filled(np.nan)

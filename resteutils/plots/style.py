@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["INK", "OKABE_ITO", "SOFT", "absent", "by_row", "label_points", "ramp"]
+__all__ = ["INK", "OKABE_ITO", "SOFT", "absent", "by_row", "label_points", "longest", "ramp"]
 
 OKABE_ITO = {
     "black": "#000000",
@@ -47,6 +47,12 @@ def by_row(found: Iterable[Any]) -> dict[str, list[Any]]:
     for each in found:
         rows.setdefault(each.run.recipe.row, []).append(each)
     return rows
+
+
+def longest(found: Sequence[Any], epochs: Callable[[Any], int] = lambda each: each.run.recipe.epochs) -> list[Any]:
+    """Those of the most epochs: a picture shows one budget and says which, the table shows all."""
+    most = max(map(epochs, found), default=0)
+    return [each for each in found if epochs(each) == most]
 
 
 _PLACES = [

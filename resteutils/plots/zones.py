@@ -10,7 +10,7 @@ import numpy as np
 from resteutils import measured, zones
 from resteutils.charts import blank, styled
 from resteutils.kept import missing
-from resteutils.plots.style import OKABE_ITO, absent
+from resteutils.plots.style import OKABE_ITO, absent, by_row, longest
 from resteutils.zones import ZONES, Zones
 
 if TYPE_CHECKING:
@@ -20,21 +20,22 @@ if TYPE_CHECKING:
 __all__ = ["figure5"]
 
 COLOURS = {"plateau": OKABE_ITO["sky"], "power": OKABE_ITO["blue"], "clipped": OKABE_ITO["orange"]}
-MEANING = {"plateau": "plateau, |z| ≤ 0.1", "power": "power, 0.1 < |z| ≤ 1.5", "clipped": "clipped, |z| > 1.5"}
+MEANING = {
+    "plateau": "|z| ≤ 0.1, ReSTE's plateau",
+    "power": "0.1 < |z| ≤ 1.5, its power",
+    "clipped": "|z| > 1.5, clipped",
+}
 
 
 @styled
 def figure5(found: Sequence[Zones]) -> Figure:
     """One column per row of the item: weights through training, weights per layer, activations per layer."""
-    rows = {
-        row: [z for z in found if z.run.recipe.row == row] for row in dict.fromkeys(z.run.recipe.row for z in found)
-    }
-    rows = dict(sorted(rows.items(), key=lambda pair: pair[0] != "reste"))
+    rows = dict(sorted(by_row(longest(found)).items(), key=lambda pair: pair[0] != "reste"))
     figure, axes = blank(7.2, 7.4, nrows=3, ncols=len(rows), squeeze=False, sharey=True)
     for column, (_, group) in enumerate(rows.items()):
         name = measured.method(group[0].run.recipe)
         _through_training(axes[0, column], group)
-        axes[0, column].set_title(f"{name}: weights through training")
+        axes[0, column].set_title(f"{name}: weights through {measured.epochs_words(group[0].run.recipe.epochs)}")
         there = [z for z in group if z.layers]
         for line, side in ((1, "weights"), (2, "activations")):
             if there:
@@ -51,9 +52,8 @@ def figure5(found: Sequence[Zones]) -> Figure:
 
 
 def _through_training(axes: Axes, group: Sequence[Zones]) -> None:
-    """Stacked shares; the mean over the seeds, which all have the same epochs in a profile."""
-    length = max(len(z.weights) for z in group)
-    frames = [z.weights for z in group if len(z.weights) == length]
+    """Stacked shares; the mean over the seeds."""
+    frames = [z.weights for z in group]
     mean = {zone: 100 * np.mean([f[zone].to_numpy() for f in frames], axis=0) for zone in ZONES}
     x = 100 * frames[0]["progress"].to_numpy()
     labels = [MEANING[zone] for zone in ZONES]
