@@ -60,9 +60,10 @@ def test_equals_the_convolution_of_the_signs(path, convolution, layout, seed):
 @available
 @pytest.mark.parametrize("path", paths())
 def test_long_rows_and_many_threads(path):
-    """More bits a row than 16-bit counters hold, and more tiles than threads."""
-    x, weight = images(1, 9000, 3, 3), images(5, 9000, 3, 3, seed=1)
-    assert torch.equal(kernels.binary_conv2d(x, weight, path=path), F.conv2d(sign(x), sign(weight)))
+    """More bits a row than 16-bit counters hold, in one block of channels and in two; and more tiles than threads."""
+    x, weight = images(1, 9000, 3, 3), images(40, 9000, 3, 3, seed=1)
+    for out in (5, 40):
+        assert torch.equal(kernels.binary_conv2d(x, weight[:out], path=path), F.conv2d(sign(x), sign(weight[:out])))
     ones = torch.ones(1, 9000, 3, 3)
     assert kernels.binary_conv2d(ones, -ones, path=path).item() == -81000
     before = torch.get_num_threads()
@@ -96,8 +97,9 @@ def test_signs_of_the_smallest_numbers_and_of_zero(path):
 @available
 @pytest.mark.parametrize("path", paths())
 @pytest.mark.parametrize("layout", FORMATS)
-def test_nan_is_never_hidden(path, layout):
-    x, weight = images(3, 20, 6, 6), images(5, 20, 3, 3, seed=1)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_nan_is_never_hidden(path, layout, dtype):
+    x, weight = images(3, 20, 6, 6, dtype=dtype), images(5, 20, 3, 3, seed=1, dtype=dtype)
     expected = F.conv2d(sign(x), sign(weight), padding=1)
     x[1, 7, 2, 2] = weight_nan = torch.nan
     expected[1] = torch.nan
@@ -105,7 +107,7 @@ def test_nan_is_never_hidden(path, layout):
     assert torch.equal(result.isnan(), expected.isnan())
     assert torch.equal(result[0], expected[0])
     weight[2, 3, 0, 0] = weight_nan
-    result = kernels.binary_conv2d(images(3, 20, 6, 6).to(memory_format=layout), weight, 1, 1, path)
+    result = kernels.binary_conv2d(images(3, 20, 6, 6, dtype=dtype).to(memory_format=layout), weight, 1, 1, path)
     assert result[:, 2].isnan().all() and not result[:, [0, 1, 3, 4]].isnan().any()
     with pytest.raises(ValueError, match="NaN"):
         kernels.pack_weight(weight, path)

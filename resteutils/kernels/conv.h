@@ -129,22 +129,30 @@ struct Conv {
     const int64_t total = pixels();
     if (!total || !weights.blocks) return;
     const int64_t tiles = (total + TILE - 1) / TILE, tile = std::min<int64_t>(TILE, round_up((total + tiles - 1) / tiles, multiple));
-    const int64_t units = (total + tile - 1) / tile * weights.blocks;
-    share(units, double(tile) * LANES * weights.row * 8, [&](int64_t begin, int64_t end) {
+    const int64_t at_once = path.mismatches_of_two ? 2 : 1, groups = (weights.blocks + at_once - 1) / at_once;
+    const int64_t units = (total + tile - 1) / tile * groups;
+    share(units, double(tile) * at_once * LANES * weights.row * 8, [&](int64_t begin, int64_t end) {
       std::vector<uint8_t> gathered(tile * weights.row + 64);
-      alignas(64) int32_t counts[TILE * LANES];
+      alignas(64) int32_t counts[2 * TILE * LANES];
       alignas(64) float dots[TILE * LANES];
       const float* bases[TILE];
       int64_t have = -1;
       for (int64_t u = begin; u < end; ++u) {
-        const int64_t t = u / weights.blocks, block = u % weights.blocks, m = t * tile;
+        const int64_t t = u / groups, first = u % groups * at_once, m = t * tile;
+        const int64_t blocks = std::min(at_once, weights.blocks - first);
         const int many = int(std::min(tile, total - m));
-        if (t != have) gather(m, many, gathered.data(), bases);
-        for (int i = 0; i < many; ++i) bases[i] += t != have ? block * LANES : LANES;
-        have = t;
-        path.mismatches(gathered.data(), many, weights.row, blob + block * weights.block_size(), counts);
-        path.dots(counts, many, bases, dots);
-        emit(m, many, block, dots);
+        if (t != have) {
+          gather(m, many, gathered.data(), bases);
+          for (int i = 0; i < many; ++i) bases[i] += first * LANES;
+          have = t;
+        }
+        const auto count = blocks == 2 ? path.mismatches_of_two : path.mismatches;
+        count(gathered.data(), many, weights.row, blob + first * weights.block_size(), counts);
+        for (int64_t b = 0; b < blocks; ++b) {
+          path.dots(counts + b * TILE * LANES, many, bases, dots);
+          for (int i = 0; i < many; ++i) bases[i] += LANES;
+          emit(m, many, first + b, dots);
+        }
       }
     });
   }

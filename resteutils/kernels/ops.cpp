@@ -3,6 +3,7 @@
 // then, per tap, how many -1 each output channel has (what zero padding needs).
 #include <torch/library.h>
 
+#include <cmath>
 #include <limits>
 
 #include "conv.h"
@@ -55,7 +56,7 @@ bool is_channels_last(const Tensor& x) { return !x.is_contiguous() && x.is_conti
 static Tensor as_float(const Tensor& x) {
   TORCH_CHECK(x.is_floating_point(), "binary kernels take floating-point tensors, got ", x.scalar_type());
   if (x.scalar_type() == at::kFloat) return x;
-  if (x.scalar_type() == at::kDouble) return x.sign().to(at::kFloat);
+  if (x.scalar_type() == at::kDouble) return x.sign().masked_fill_(x.isnan(), NAN).to(at::kFloat);  // sign(NaN) is 0
   return x.to(at::kFloat);
 }
 

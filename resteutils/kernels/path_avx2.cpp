@@ -102,61 +102,87 @@ AVX2 void interleave(const uint8_t* const* rows, int64_t row_bytes, uint8_t* blo
     for (int lane = 0; lane < LANES; ++lane) block[k * LANES + lane] = rows[lane][k];
 }
 
-template <int P>
+// Keeps the compiler from summing lookups in another order, which takes more registers than there are and is half as fast.
+AVX2 inline __m256i add_lookup(__m256i sum, __m256i table, __m256i index) {
+  sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, index));
+  asm("" : "+x"(sum));
+  return sum;
+}
+
+// P pixels against B blocks: a table, once chosen, answers for all B.
+template <int P, int B>
 AVX2 inline void count(const uint8_t* rows, int64_t row_bytes, const uint8_t* block, int32_t* counts) {
-  const __m256i low4 = _mm256_set1_epi8(15), high4 = _mm256_set1_epi8(char(0xf0));
-  __m256i wide[P][2];
-  for (int p = 0; p < P; ++p) wide[p][0] = wide[p][1] = _mm256_setzero_si256();
+  const __m256i low4 = _mm256_set1_epi8(15), high4 = _mm256_set1_epi8(char(0xf0)), low8 = _mm256_set1_epi16(255);
+  __m256i even[P][B], odd[P][B];  // 16-bit sums of the lanes
+  for (int p = 0; p < P; ++p)
+    for (int b = 0; b < B; ++b) even[p][b] = odd[p][b] = _mm256_setzero_si256();
   for (int64_t start = 0; start < row_bytes; start += 24) {  // 24 bytes of bits: at most 192, which a byte holds
     const int stop = int(start + 24 < row_bytes ? 24 : row_bytes - start);
     alignas(32) uint8_t offsets[P][2][32];  // of the tables that the pixel's nibbles choose
-    __m256i sum[P];
+    __m256i sum[P][B];
     for (int p = 0; p < P; ++p) {
       const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + p * row_bytes + start));
       _mm256_store_si256(reinterpret_cast<__m256i*>(offsets[p][0]), _mm256_and_si256(_mm256_slli_epi16(x, 4), high4));
       _mm256_store_si256(reinterpret_cast<__m256i*>(offsets[p][1]), _mm256_and_si256(x, high4));
-      sum[p] = _mm256_setzero_si256();
+      for (int b = 0; b < B; ++b) sum[p][b] = _mm256_setzero_si256();
     }
     for (int k = 0; k < stop; ++k) {
-      const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + (start + k) * LANES));
-      const __m256i low = _mm256_and_si256(w, low4), high = _mm256_and_si256(_mm256_srli_epi16(w, 4), low4);
+      __m256i low[B], high[B];
+      for (int b = 0; b < B; ++b) {
+        const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + (b * row_bytes + start + k) * LANES));
+        low[b] = _mm256_and_si256(w, low4);
+        high[b] = _mm256_and_si256(_mm256_srli_epi16(w, 4), low4);
+      }
+#pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
-        sum[p] = _mm256_add_epi8(sum[p], _mm256_shuffle_epi8(table(offsets[p][0][k]), low));
-        sum[p] = _mm256_add_epi8(sum[p], _mm256_shuffle_epi8(table(offsets[p][1][k]), high));
+        const __m256i lower = table(offsets[p][0][k]);
+        for (int b = 0; b < B; ++b) sum[p][b] = add_lookup(sum[p][b], lower, low[b]);
+        const __m256i upper = table(offsets[p][1][k]);
+        for (int b = 0; b < B; ++b) sum[p][b] = add_lookup(sum[p][b], upper, high[b]);
       }
     }
-    for (int p = 0; p < P; ++p) {
-      wide[p][0] = _mm256_add_epi16(wide[p][0], _mm256_cvtepu8_epi16(_mm256_castsi256_si128(sum[p])));
-      wide[p][1] = _mm256_add_epi16(wide[p][1], _mm256_cvtepu8_epi16(_mm256_extracti128_si256(sum[p], 1)));
-    }
+    for (int p = 0; p < P; ++p)
+      for (int b = 0; b < B; ++b) {
+        even[p][b] = _mm256_add_epi16(even[p][b], _mm256_and_si256(sum[p][b], low8));
+        odd[p][b] = _mm256_add_epi16(odd[p][b], _mm256_srli_epi16(sum[p][b], 8));
+      }
   }
   for (int p = 0; p < P; ++p)
-    for (int h = 0; h < 2; ++h) {
-      __m256i* to = reinterpret_cast<__m256i*>(counts + p * LANES + h * 16);
-      _mm256_store_si256(to, _mm256_cvtepu16_epi32(_mm256_castsi256_si128(wide[p][h])));
-      _mm256_store_si256(to + 1, _mm256_cvtepu16_epi32(_mm256_extracti128_si256(wide[p][h], 1)));
+    for (int b = 0; b < B; ++b) {
+      const __m256i a = _mm256_unpacklo_epi16(even[p][b], odd[p][b]), c = _mm256_unpackhi_epi16(even[p][b], odd[p][b]);
+      __m256i* to = reinterpret_cast<__m256i*>(counts + (b * TILE + p) * LANES);
+      _mm256_store_si256(to, _mm256_cvtepu16_epi32(_mm256_castsi256_si128(a)));
+      _mm256_store_si256(to + 1, _mm256_cvtepu16_epi32(_mm256_castsi256_si128(c)));
+      _mm256_store_si256(to + 2, _mm256_cvtepu16_epi32(_mm256_extracti128_si256(a, 1)));
+      _mm256_store_si256(to + 3, _mm256_cvtepu16_epi32(_mm256_extracti128_si256(c, 1)));
     }
 }
 
+constexpr int64_t PART = 8000;  // 16-bit counters hold 65535 bits; longer rows are counted in parts
+
+template <int B>
+AVX2 inline void count_all(const uint8_t* rows, int pixels, int64_t row_bytes, const uint8_t* block, int32_t* counts) {
+  constexpr int MANY = 8 / B;  // as many sums as registers hold
+  int p = 0;
+  for (; p + MANY <= pixels; p += MANY) count<MANY, B>(rows + p * row_bytes, row_bytes, block, counts + p * LANES);
+  for (; p + 2 <= pixels; p += 2) count<2, B>(rows + p * row_bytes, row_bytes, block, counts + p * LANES);
+  for (; p < pixels; ++p) count<1, B>(rows + p * row_bytes, row_bytes, block, counts + p * LANES);
+}
+
 AVX2 void mismatches(const uint8_t* rows, int pixels, int64_t row_bytes, const uint8_t* block, int32_t* counts) {
-  constexpr int64_t PART = 8000;  // 16-bit counters hold 65535 bits; longer rows are counted in parts
-  alignas(32) int32_t part[4 * LANES];
+  if (row_bytes <= PART) return count_all<1>(rows, pixels, row_bytes, block, counts);
+  alignas(32) int32_t part[LANES];
   std::memset(counts, 0, sizeof(int32_t) * pixels * LANES);
-  for (int p = 0; p < pixels; p += 4) {
-    const int many = pixels - p < 4 ? pixels - p : 4;
-    if (row_bytes <= PART) {
-      const uint8_t* from = rows + p * row_bytes;
-      int32_t* to = counts + p * LANES;
-      if (many == 4) count<4>(from, row_bytes, block, to);
-      else for (int i = 0; i < many; ++i) count<1>(from + i * row_bytes, row_bytes, block, to + i * LANES);
-      continue;
+  for (int p = 0; p < pixels; ++p)
+    for (int64_t k = 0; k < row_bytes; k += PART) {
+      count<1, 1>(rows + p * row_bytes + k, row_bytes - k < PART ? row_bytes - k : PART, block + k * LANES, part);
+      for (int lane = 0; lane < LANES; ++lane) counts[p * LANES + lane] += part[lane];
     }
-    for (int i = p; i < p + many; ++i)
-      for (int64_t k = 0; k < row_bytes; k += PART) {
-        count<1>(rows + i * row_bytes + k, row_bytes - k < PART ? row_bytes - k : PART, block + k * LANES, part);
-        for (int lane = 0; lane < LANES; ++lane) counts[i * LANES + lane] += part[lane];
-      }
-  }
+}
+
+AVX2 void mismatches_of_two(const uint8_t* rows, int pixels, int64_t row_bytes, const uint8_t* blocks, int32_t* counts) {
+  if (row_bytes <= PART) return count_all<2>(rows, pixels, row_bytes, blocks, counts);
+  for (int b = 0; b < 2; ++b) mismatches(rows, pixels, row_bytes, blocks + b * row_bytes * LANES, counts + b * TILE * LANES);
 }
 
 AVX2 void dots(const int32_t* counts, int pixels, const float* const* base, float* out) {
@@ -295,7 +321,7 @@ AVX2 void reste_backward(const float* grad, const float* z, float* out, int64_t 
 }  // namespace
 
 const Path avx2_path = {"avx2", pack_planes, pack_rows, ones, copy, interleave, mismatches, dots, store_rows,
-                        store_planes, load_planes, threshold, residual,   reste_backward};
+                        store_planes, load_planes, threshold, residual,   reste_backward, mismatches_of_two};
 
 }  // namespace resteutils
 #endif

@@ -264,7 +264,7 @@ AVX512 void reste_backward(const float* grad, const float* z, float* out, int64_
 }  // namespace
 
 const Path avx512_path = {"avx512", pack_planes, pack_rows, ones, copy, interleave, mismatches, dots, store_rows,
-                          store_planes, load_planes, threshold, residual,   reste_backward};
+                          store_planes, load_planes, threshold, residual,   reste_backward, nullptr};
 
 }  // namespace resteutils
 #endif

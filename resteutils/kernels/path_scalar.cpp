@@ -116,6 +116,6 @@ void reste_backward(const float* grad, const float* z, float* out, int64_t n, co
 }  // namespace
 
 const Path scalar_path = {"scalar", pack_planes, pack_rows, ones, copy, interleave, mismatches, dots, store_rows,
-                          store_planes, load_planes, threshold, residual,   reste_backward};
+                          store_planes, load_planes, threshold, residual,   reste_backward, nullptr};
 
 }  // namespace resteutils

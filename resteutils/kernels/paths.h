@@ -49,6 +49,9 @@ struct Path {
   // v as described at Channels, in place of the dots, and its bits. residual may be null; `lanes` of it are read per pixel.
   void (*residual)(float* dots, int pixels, int lanes, const Channels& c, const float* residual, int64_t stride, uint32_t* bits);
   void (*reste_backward)(const float* grad, const float* z, float* out, int64_t n, const Power& p, bool stream);
+  // As mismatches(), with two neighbouring blocks at once; the counts of the second follow TILE * LANES behind those of the first.
+  // Null where two at once gain nothing.
+  void (*mismatches_of_two)(const uint8_t* rows, int pixels, int64_t row_bytes, const uint8_t* blocks, int32_t* counts);
 };
 
 extern const Path scalar_path;
