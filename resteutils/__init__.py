@@ -40,9 +40,7 @@ _LAZY = {
     "finished_runs": "runs",
     "load_or_train": "runs",
     "run_item": "runs",
-    "provenance": "provenance",
     "pack": "packed",
-    "reproduce": "reproduce",
 }
 
 __all__ = [
