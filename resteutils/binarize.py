@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from resteutils import kernels
 from resteutils.estimators import Estimator, ReSTE
+from resteutils.estimators.base import check_estimator, check_tensor
 
 __all__ = ["SCALES", "SCALE_ORDERS", "ConvSpec", "binarize", "binary_conv2d", "scale_of", "sign"]
 
@@ -82,11 +83,12 @@ class _Binarize(torch.autograd.Function):
 def binarize(z: Tensor, estimator: Estimator, coefficients: tuple[Tensor, ...] | None = None) -> Tensor:
     """{-1, +1} forward (sign(0) = +1), ``grad * estimator.derivative(z)`` backward. Any shape, float dtype and device.
 
-    ``coefficients`` replaces the estimator's own by 0-dim tensors, for compiled networks. Differentiating twice raises
-    ``RuntimeError``: the second derivative of a surrogate gradient is not defined.
+    ``coefficients`` replaces the estimator's own by 0-dim tensors, for compiled networks. Raises ``TypeError`` for
+    other inputs. Differentiating twice raises ``RuntimeError``: the second derivative of a surrogate gradient is not
+    defined.
     """
-    if not z.is_floating_point():
-        raise TypeError(f"binarize takes a floating-point tensor, not {z.dtype}; convert with z.float()")
+    check_tensor(z)
+    check_estimator("estimator", estimator)
     values = estimator.coefficients() if coefficients is None else coefficients
     return _Binarize.apply(z, type(estimator), *values)
 
@@ -138,6 +140,8 @@ def binary_conv2d(x: Tensor, weight: Tensor, spec: ConvSpec, *coefficients: floa
 
 
 class _BinaryConv2d(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x, weight, spec, *coefficients):
         alpha = scale_of(weight, spec.scale)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from resteutils import kernels
 from resteutils.binarize import SCALE_ORDERS, SCALES, ConvSpec, binarize, binary_conv2d, scale_of
 from resteutils.estimators import Estimator, ReSTE
+from resteutils.estimators.base import check_estimator
 
 __all__ = ["BinaryConv2d", "BinaryLinear", "anneal", "binary_layers"]
 
@@ -25,11 +26,9 @@ class _Binary:
     def _set_up(
         self, estimator: Estimator, input_estimator: Estimator | None, binarize_input: bool, scale: str
     ) -> None:
-        for name, value in (("estimator", estimator), ("input_estimator", input_estimator)):
-            if not isinstance(value, Estimator) and not (name == "input_estimator" and value is None):
-                raise TypeError(
-                    f"{name} = {value!r}, expected an estimator such as ru.ReSTE(o=3) or ru.estimator('ste')"
-                )
+        check_estimator("estimator", estimator)
+        if input_estimator is not None:
+            check_estimator("input_estimator", input_estimator)
         if scale not in SCALES:
             raise ValueError(f"scale = {scale!r}, expected one of {', '.join(SCALES)}")
         self.estimator = estimator
@@ -94,9 +93,8 @@ class BinaryConv2d(_Binary, nn.Conv2d):
         estimator: sends gradients to the latent weights; at the end of its path, see :func:`anneal`.
         input_estimator: sends gradients to the input; ``None`` is the same estimator.
         binarize_input: True is W/A 1/1; False is 1/32, where the input stays as it is.
-        scale: alpha = mean|w| per "layer" (the paper's code) or "channel", with the gradient flowing through it;
-        "...-detached"
-            stops that gradient; "none" is alpha = 1.
+        scale: alpha = mean|w| per "layer" (the paper's code) or output "channel", with the gradient flowing through it;
+            "layer-detached" and "channel-detached" stop that gradient; "none" is alpha = 1.
         scale_order: "after" the convolution (exact integers) or "before", the authors' order.
         standardize: give the weights of each filter zero mean and unit standard deviation before binarizing them.
         packed: compute the forward pass of W/A 1/1 on packed bits, the same integers. True: always (raises
@@ -152,7 +150,7 @@ class BinaryConv2d(_Binary, nn.Conv2d):
             return True
         if self.training or not x.is_cpu:
             return False
-        macs = self.weight.numel() * x.shape[0] * x.shape[2] * x.shape[3] // (self.stride[0] * self.stride[1])
+        macs = self.weight.numel() * (x.numel() // self.in_channels) // (self.stride[0] * self.stride[1])
         return kernels.ready() or (macs >= MACS_WORTH_A_KERNEL and kernels.available())
 
     def extra_repr(self) -> str:

@@ -87,9 +87,13 @@ def test_nan_reaches_the_gradient_so_that_it_is_seen() -> None:
         assert out.isnan().tolist() == z.grad.isnan().tolist() == [True, False]
 
 
-def test_integers_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"floating-point tensor, not torch.int64.*z\.float\(\)"):
-        ru.binarize(torch.tensor([1, -1]), ru.ReSTE())
+def test_other_inputs_are_refused() -> None:
+    for z, what in ((torch.tensor([1, -1]), "a torch.int64 tensor"), (0.5, "a float")):
+        with pytest.raises(TypeError, match=rf"floating-point tensors, not {what}.*z\.float\(\)"):
+            ru.binarize(z, ru.ReSTE())
+    for estimator in ("reste", ru.ReSTE, None):
+        with pytest.raises(TypeError, match=r"estimator = .*, expected an estimator such as ru\.ReSTE\(o=3\)"):
+            ru.binarize(torch.randn(3), estimator)
 
 
 def test_differentiating_twice_is_refused() -> None:

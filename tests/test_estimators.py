@@ -109,6 +109,27 @@ def test_reste_surrogate_is_chord_power_then_sign(o: float) -> None:
     assert ru.ReSTE(o=o).surrogate(float64(NAN)).isnan()
 
 
+@pytest.mark.parametrize("o", [1e6, 1e50, 1e300])
+def test_a_power_beyond_all_measure_is_sign_with_a_chord_and_hides_no_nan(o: float) -> None:
+    """1/o is 0 in float32, and NaN ** 0 = 1."""
+    z, e = torch.tensor([NAN, 0.0, 0.05, 0.2, -1.5]), ru.ReSTE(o=o)
+    expected = {
+        "surrogate": [NAN, 0.0, 0.5, 1.0, -1.0],
+        "untruncated": [NAN, 0.0, 1.0, 1.0, -1.0],
+        "derivative": [NAN, 10.0, 10.0, 0.0, 0.0],
+    }
+    for function, values in expected.items():
+        found = getattr(e, function)(z)
+        torch.testing.assert_close(found, torch.tensor(values), rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize(("o", "at_infinity"), [(1, 1.0), (3, 0.0)])
+def test_without_saturation_the_derivative_is_still_a_number_at_infinity(o: float, at_infinity: float) -> None:
+    z = torch.tensor([INF, -INF, 1e30, NAN])
+    found = ru.ReSTE(o=o, t=INF).derivative(z)
+    torch.testing.assert_close(found, torch.tensor([at_infinity] * 3 + [NAN]), rtol=0, atol=1e-9, equal_nan=True)
+
+
 @pytest.mark.parametrize("o", TABLE)
 def test_reste_untruncated_has_neither_chord_nor_cut(o: float) -> None:
     z = float64(-3.0, -0.01, 0.0, 0.01, 3.0)
@@ -494,6 +515,7 @@ BAD = [
     ("ede", "t_min", -1),
     ("fda", "n", -1),
     ("fda", "n", 9.5),
+    ("fda", "n", True),
     ("fda", "n_min", -1),
     ("fda", "w", 0),
     ("fda", "w", 4),
@@ -538,6 +560,7 @@ def test_numbers_of_other_libraries_are_numbers() -> None:
 
     for number in (np.float32(3), np.int64(3), np.float64(3), 3):
         assert repr(ru.ReSTE(o=number)) == "ReSTE(o=3.0, t=1.5, m=0.1, path='cosine')"
+    assert json.dumps(ru.FDA(n=np.int64(12)).to_dict()) == '{"name": "fda", "n": 12, "n_min": 9, "w": 0.1}'
 
 
 @every

@@ -180,6 +180,26 @@ def test_nan_in_weights_or_input_is_seen_in_the_output_and_in_the_gradient() -> 
         assert layer.weight.grad.isnan().any()
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (8,), (1, 2, 3, 8, 8)], ids=str)
+def test_an_input_without_a_batch_is_refused(shape: tuple, training: bool) -> None:
+    with pytest.raises(ValueError, match=r"expected \(N, C, H, W\)"):
+        ru.BinaryConv2d(3, 4, 3).train(training)(torch.randn(shape))
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": "channel"}, {"binarize_input": False}], ids=str)
+def test_gradients_of_single_images_under_vmap(options: dict) -> None:
+    layer, x = ru.BinaryConv2d(3, 4, 3, **options), torch.randn(5, 3, 6, 6)
+
+    def loss(weight, image):
+        return torch.func.functional_call(layer, {"weight": weight}, (image[None],)).square().sum()
+
+    together = torch.vmap(torch.func.grad(loss), (None, 0))(layer.weight.detach(), x)
+    for image, gradient in zip(x, together, strict=True):
+        (alone,) = torch.autograd.grad(loss(layer.weight, image), layer.weight)
+        torch.testing.assert_close(gradient, alone)
+
+
 @pytest.mark.parametrize("binarize_input", [True, False], ids=["1/1", "1/32"])
 def test_an_empty_batch(binarize_input: bool) -> None:
     layer = ru.BinaryConv2d(3, 4, 3, binarize_input=binarize_input)

@@ -90,22 +90,31 @@ class Estimator:
         if not accepted:
             raise ValueError(f"{type(self).__name__}: {parameter} = {getattr(self, parameter)!r}, expected {expected}")
 
-    def _floats(self) -> None:
-        """Store numeric parameters as floats, so that ``ReSTE(o=3)`` and ``ReSTE(o=3.0)`` print and hash alike."""
+    def _plain_numbers(self) -> None:
+        """Store parameters as Python's own numbers, so that ``ReSTE(o=3)`` and ``ReSTE(o=3.0)`` print and hash alike
+        and become JSON."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type not in ("float", float):
-                continue
-            value = math.inf if value == "inf" else value
-            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            self._require(field.name, number and not math.isnan(value), "a number")
-            object.__setattr__(self, field.name, float(value))
+            if field.type in ("float", float):
+                value = math.inf if value == "inf" else value
+                number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+                self._require(field.name, number and not math.isnan(value), "a number")
+                object.__setattr__(self, field.name, float(value))
+            elif field.type in ("int", int):
+                whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+                self._require(field.name, whole, "a whole number")
+                object.__setattr__(self, field.name, int(value))
 
 
 def check_tensor(z: Tensor) -> None:
     if not isinstance(z, Tensor) or not z.is_floating_point():
         what = f"a {z.dtype} tensor" if isinstance(z, Tensor) else f"a {type(z).__name__}"
         raise TypeError(f"estimators take floating-point tensors, not {what}; convert with z.float()")
+
+
+def check_estimator(parameter: str, value: object) -> None:
+    if not isinstance(value, Estimator):
+        raise TypeError(f"{parameter} = {value!r}, expected an estimator such as ru.ReSTE(o=3) or ru.estimator('ste')")
 
 
 def _check_progress(progress: float) -> float:

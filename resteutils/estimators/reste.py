@@ -28,11 +28,10 @@ class ReSTE(Estimator):
 
     Arguments:
         o: the power at the end of training, o >= 1. The path starts at 1.
-        t: saturation threshold, t > m.
+        t: saturation threshold, t > m; inf is no saturation.
         m: end of the chord, 0 < m < t.
         path: "cosine", o = 1 + (1 - cos(pi/2 progress)) (o_end - 1), as in the authors' code; or "linear", as their
-        text is
-            reported to say.
+            text is reported to say.
 
     References:
         Wu, Zheng, Liu, Zheng, *Estimator Meets Equilibrium Perspective*, ICCV 2023, section 3 (equations 6 and 7 in
@@ -56,7 +55,7 @@ class ReSTE(Estimator):
     kind: ClassVar[str] = "power"
 
     def __post_init__(self) -> None:
-        self._floats()
+        self._plain_numbers()
         self._require("o", 1 <= self.o < math.inf, "a finite power o >= 1 (1 is the straight-through estimator)")
         self._require("m", 0 < self.m < self.t, f"0 < m < t (t = {self.t})")
         self._require("path", self.path in PATHS, f"one of {', '.join(PATHS)}")
@@ -64,12 +63,14 @@ class ReSTE(Estimator):
     def surrogate(self, z: Tensor) -> Tensor:
         check_tensor(z)
         size, plateau = z.abs(), self.coefficients()[2]
-        curve = torch.where(size <= self.m, plateau * size, size.clamp(min=self.m) ** (1 / self.o))
+        # "size > m", not "size <= m": a NaN takes the chord, where it stays NaN even if o is so large that NaN ** 0 = 1
+        curve = torch.where(size > self.m, size.clamp(min=self.m) ** (1 / self.o), plateau * size)
         return torch.sign(z) * torch.where(size > self.t, 1.0, curve)
 
     def untruncated(self, z: Tensor) -> Tensor:
         check_tensor(z)
-        return torch.sign(z) * z.abs() ** (1 / self.o)
+        size = z.abs()
+        return torch.sign(z) * torch.where(size > 0, size ** (1 / self.o), size)  # NaN stays NaN, as above
 
     def coefficients(self) -> tuple[float, ...]:
         exponent = (1 - self.o) / self.o
@@ -78,10 +79,11 @@ class ReSTE(Estimator):
     @staticmethod
     def slope(z, scale, exponent, plateau, m, t):
         size = z.abs()
-        base = size.clamp(m, t)
+        largest = torch.finfo(z.dtype).max  # t may be infinite, and infinity / infinity is no number
         if torch.compiler.is_compiling():  # exp2 and log2 vectorise where a power with a tensor exponent does not
-            power = torch.exp2(torch.log2(base) * exponent)
+            power = torch.exp2(torch.log2(size.clamp(m, t).clamp(max=largest)) * exponent)
         else:
+            base = size.clamp(m, min(t, largest))
             power = (base**scale).div_(base)  # the same power; at o = 1, base**exponent would turn NaN into 1
         return torch.where(size > t, 0.0, torch.where(size <= m, plateau, scale * power)).to(z.dtype)
 
@@ -112,7 +114,7 @@ class STE(Estimator):
     kind: ClassVar[str] = "identity"
 
     def __post_init__(self) -> None:
-        self._floats()
+        self._plain_numbers()
         self._require("clip", self.clip > 0, "clip > 0 (inf is the identity)")
 
     def surrogate(self, z: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ class GainSTE(Estimator):
     kind: ClassVar[str] = "identity"
 
     def __post_init__(self) -> None:
-        self._floats()
+        self._plain_numbers()
         self._require("o", 1 <= self.o < math.inf, "a finite power o >= 1")
         self._require("m", 0 < self.m < self.t, f"0 < m < t (t = {self.t})")
 

@@ -65,7 +65,7 @@ class DSQ(Estimator):
     kind: ClassVar[str] = "tanh"
 
     def __post_init__(self) -> None:
-        self._floats()
+        self._plain_numbers()
         self._require("alpha", 0 < self.alpha < 1, "0 < alpha < 1")
         self._require("l", -math.inf < self.l < self.u < math.inf, f"a finite l < u (u = {self.u})")
 
@@ -114,7 +114,7 @@ class EDE(Estimator):
     kind: ClassVar[str] = "tanh"
 
     def __post_init__(self) -> None:
-        self._floats()
+        self._plain_numbers()
         self._require("t", 0 < self.t < math.inf, "a finite t > 0")
         self._require("t_min", 0 < self.t_min < math.inf, "a finite t_min > 0")
 
@@ -161,9 +161,9 @@ class FDA(Estimator):
     kind: ClassVar[str] = "Fourier"
 
     def __post_init__(self) -> None:
-        self._floats()
-        self._require("n", isinstance(self.n, int) and self.n >= 0, "an integer n >= 0")
-        self._require("n_min", isinstance(self.n_min, int) and self.n_min >= 0, "an integer n_min >= 0")
+        self._plain_numbers()
+        self._require("n", self.n >= 0, "a whole number n >= 0")
+        self._require("n_min", self.n_min >= 0, "a whole number n_min >= 0")
         self._require("w", 0 < self.w < math.pi, "0 < w < pi")
 
     def surrogate(self, z: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ class RBNN(Estimator):
     kind: ClassVar[str] = "polynomial"
 
     def __post_init__(self) -> None:
-        self._floats()
+        self._plain_numbers()
         self._require("t", 0 < self.t < math.inf, "a finite t > 0")
         self._require("t_min", 0 < self.t_min < math.inf, "a finite t_min > 0")
         self._require("floor", 0 <= self.floor < math.inf, "a finite floor >= 0")
@@ -260,7 +260,7 @@ class SwishSign(Estimator):
     kind: ClassVar[str] = "sigmoid"
 
     def __post_init__(self) -> None:
-        self._floats()
+        self._plain_numbers()
         self._require("beta", 0 < self.beta < math.inf, "a finite beta > 0")
 
     def surrogate(self, z: Tensor) -> Tensor:
