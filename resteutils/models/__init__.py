@@ -42,7 +42,8 @@ def create(
         bits: W/A bits, "1/1", "1/32" or "32/32" (the float twin: the same network with plain convolutions).
         estimator, input_estimator, scale, scale_order, standardize: see :class:`resteutils.BinaryConv2d`.
 
-    Raises ``ValueError`` for an unknown name or bit width, or an image size that the network cannot halve often enough.
+    Raises ``ValueError`` for an unknown name or bit width, for a size or number that is no whole number of at least 1,
+    and for an image size that the network cannot halve often enough.
 
     >>> model = create("resnet20", bits="1/1")
     >>> sum(p.numel() for p in model.parameters())
@@ -50,5 +51,8 @@ def create(
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+    for what, value in (("num_classes", num_classes), ("image_size", image_size), ("in_channels", in_channels)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{what} = {value!r}, expected a whole number of at least 1")
     conv = conv_factory(bits, estimator, input_estimator, scale, scale_order, standardize)
     return MODELS[name](conv, num_classes, image_size, in_channels)

@@ -146,5 +146,5 @@ def kaiming(model: nn.Module, linear: bool = False) -> nn.Module:
 
 
 def check_size(image_size: int, divisor: int, name: str) -> None:
-    if image_size < divisor or image_size % divisor:
+    if image_size % divisor:
         raise ValueError(f"{name}: image_size = {image_size}, expected a positive multiple of {divisor}")
