@@ -52,15 +52,13 @@ def gradient_instability(model: nn.Module, reading: str = "definition") -> float
     if reading == "code":
         sizes = [_gradient(layer.weight).abs() for layer in _binary_layers(model)]
         return float(torch.stack([size.double().var() for size in sizes]).sum()) if sizes else math.nan
-    mean, square, count = _moments(model)
-    return float((square - count * mean**2) / (count - 1))
+    return float(_mean_and_variance(model)[1])
 
 
 def gradient_spread(model: nn.Module) -> float:
     """std(\\|g\\|)/mean(\\|g\\|) over the gradients of all parameters: the scale-free companion of the instability."""
-    mean, square, count = _moments(model)
-    variance = (square - count * mean**2) / (count - 1)
-    return float(variance.clamp(min=0).sqrt() / mean)
+    mean, variance = _mean_and_variance(model)
+    return float(variance.sqrt() / mean)
 
 
 def zone_shares(model: nn.Module, m: float = 0.1, t: float = 1.5) -> dict[str, float]:
@@ -95,12 +93,13 @@ def _gradient(parameter: Tensor) -> Tensor:
     return parameter.grad.detach()
 
 
-def _moments(model: nn.Module) -> tuple[Tensor, Tensor, int]:
-    """Mean of |g|, sum of g^2 and count over all parameters that have gradients, in float64 on the device."""
+def _mean_and_variance(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """Of |g| over all parameters that have gradients, in float64 on the device."""
     gradients = [p.grad.detach() for p in model.parameters() if p.grad is not None]
     if not gradients:
         raise RuntimeError("no gradients to measure; call loss.backward() first")
     count = sum(g.numel() for g in gradients)
     total = torch.stack([torch.linalg.vector_norm(g, 1, dtype=torch.float64) for g in gradients]).sum()
     square = torch.stack([torch.linalg.vector_norm(g, 2, dtype=torch.float64) for g in gradients]).square().sum()
-    return total / count, square, count
+    mean = total / count
+    return mean, ((square - count * mean**2) / (count - 1)).clamp(min=0)  # rounding must not make it negative
