@@ -62,6 +62,7 @@ _NOTEBOOK_STYLE = """
 .highlight, .highlight pre { background: var(--panel); } .highlight pre { margin: 0; }
 .anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
 .jp-Cell-inputWrapper, .input { margin: .7rem 0 .4rem; }
+.dataframe thead th, .dataframe td { text-align: left; }
 .output_area, .jp-OutputArea-child { margin: .4rem 0; overflow-x: auto; }
 .jp-OutputArea-output img, .output_png img { background: #fff; border: 1px solid var(--line); border-radius: 6px; }
 """

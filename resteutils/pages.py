@@ -143,4 +143,4 @@ def _text(value: object) -> str:
 def _css(text: str, numeric: bool) -> str:
     if numeric:
         return ' class="num"'
-    return ' class="long"' if len(text) > 48 else ""
+    return ' class="long"' if len(text) > 48 and " " in text else ""  # names of runs stay in one piece

@@ -34,7 +34,7 @@ WORTH = {
 _STYLE = """
 .items { list-style: none; padding: 0; margin: 1rem 0 0; } .items li { display: flex; flex-wrap: wrap; gap: .2rem .7rem;
   align-items: baseline; padding: .35rem 0; border-top: 1px solid var(--line); }
-.items a { flex: 1 1 16rem; } article { border-top: 2px solid var(--line); margin-top: 2.2rem; padding-top: .4rem; }
+.items a { flex: 1 1 9rem; } article { border-top: 2px solid var(--line); margin-top: 2.2rem; padding-top: .4rem; }
 article h2 { margin-top: .6rem; } .links { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
 """
 
@@ -111,9 +111,11 @@ def _article(item: str, about: Any, profiles: dict[str, Path]) -> str:
 
 
 def _result(item: str, profile: str, folder: Path, title: str) -> str:
-    lines = [f"<h3>Profile {profile}: {WORTH[profile]}</h3>", pages.verdict_html(_verdict(folder), folded=True)]
-    here = f"{profile}/{item}"
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    trained = provenance["runs"] or provenance.get("diverged")
+    worth = WORTH[profile] if trained else "formulas, nothing is trained for this"
+    lines = [f"<h3>Profile {profile}: {worth}</h3>", pages.verdict_html(_verdict(folder), folded=True)]
+    here = f"{profile}/{item}"
     if (folder / "picture.png").is_file():
         alternative = escape(f"{title}, profile {profile}")
         image = f'<a href="{here}/picture.png"><img src="{here}/picture.png" alt="{alternative}"></a>'

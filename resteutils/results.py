@@ -164,7 +164,7 @@ def save_item(
     if isinstance(table, Table) or table is None:
         shown = table
     else:
-        shown = Table(table, {"Table": table}, measured.caption(runs, profile))
+        shown = Table(table, {"Numbers": table}, measured.caption(runs, profile))
     target = item_folder(item, profile, results_dir)
     heal(target)
     _refuse_losses(target, runs)

@@ -80,11 +80,15 @@ def difference(a: Values, b: Values, pooled: Pooled) -> Difference:
 def smallest_detectable(pooled: Pooled, n: int) -> float:
     """The true difference between two groups of n seeds that would be found with probability ``POWER`` at ``LEVEL``.
 
-    The usual approximation (t_level + t_power) * s * sqrt(2 / n); NaN where no variance is known.
+    From the noncentral t distribution; the usual sum of two t quantiles is up to a seventh too small for one degree of
+    freedom. NaN where no variance is known.
     """
-    if n < 1:
+    if n < 1 or pooled.dof < 1:
         return math.nan
-    return (_t(0.5 + LEVEL / 2, pooled.dof) + _t(POWER, pooled.dof)) * pooled.std * math.sqrt(2 / n)
+    from scipy.special import nctdtrinc
+
+    shift = nctdtrinc(pooled.dof, 1 - POWER, _t(0.5 + LEVEL / 2, pooled.dof))
+    return float(shift) * pooled.std * math.sqrt(2 / n)
 
 
 def _t(quantile: float, dof: int) -> float:

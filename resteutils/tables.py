@@ -287,7 +287,7 @@ def number_checks(item: str, runs: Iterable[Any], metric: str = "top1") -> list[
         cell = paper.find(item, row, metric)
         if cell is None or cell.value is None:
             continue
-        claim = f"{row}, {metric} after {epochs} epochs equals the published figure"
+        claim = f"{row}, {metric.replace('top', 'top-')} after {epochs} epochs equals the published figure"
         whole = _published_epochs(item, row)
         if epochs != whole:  # a shortened recipe cannot speak about the number, whatever it gives
             shown = f"measured {stats.mean(values):.2f}, published {cell.value:.2f} after {whole:g} epochs"

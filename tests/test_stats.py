@@ -48,6 +48,23 @@ def test_the_smallest_detectable_difference_is_detected_as_often_as_it_says() ->
     assert 0.75 < hits / 2000 < 0.85
 
 
+@pytest.mark.parametrize("dof", [1, 2, 6, 28])
+def test_the_smallest_detectable_difference_is_exact_for_few_degrees_of_freedom(dof: int) -> None:
+    shift = stats.smallest_detectable(stats.Pooled(1.0, dof), 2)  # sqrt(2 / n) is 1
+    bound = scipy_stats.t.ppf(0.975, dof)
+    assert scipy_stats.nct.sf(bound, dof, shift) == pytest.approx(stats.POWER, abs=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 1), (2, 2, 1), (1, 2)])
+def test_intervals_hold_what_they_say_where_rows_have_unequal_seeds(sizes: tuple[int, ...]) -> None:
+    rng, hits = np.random.default_rng(4), 0
+    for _ in range(1500):
+        data = {f"g{i}": dict(enumerate(rng.normal(0.0, 1.0, n))) for i, n in enumerate(sizes)}
+        found = stats.difference(data["g0"], data[f"g{len(sizes) - 1}"], stats.pool(data))
+        hits += found.low <= 0 <= found.high
+    assert 0.93 < hits / 1500 < 0.985
+
+
 def test_only_common_seeds_are_compared() -> None:
     pooled = stats.Pooled(1.0, 4)
     found = stats.difference({0: 1.0, 1: 2.0, 7: 100.0}, {0: 0.0, 1: 1.0, 9: -100.0}, pooled)
