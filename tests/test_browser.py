@@ -25,7 +25,7 @@ import pytest
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-SECONDS = 120_000  # milliseconds that a wait may take on a busy machine
+SECONDS = 180_000  # milliseconds that a wait may take on a busy machine
 PANELS = {"curve": 4, "tradeoff": 6, "training": 8, "inside": 10}  # cell of each panel in the notebook
 CHARTS = {"curve": 2, "tradeoff": 2, "training": 6, "inside": 0}  # that a panel has without any finished run
 

@@ -102,6 +102,7 @@ class Box:
     top: float
     right: float
     bottom: float
+    far: bool
     svg: str
 
     @classmethod
@@ -110,10 +111,11 @@ class Box:
         wide = sum(9.0 if letter.isupper() else 6.8 for letter in text)  # about what 12 px of a sans-serif take
         left = x - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
         svg = f'<text class="halo" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
-        if max(abs(dx), abs(dy - 5)) > _FAR:
+        far = max(abs(dx), abs(dy - 5)) > _FAR
+        if far:
             ends = f'x1="{point[0]:.1f}" y1="{point[1]:.1f}" x2="{x:.1f}" y2="{y if dy < 0 else y - 9:.1f}"'
             svg = f'<line class="axis" {ends}/>{svg}'
-        return cls(left, y - 11, left + wide, y, svg)
+        return cls(left, y - 11, left + wide, y, far, svg)
 
     def meets(self, other: Box) -> bool:
         across = self.left < other.right + 4 and other.left < self.right + 4
@@ -124,7 +126,8 @@ class Box:
         x, y = points.T
         near = (x > self.left - 7) & (x < self.right + 7) & (y > self.top - 4) & (y < self.bottom + 5)
         outside = self.left < 2 or self.right > place.width - 2 or self.top < 1 or self.bottom > place.height - 3
-        return 20 * sum(self.meets(other) for other in taken) + np.count_nonzero(near) + 50 * outside
+        texts = sum(self.meets(other) for other in taken)
+        return 20 * texts + np.count_nonzero(near) + 50 * outside + 4 * self.far
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ class Landscape:
         stops = Dots([x[i] for i in named], [y[i] for i in named])
         others = Dots(error, size, "other estimators, at the end of training", "q")
         texts = (*(f"o = {POWERS[i]:g}" for i in named), *(label for label, _ in rivals))
-        # What a text must not hide: the dots, and the path in small steps.
-        steps = np.linspace(0, len(x) - 1, 120)
+        # What a text should not hide: the dots above all, and the path, in steps.
+        steps = np.linspace(0, len(x) - 1, 40)
         between = np.interp(steps, range(len(x)), x), 10 ** np.interp(steps, range(len(x)), np.log10(y))
         busy = (*error * 3, *stops.x * 3, *between[0]), (*size * 3, *stops.y * 3, *between[1])
         labels = Labels((*stops.x, *error), (*stops.y, *size), texts, busy)
