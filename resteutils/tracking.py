@@ -17,6 +17,7 @@ from resteutils.settings import runs_dir as runs_folder
 __all__ = ["NoTracker", "Tracker", "WandbTracker", "log_item", "open_tracker", "wandb_mode"]
 
 PROJECT = "reste-reproduced"
+FINISH_SECONDS = 60.0  # then W&B leaves the rest on this disk; by itself it would wait for ever for a lost server
 
 
 class Tracker(Protocol):
@@ -67,7 +68,8 @@ def open_tracker(
     run_id: str, group: str, config: dict[str, Any], folder: Path, job_type: str = "train", say: Callable = print
 ) -> Tracker:
     """A W&B run beside the files in ``folder``, resumed under the same id; a :class:`NoTracker` where W&B is disabled
-    or cannot start, which is said once.
+    or cannot start, which is said once. Where the server cannot be had, this run and the later ones of the process are
+    kept offline: a minute's wait for each of them would be an outage that stops a campaign.
     """
     mode = wandb_mode()
     if mode == "disabled":
@@ -77,28 +79,36 @@ def open_tracker(
         if given.strip():
             os.environ["WANDB_MODE"] = mode
     try:
-        import wandb
-
-        run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT") or PROJECT,
-            id=run_id,
-            name=run_id,
-            group=group,
-            job_type=job_type,
-            config=config,
-            dir=str(folder),
-            mode=mode,
-            resume="allow" if mode == "online" else None,
-            reinit="create_new",
-            settings=wandb.Settings(
-                init_timeout=60, silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True,
-                save_code=False,
-            ),
-        )  # fmt: skip
+        return WandbTracker(_start(run_id, group, config, folder, job_type, mode), say)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong in a tracker must not stop a training run
-        say(f"Weights & Biases could not start ({error}); the run goes on, its history is in {folder}")
-        return NoTracker()
-    return WandbTracker(run, say)
+        reason = " ".join(str(error).split())
+    if mode == "online":
+        say(f"Weights & Biases could not start ({reason}); runs are kept offline, `wandb sync` uploads them later")
+        os.environ["WANDB_MODE"] = "offline"
+        return open_tracker(run_id, group, config, folder, job_type, say)
+    say(f"Weights & Biases could not start ({reason}); the run goes on, its history is in {folder}")
+    return NoTracker()
+
+
+def _start(run_id: str, group: str, config: dict[str, Any], folder: Path, job_type: str, mode: str):
+    import wandb
+
+    return wandb.init(
+        project=os.environ.get("WANDB_PROJECT") or PROJECT,
+        id=run_id,
+        name=run_id,
+        group=group,
+        job_type=job_type,
+        config=config,
+        dir=str(folder),
+        mode=mode,
+        resume="allow" if mode == "online" else None,
+        reinit="create_new",
+        settings=wandb.Settings(
+            init_timeout=60, silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True,
+            save_code=False, finish_timeout=FINISH_SECONDS, finish_timeout_raises=True,
+        ),
+    )  # fmt: skip
 
 
 class WandbTracker:

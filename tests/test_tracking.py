@@ -82,13 +82,34 @@ def test_a_tracker_that_cannot_start_is_said_once_and_the_run_goes_on(tmp_path: 
     def refuse(**options):
         raise wandb.errors.CommError("no route to host")
 
-    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(wandb, "init", refuse)
     said: list[str] = []
     recipe = tiny(epochs=1, warmup_epochs=0, train_size=16)
     run = load_or_train(recipe, tmp_path / "r", "cpu", results_dir=tmp_path / "s", say=said.append, show=False)
     assert run.result["epochs"] == 1
     assert [line for line in said if "could not start (no route to host)" in line] == said[:1]
+
+
+def test_without_a_server_this_run_and_the_next_are_kept_offline(tmp_path: Path, monkeypatch) -> None:
+    import wandb
+
+    asked: list[str] = []
+
+    def init(mode: str, **options):
+        asked.append(mode)
+        if mode == "online":  # after a minute of trying
+            raise wandb.errors.CommError("no route\nto host")
+        return Broken()
+
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr(wandb, "init", init)
+    said: list[str] = []
+    for _ in range(2):
+        assert isinstance(open_tracker("id", "group", {}, tmp_path, say=said.append), WandbTracker)
+    assert asked == ["online", "offline", "offline"]
+    assert len(said) == 1
+    assert "could not start (no route to host); runs are kept offline, `wandb sync` uploads them later" in said[0]
 
 
 class Broken:
