@@ -7,11 +7,12 @@ folder of the project. Nothing is read or created when this module is imported.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["data_dir", "project_root", "results_dir", "runs_dir", "write_atomic"]
+__all__ = ["data_dir", "project_root", "results_dir", "runs_dir", "writable", "write_atomic"]
 
 
 def project_root() -> Path:
@@ -50,11 +51,23 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
     """Write ``content`` beside ``path``, flush it to the disk and rename it over ``path``.
 
     A reader sees the old file or the new one, never a part of it; a process killed at any moment leaves at most a stray
-    ``.tmp`` file. Raises ``OSError`` when the disk is full or read-only, the old file being intact.
+    ``.tmp`` file. Raises ``OSError``, naming the file, when the disk is full or read-only; the old file is intact.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        _write(path, data)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror or error}: {path} could not be written, what stood there before is intact; make room, or "
+            "choose another place (RUNS_DIR, RESULTS_DIR)",
+        ) from error
+    return path
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -68,7 +81,19 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
             os.unlink(temporary)
         raise
     _sync_folder(path.parent)
-    return path
+
+
+def writable(folder: Path, variable: str) -> Path:
+    """The folder, made if need be. Raises ``OSError`` where it cannot be made or written, naming the setting that
+    chooses another.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: {folder} cannot be made; set {variable} elsewhere") from error
+    if not os.access(folder, os.W_OK):
+        raise OSError(errno.EACCES, f"{folder} cannot be written; set {variable} elsewhere")
+    return folder
 
 
 def _sync_folder(folder: Path) -> None:

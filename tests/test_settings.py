@@ -99,11 +99,24 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(
         monkeypatch.setattr(settings.os, "fdopen", Full)
     else:
         monkeypatch.setattr(settings.os, broken, full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        OSError, match=f"No space left on device: {path} could not be written.* intact; make room"
+    ) as caught:
         write_atomic(path, "new")
+    assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_made_names_its_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.writable(tmp_path / "a" / "b", "RUNS_DIR").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Not a directory: .* cannot be made; set RUNS_DIR elsewhere"):
+        settings.writable(tmp_path / "file" / "runs", "RUNS_DIR")
+    monkeypatch.setattr(settings.os, "access", lambda folder, mode: False)  # root may write everywhere
+    with pytest.raises(PermissionError, match="cannot be written; set RESULTS_DIR elsewhere"):
+        settings.writable(tmp_path, "RESULTS_DIR")
 
 
 def test_killed_at_any_moment_the_file_is_whole(tmp_path: Path) -> None:
