@@ -69,7 +69,10 @@ def load_checkpoint(path: str | os.PathLike, recipe: Recipe, map_location: Any =
     try:
         state = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path} holds something other than tensors and plain values: {error}") from error
+        # torch's own message suggests to load it without weights_only: the one thing never to do.
+        raise CheckpointError(
+            f"{path} holds something other than tensors and plain values; none of it was run"
+        ) from error
     if not isinstance(state, dict) or "recipe" not in state:
         raise CheckpointError(f"{path} is not a checkpoint of this project: it names no recipe")
     _check_recipe(path, state["recipe"], recipe)
@@ -102,4 +105,4 @@ def _check_recipe(path: Path, found: dict[str, Any], recipe: Recipe) -> None:
     mine, theirs = recipe.to_dict(), other.to_dict()
     differing = {**recipe.identifying(), **other.identifying(), "seed": None}
     lines = [f"  {k}: {theirs[k]} in the file, {mine[k]} asked for" for k in differing if mine[k] != theirs[k]]
-    raise WrongRecipe("\n".join([f"{path} belongs to another recipe:", *lines]))
+    raise WrongRecipe("\n".join([f"{path} belongs to another recipe; move it away or set RUNS_DIR elsewhere:", *lines]))
