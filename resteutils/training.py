@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resteutils import kernels
-from resteutils.checkpoint import load_latest, save_checkpoint
+from resteutils.checkpoint import CheckpointError, load_latest, save_checkpoint
 from resteutils.epoch import Sums, epoch_row, evaluate, measured_steps
 from resteutils.execution import autocast, compiled, numerics, place, resolve_compile, resolve_device, worth_compiling
 from resteutils.layers import anneal, binary_layers
@@ -125,14 +126,13 @@ def train(
     with processes(chosen) as group, numerics(recipe, chosen), _signals() as signals:
         loop = _Loop(recipe, Path(folder), chosen, data_dir, group, tracker or NoTracker(), say, show)
         loop.restore()
-        with contextlib.closing(loop.progress):
+        with contextlib.closing(loop.progress), _memory_advice(recipe):
             while loop.state.epoch < recipe.epochs:
                 loop.train_epoch(signals, stop or (lambda: False))
                 row = loop.finish_epoch()
                 if on_epoch is not None:
                     on_epoch(row)
-                if loop.state.epoch < recipe.epochs:
-                    loop.leave_if_asked(signals)
+                loop.leave_if_asked(signals)
         return loop.model, loop.state.history, loop.environment
 
 
@@ -165,6 +165,8 @@ class _Loop:
         self.state, self.asked = State(), False
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self.environment = {
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,  # draws the order of the images
             "device": device.type,
             "threads": torch.get_num_threads(),
             "compile": self.compile,
@@ -184,19 +186,33 @@ class _Loop:
             raise RuntimeError(f"not all processes see the same checkpoint in {self.folder}; all must share RUNS_DIR")
         if found is None:
             return
-        self.model.load_state_dict(found["model"])
-        self.optimizer.load_state_dict(found["optimizer"])
-        torch.set_rng_state(found["rng"])
+        try:
+            self.model.load_state_dict(found["model"])
+            self.optimizer.load_state_dict(found["optimizer"])
+            torch.set_rng_state(found["rng"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint in {self.folder} does not fit this version of the network; `--force` trains from the "
+                f"start ({str(error).splitlines()[0]})"
+            ) from error
         sums = found["sums"] if self.group.leads else {}
         self.state = State(found["epoch"], found["step"], sums, found["history"])
-        for name, then in found["environment"].items():
-            if then != self.environment[name]:
-                self.say(
-                    f"resuming with {name} = {self.environment[name]}, the run began with {then}: the result may "
-                    "differ in rounding from that of an undisturbed run"
-                )
+        self.compare_environment(found["environment"])
         self.say(f"{self.recipe.run_id}: going on after epoch {self.state.epoch}, step {self.state.step}")
         self.progress.start(self.global_step)
+
+    def compare_environment(self, before: dict[str, Any]) -> None:
+        """Warn of what decides the rounding and has changed since the checkpoint, and keep it for the record."""
+        changed: dict[str, list[Any]] = before.get("changed", {})
+        for name, then in before.items():
+            if name != "changed" and then != self.environment.get(name):
+                changed.setdefault(name, []).append(then)
+                self.say(
+                    f"resuming with {name} = {self.environment.get(name)}, the run began with {then}: the result may "
+                    "differ in rounding from that of an undisturbed run"
+                )
+        if changed:
+            self.environment["changed"] = changed
 
     def save(self) -> None:
         """Checkpoint everything; the leading process writes."""
@@ -259,17 +275,20 @@ class _Loop:
         return tuple(int(value) for value in largest)
 
     def leave_if_asked(self, signals: _Signals) -> None:
-        """Between two epochs, everything being saved: where the last step or the evaluation was interrupted."""
-        stopping, signum = self.agree(self.asked or bool(signals.caught), signals.caught)
+        """After an epoch, everything being saved: where the last step or the evaluation was interrupted. ``stop`` has
+        what it wants after the last one; a signal is meant for more than this run, and must not get lost.
+        """
+        asked = self.asked and self.state.epoch < self.recipe.epochs
+        stopping, signum = self.agree(asked or bool(signals.caught), signals.caught)
         if stopping:
             self.leave(signum)
 
     def leave(self, signum: int) -> None:
         """Every process leaves with the signal that one of them got."""
+        epoch, epochs = self.state.epoch + 1, self.recipe.epochs
+        where = f"in epoch {epoch} of {epochs}" if epoch <= epochs else "after its last epoch"
         raise Interrupted(
-            f"{self.recipe.run_id} stopped in epoch {self.state.epoch + 1} of {self.recipe.epochs}, everything is "
-            "saved; the same call goes on from here",
-            signum,
+            f"{self.recipe.run_id} stopped {where}, everything is saved; the same call goes on from here", signum
         )
 
     def gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -347,6 +366,18 @@ def write_history(path: Path, rows: list[dict[str, float]]) -> None:
     """One line per finished epoch, as CSV."""
     lines = [",".join(rows[0]), *(",".join(str(value) for value in row.values()) for row in rows)]
     write_atomic(path, "\n".join(lines) + "\n")
+
+
+@contextlib.contextmanager
+def _memory_advice(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RuntimeError(
+            f"{recipe.run_id}: out of memory with batches of {recipe.batch_size} in {recipe.accumulate} part(s), "
+            f"{recipe.eval_batch_size} in evaluation; --set accumulate={2 * recipe.accumulate} or --set "
+            f"eval_batch_size={max(recipe.eval_batch_size // 2, 1)} takes less ({str(error).splitlines()[0]})"
+        ) from error
 
 
 class _Signals:

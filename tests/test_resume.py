@@ -9,11 +9,12 @@ import signal
 import time
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from tiny import tiny, untimed
 
-from resteutils.checkpoint import LAST, PREVIOUS, load_checkpoint
+from resteutils.checkpoint import LAST, PREVIOUS, CheckpointError, load_checkpoint, save_checkpoint
 from resteutils.training import Interrupted, train
 
 RECIPE = tiny(checkpoint_minutes=0)  # a checkpoint after every step
@@ -132,6 +133,30 @@ def test_resuming_with_other_threads_warns(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run(tmp_path, stop_after=1, say=said.append)
     assert any("threads = 2, the run began with 1" in line for line in said)
+
+
+def test_what_changed_on_the_way_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(numpy, "__version__", "1.0")
+        said: list[str] = []
+        with pytest.raises(Interrupted):
+            run(tmp_path, stop_after=1, say=said.append)
+    assert any("numpy = 1.0, the run began with" in line for line in said)
+    _, _, environment = train(RECIPE, tmp_path, "cpu", say=lambda line: None, show=False)
+    assert environment["changed"] == {"numpy": [numpy.__version__, "1.0"]}
+    assert environment["numpy"] == numpy.__version__
+
+
+def test_a_checkpoint_that_does_not_fit_the_network_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=2)
+    state = load_checkpoint(tmp_path / LAST, RECIPE)
+    state["model"] = {f"module.{name}": tensor for name, tensor in state["model"].items()}
+    save_checkpoint(tmp_path, state, RECIPE)
+    with pytest.raises(CheckpointError, match="does not fit this version of the network; `--force` trains from the"):
+        run(tmp_path)
 
 
 # --- killed ----------------------------------------------------------------------------------------------------------

@@ -256,6 +256,35 @@ def test_a_signal_saves_and_leaves_with_its_number(number: signal.Signals, tmp_p
     assert untimed(run(tiny(), tmp_path / "other")[1]) == untimed(run(tiny(), tmp_path)[1])
 
 
+def test_a_signal_in_the_last_evaluation_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run of many would go on with the next as if nobody had asked it to stop."""
+    real, calls = module.evaluate, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "evaluate", interrupted)
+    with pytest.raises(Interrupted, match="stopped after its last epoch, everything is saved") as caught:
+        run(tiny(), tmp_path)
+    assert caught.value.signum == signal.SIGTERM
+    _, history, _ = run(tiny(), tmp_path)
+    assert (len(history), len(calls)) == (2, 2)  # the next call only reads what is saved
+
+
+def test_out_of_memory_says_what_takes_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self, images, labels):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+
+    monkeypatch.setattr(module._Loop, "gradients", full)
+    with pytest.raises(
+        RuntimeError, match=r"batches of 16 in 1 part.*--set accumulate=2 .*Tried to allocate 2 GiB\.\)$"
+    ):
+        run(tiny(), tmp_path)
+
+
 def test_training_in_a_thread_listens_to_stop_only(tmp_path: Path) -> None:
     found: list = []
 
