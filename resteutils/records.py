@@ -169,16 +169,22 @@ def _read(path: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         recipe = Recipe.from_dict(record["recipe"])
-        ended = "diverged" in record or (
-            len(record["history"]["epoch"]) == recipe.epochs and "top1" in record["result"]
-        )
-        if record["schema"] == SCHEMA and record["identity"] == recipe.identity and ended:
+        if record["schema"] == SCHEMA and record["identity"] == recipe.identity and _complete(record, recipe):
             return record
         reason = "it is incomplete or from another version of the recipe"
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
     say(f"{path} does not count as a finished run ({reason})")
     return None
+
+
+def _complete(record: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether a record says how its run ended and where it comes from."""
+    if "diverged" in record:
+        ended = isinstance(record["diverged"], str)
+    else:
+        ended = len(record["history"]["epoch"]) == recipe.epochs and isinstance(record["result"]["top1"], float)
+    return ended and isinstance(record["provenance"], dict)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from resteutils.recipes import Recipe, item_recipes
 from resteutils.records import Diverged, Run, Runs, finished_runs
 from resteutils.settings import results_dir as results_folder
 from resteutils.settings import runs_dir as runs_folder
-from resteutils.settings import write_atomic
+from resteutils.settings import writable, write_atomic
 from resteutils.tracking import open_tracker
 from resteutils.training import NonFinite, train
 
@@ -67,7 +67,7 @@ def load_or_train(
     if not again and (run := _ended(recipe, folder, records, say)):
         return run
     leads, alone = int(os.environ.get("RANK", "0")) == 0, int(os.environ.get("WORLD_SIZE", "1")) <= 1
-    folder.mkdir(parents=True, exist_ok=True)
+    writable(folder, "RUNS_DIR")
     with _only_one(folder, wait, say) if leads else contextlib.nullcontext():
         if not again and leads and (run := _ended(recipe, folder, records, say)):
             if alone:
@@ -75,6 +75,7 @@ def load_or_train(
             # The other processes are waiting for this one to train: fail, so that torchrun ends them all.
             raise Busy(f"{recipe.run_id} was finished by another process meanwhile; the same call reads it")
         if leads:
+            writable(records / recipe.profile / "runs", "RESULTS_DIR")  # now, not when everything is trained
             _prepare(folder, recipe, force)
         return _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say, show)
 
@@ -117,7 +118,8 @@ def _ended(recipe: Recipe, folder: Path, records: Path, say: Callable[[str], Non
     found = record_files.find(recipe, folder, records, say)
     if isinstance(found, Diverged):
         raise NonFinite(
-            f"{recipe.run_id}: {found.reason} (so its record says; `--force` trains it again)", found.reason
+            f"{recipe.run_id}: {found.reason} (so its record says; `resteutils train ... --force` trains it again)",
+            found.reason,
         )
     return found
 
@@ -128,6 +130,8 @@ def _prepare(folder: Path, recipe: Recipe, force: bool) -> None:
         raise OSError(
             f"{folder}: {free / 1e6:.0f} MB free, {LEAST_FREE_BYTES / 1e6:.0f} MB needed; set RUNS_DIR elsewhere"
         )
+    for stray in folder.glob(".*.tmp"):  # half-written files of a killed process; the lock is ours
+        stray.unlink(missing_ok=True)
     if force:
         for path in (*folder.glob("checkpoint*.pt*"), folder / "record.json", folder / "history.csv"):
             path.unlink(missing_ok=True)

@@ -190,6 +190,8 @@ SPOILED = {
     "a list": lambda text: "[1, 2]",
     "no result": lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "result"}),
     "fewer epochs": lambda text: text.replace('"epoch": [1, 2]', '"epoch": [1]'),
+    "no provenance": lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "provenance"}),
+    "an accuracy that is no number": lambda text: json.dumps(json.loads(text) | {"result": {"top1": "high"}}),
     "another schema": lambda text: text.replace('"schema": 1', '"schema": 99'),
     "an unknown field": lambda text: text.replace('"recipe": {', '"recipe": {"speed": 3, '),
     "another recipe": lambda text: text.replace('"lr": 0.1,', '"lr": 0.3,'),
@@ -254,7 +256,7 @@ def test_a_diverged_run_is_recorded_and_not_trained_again(tmp_path: Path, monkey
     assert (folders[1] / recipe.profile / "runs" / f"{recipe.run_id}.json").is_file()
     with monkeypatch.context() as patch:
         patch.setattr(module, "train", lambda *args: pytest.fail("trained again"))
-        with pytest.raises(NonFinite, match="so its record says; `--force` trains it again"):
+        with pytest.raises(NonFinite, match="so its record says; `resteutils train ... --force` trains it again"):
             call(folders, recipe)
     with pytest.raises(NonFinite) as again:
         call(folders, recipe, force=True)
@@ -281,6 +283,21 @@ def test_a_full_disk_is_noticed_before_training(tmp_path: Path, untrained, monke
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match="1 MB free, 300 MB needed; set RUNS_DIR"):
         call((tmp_path / "runs", tmp_path / "results"))
+
+
+def test_a_results_folder_that_cannot_be_written_is_noticed_before_training(tmp_path: Path, untrained) -> None:
+    (tmp_path / "results").touch()
+    with pytest.raises(OSError, match="cannot be made; set RESULTS_DIR elsewhere"):
+        call((tmp_path / "runs", tmp_path / "results"))
+
+
+def test_what_killed_processes_left_half_written_is_removed(tmp_path: Path) -> None:
+    folders = tmp_path / "runs", tmp_path / "results"
+    stray = folders[0] / RECIPE.run_id / ".checkpoint.pt.new.abc.tmp"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"half")
+    call(folders, stop=lambda: stray.exists() and pytest.fail("still there while training"))
+    assert not stray.exists()
 
 
 def test_a_disk_that_fills_up_at_the_end_costs_the_last_files_only(tmp_path: Path, monkeypatch) -> None:
