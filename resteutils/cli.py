@@ -62,7 +62,7 @@ def reproduce(
             raise ValueError(f"which item? One or more of {', '.join(ITEMS)}, or all")
         if "all" in items and (rows or len(items) > 1):
             raise ValueError("`all` stands alone, without --rows: rows belong to one item")
-        for item in set(items) - {"all"}:
+        for item in ITEMS if "all" in items else set(items):
             item_recipes(item, profile, rows, seeds, epochs)
     if "all" in items:
         reproduce_all(**options)
@@ -95,13 +95,16 @@ def train(
 
     with usage():
         overrides = dict(map(setting, set)) | ({"epochs": epochs} if epochs else {})
+        if taken := [name for name in ("name", "item", "row", "profile", "seed") if name in overrides]:
+            raise ValueError(f"--set {taken[0]}: ITEM/ROW, --profile and --seed say what is trained")
         chosen = recipe(name, profile=profile, seed=seed, **overrides)
     from resteutils.runs import load_or_train
 
     run = load_or_train(
         chosen, runs_dir=runs_dir, device=device, data_dir=data_dir, results_dir=results_dir, force=force
     )
-    if result := run.result:  # empty in all but the first of the processes that torchrun started
+    if os.environ.get("RANK", "0") == "0":  # the first of the processes that torchrun started, if it did
+        result = run.result
         reached = f"top-1 {result['top1']:.2f} % at epoch {result['epochs']}"
         print(f"{chosen.name} {profile} seed {seed}: {reached}, {run.path}")
 
@@ -178,13 +181,15 @@ def launch(
         wait: until all runs are finished; --no-wait returns at once.
         cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
     """
+    from resteutils.launch import check
+    from resteutils.launch import launch as launch_runs
     from resteutils.recipes import item_recipes
 
     with usage():
         settings = dict(map(setting, cluster))
+        check(on, parallel, threads, minutes, settings)
         if not item_recipes(item, profile, rows, seeds, epochs):
             raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
-    from resteutils.launch import launch as launch_runs
 
     failed = launch_runs(
         item,
@@ -247,6 +252,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     """Call the command and turn what it raises into a status and one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):  # a log file grows line by line, as a terminal would
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,

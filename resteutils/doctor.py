@@ -129,23 +129,26 @@ def compiler() -> Finding:
 
 def datasets(folder: Path) -> Iterator[Finding]:
     yield Finding("ok", "digits", "scikit-learn ships them: the demo profile needs no download")
-    archive = folder / "cifar-10-batches-py"
-    missing = [
-        name for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch") if not (archive / name).is_file()
-    ]
-    if not missing:
-        yield Finding("ok", "cifar10", str(archive))
-    elif archive.is_dir():
-        yield Finding(
-            "problem", "cifar10", f"{archive} lacks {', '.join(missing)}: remove the folder and download again"
-        )
-    else:
-        text = f"not in {folder}: the short and paper profiles download it (170 MB), or set DATA_DIR to where it is"
-        yield Finding("warning", "cifar10", text)
+    yield cifar10(folder)
     if (folder / "train").is_dir() and (folder / "val").is_dir():
         yield Finding("ok", "imagenet", f"{folder}/train and {folder}/val")
     else:
         yield Finding("ok", "imagenet", f"no train/ and val/ in {folder}; only table2 at short or paper asks for them")
+
+
+def cifar10(folder: Path) -> Finding:
+    archive = folder / "cifar-10-batches-py"
+    if not archive.is_dir():
+        text = f"not in {folder}: the short and paper profiles download it (170 MB), or set DATA_DIR to where it is"
+        return Finding("warning", "cifar10", text)
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
+
+    bad = [name for name, md5 in CIFAR10.train_list + CIFAR10.test_list if not check_integrity(archive / name, md5)]
+    if bad:
+        text = f"{archive}: missing or damaged: {', '.join(bad)}: remove the folder and download again"
+        return Finding("problem", "cifar10", text)
+    return Finding("ok", "cifar10", f"{archive}, every file as published")
 
 
 def disk(folders: dict[str, Path]) -> Iterator[Finding]:
@@ -174,7 +177,8 @@ def kernelspec() -> Finding:
     except NoSuchKernel:
         return Finding("problem", "kernel", "no Jupyter kernel python3: python -m ipykernel install --sys-prefix")
     program = spec.argv[0]
-    if os.path.basename(program) != program and not os.path.samefile(program, sys.executable):
+    place = os.path.dirname(program)  # folders, not files: interpreters of two environments may be links to one file
+    if place and os.path.realpath(place) != os.path.realpath(os.path.dirname(sys.executable)):
         text = f"the kernel python3 starts {program}, not this environment: python -m ipykernel install --sys-prefix"
         return Finding("problem", "kernel", text)
     return Finding("ok", "kernel", f"python3 in {spec.resource_dir}")

@@ -61,6 +61,17 @@ class Worker:
         return DelayedSubmission(self)
 
 
+def check(on: str, parallel: int, threads: int, minutes: int, cluster: dict[str, Any]) -> None:
+    """Raise ``ValueError``, naming the value, for what :func:`launch` does not take."""
+    if on not in ("local", "slurm"):
+        raise ValueError(f"on = {on!r}, expected local or slurm")
+    if cluster and on == "local":
+        raise ValueError(f"{', '.join(cluster)}: settings of a cluster, expected on = slurm")
+    for name, value, least in (("parallel", parallel, 1), ("threads", threads, 0), ("minutes", minutes, 1)):
+        if value < least:
+            raise ValueError(f"{name} = {value}, expected at least {least}")
+
+
 def launch(
     item: str,
     profile: str = "short",
@@ -88,12 +99,9 @@ def launch(
         minutes: time limit of a Slurm job; an unfinished run is queued again.
         cluster: passed on to submitit, e.g. ``slurm_partition="gpu", gpus_per_node=1, cpus_per_task=8``.
 
-    Raises ``ValueError`` for unknown names and ``RuntimeError`` where submitit is missing.
+    Raises ``ValueError`` for unknown names and wrong numbers, ``RuntimeError`` where submitit is missing.
     """
-    if on not in ("local", "slurm"):
-        raise ValueError(f"on = {on!r}, expected local or slurm")
-    if parallel < 1:
-        raise ValueError(f"parallel = {parallel}, expected at least 1")
+    check(on, parallel, threads, minutes, cluster)
     recipes = item_recipes(item, profile, rows, seeds, epochs)
     if by_seed:
         recipes.sort(key=lambda recipe: recipe.seed)

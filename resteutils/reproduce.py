@@ -75,7 +75,7 @@ def reproduce(
         "profile": profile,
         "rows": rows if isinstance(rows, str) else ",".join(rows),
         "seeds": seeds if isinstance(seeds, str) else ",".join(map(str, seeds)),
-        "epochs": int(epochs),
+        "epochs": epochs,
         "device": device,
         "data_dir": _from_root(settings.data_dir(data_dir), root),
         "runs_dir": _from_root(settings.runs_dir(runs_dir), root),
@@ -123,6 +123,9 @@ def _from_root(folder: Path, root: Path) -> str:
     return os.path.relpath(folder, root) if near else str(folder)
 
 
+_TYPES = {"str": str, "int": int, "float": float, "bool": bool}  # as the notebooks annotate their parameters
+
+
 def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: Path, runs_dir: Path) -> None:
     import papermill
     from papermill.exceptions import PapermillException
@@ -131,6 +134,10 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
     unknown = sorted(set(parameters) - set(known))
     if unknown:  # papermill itself would warn and run with the defaults
         raise ValueError(f"{notebook.name} has no parameter {', '.join(unknown)}: it has {', '.join(sorted(known))}")
+    for name, value in parameters.items():
+        typed = known[name]["inferred_type_name"]
+        if type(value) is not _TYPES.get(typed, type(value)):
+            raise ValueError(f"{name} = {value!r}, expected {typed} as in the parameters of {notebook.name}")
     _say(f"{notebook.name}, profile {parameters['profile']}")
     executed = folder / "notebook.ipynb"
     try:
@@ -152,6 +159,7 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
             raise Interrupted(f"{notebook.name} stopped as asked; the same command continues it", asked[0]) from error
         kept = _keep(executed, runs_dir / "failed" / f"{parameters['profile']}-{notebook.stem}.ipynb")
         name, reason = getattr(error, "ename", ""), getattr(error, "evalue", str(error).strip())
+        reason += "; the same command continues" if isinstance(error, RuntimeError) else ""
         message = f"{notebook.name} stopped: {name}{': ' if name else ''}{reason}{kept}"
         raise (NonFinite if name == "NonFinite" else ReproductionError)(message) from error
 

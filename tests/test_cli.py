@@ -69,16 +69,26 @@ def test_python_dash_m_is_the_same_program() -> None:
         (("reproduce", "all", "--rows", "ste"), ("rows belong to one item",)),
         (("reproduce", "table3", "--rows", "nope"), ("nope", "reste-weights")),
         (("reproduce", "table3", "--seeds", "one"), ("one", "whole numbers")),
+        (("reproduce", "all", "--seeds", "one"), ("one", "whole numbers")),
+        (("reproduce", "all", "--epochs", "-1"), ("epochs = -1", "at least 1")),
         (("train", "table1/resnet7"), ("resnet7", "resnet20-1w1a")),
         (("train", "lemma/x"), ("lemma", "no training runs")),
         (("train", "table1/resnet20-1w1a", "--set", "lr"), ("'lr'", "NAME=VALUE")),
         (("train", "table1/resnet20-1w1a", "--set", "speed=2"), ("speed", "batch_size")),
         (("train", "table1/resnet20-1w1a", "--set", "lr=-1"), ("lr", "-1", "above 0")),
+        (("train", "table1/resnet20-1w1a", "--set", "seed=3"), ("--set seed", "--seed")),
+        (("train", "table1/resnet20-1w1a", "--set", "item=table3"), ("--set item", "ITEM/ROW")),
+        (("train", "table1/resnet20-1w1a", "--set", "epochs=ten"), ("epochs", "'ten'", "whole number")),
+        (("train", "table1/resnet20-1w1a", "--set", 'estimator={"o":3}'), ("estimator", "no name", "reste")),
         (("train", "table1/resnet20-1w1a", "--set", "epochs=2.5"), ("epochs", "2.5", "whole number")),
         (("train", "table3/reste", "--set", 'estimator={"name":"reste","o":0.5}'), ("0.5",)),
         (("list", "table9"), ("table9", *ITEMS)),
         (("launch", "table9"), ("table9", *ITEMS)),
         (("launch", "figure1"), ("figure1", "no training runs")),
+        (("launch", "table3", "--parallel", "0"), ("parallel = 0", "at least 1")),
+        (("launch", "table3", "--threads", "-1"), ("threads = -1", "at least 0")),
+        (("launch", "table3", "--minutes", "0"), ("minutes = 0", "at least 1")),
+        (("launch", "table3", "--cluster", "slurm_partition=gpu"), ("slurm_partition", "on = slurm")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) and value[0] in cli.COMMANDS else "",
 )
@@ -195,9 +205,18 @@ def test_train_then_list_shows_it_finished_and_training_again_reads_it(run, runs
 def test_under_torchrun_only_the_first_process_prints_the_result(run, monkeypatch: pytest.MonkeyPatch) -> None:
     from resteutils import runs
 
-    others = runs.Run(recipe=None, path=Path("elsewhere"), record={"history": {}, "result": {}, "provenance": {}})
-    monkeypatch.setattr(runs, "load_or_train", lambda *_, **__: others)
+    finished = runs.Run(None, Path("place"), {"history": {}, "result": {"top1": 50.0, "epochs": 2}, "provenance": {}})
+    monkeypatch.setattr(runs, "load_or_train", lambda *_, **__: finished)
+    monkeypatch.setenv("RANK", "1")
     assert run("train", "table3/ste", *SMOKE) == (0, "", "")
+    monkeypatch.setenv("RANK", "0")
+    assert "top-1 50.00 % at epoch 2, place" in run("train", "table3/ste", *SMOKE)[1]
+
+
+def test_a_log_file_grows_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import sys; from resteutils import cli; cli._run(['--help']); print(sys.stdout.line_buffering)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
 
 
 def test_launch_leaves_with_1_and_names_the_runs_that_failed(run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +224,7 @@ def test_launch_leaves_with_1_and_names_the_runs_that_failed(run, monkeypatch: p
 
     asked = {}
     monkeypatch.setattr(launch, "launch", lambda item, **options: asked.update(options) or ["run-a", "run-b"])
-    options = "--no-wait --cluster slurm_partition=gpu --cluster gpus_per_node=1".split()
+    options = "--on slurm --no-wait --cluster slurm_partition=gpu --cluster gpus_per_node=1".split()
     status, _, err = run("launch", "table3", *options)
     assert status == 1 and one_line(err) and "2 runs failed: run-a, run-b" in err
     assert (asked["wait"], asked["slurm_partition"], asked["gpus_per_node"]) == (False, "gpu", 1)
@@ -230,7 +249,25 @@ def test_doctor_reports_half_a_dataset_as_a_problem(run, tmp_path: Path) -> None
     status, out, _ = run("doctor", "--data-dir", str(tmp_path / "data"))
     assert status == 1
     (line,) = [line for line in out.splitlines() if " cifar10 " in line]
-    assert line.startswith("problem") and "test_batch" in line and "data_batch_1" not in line
+    assert line.startswith("problem") and "test_batch" in line and "data_batch_1" in line  # missing, damaged
+
+
+def test_doctor_compares_environments_not_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+    from resteutils import doctor
+
+    other = tmp_path / "other" / "bin" / "python"
+    other.parent.mkdir(parents=True)
+
+    def starts(program: str) -> str:
+        monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_: KernelSpec(argv=[program]))
+        return doctor.kernelspec().state
+
+    assert starts(str(other)) == "problem"  # an environment that was removed
+    other.symlink_to(sys.executable)
+    assert starts(str(other)) == "problem"  # another one, made from the same interpreter
+    assert starts(sys.executable) == starts("python") == "ok"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

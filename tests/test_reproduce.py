@@ -67,6 +67,11 @@ def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("table1", {"rows": "resnet99"}, "unknown row of table1 'resnet99'.*resnet20-1w1a"),
         ("table1", {"seeds": "zero"}, "seeds = 'zero'"),
         ("table1", {"epoch": 3}, "table1_cifar10.ipynb has no parameter epoch: it has .*epochs"),
+        ("table1", {"epochs": "ten"}, "epochs = 'ten', expected a whole number"),
+        ("table1", {"rows": 3}, "rows = 3, expected text such as 'ste,reste', or a list"),
+        ("table1", {"seeds": 3}, "seeds = 3, expected text such as '0,1,2', or a list"),
+        ("table1", {"device": 0}, "device = 0, expected str as in the parameters of table1_cifar10.ipynb"),
+        ("lemma", {"epochs": True}, "epochs = True, expected int"),
     ],
 )
 def test_wrong_requests_are_answered_with_what_is_accepted(item: str, asked: dict, message: str) -> None:

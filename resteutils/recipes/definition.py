@@ -162,6 +162,8 @@ def parsed(values: dict[str, Any]) -> dict[str, Any]:
             if isinstance(value, str):
                 parsed[name] = estimator(value)
             elif isinstance(value, dict):
+                if "name" not in value:
+                    raise ValueError(f'{name} = {value!r} has no name, expected e.g. {{"name": "reste", "o": 3}}')
                 parsed[name] = estimator(**value)
     return parsed
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from resteutils.estimators import DSQ, EDE, FDA, RBNN, STE, ApproxSign, GainSTE, ReSTE, SwishSign
-from resteutils.recipes.definition import PROFILES, Recipe, parsed
+from resteutils.recipes.definition import LABELS, PROFILES, Recipe, parsed
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,9 @@ def recipe(name: str, profile: str = "demo", seed: int = 0, **overrides: Any) ->
     values |= {key: value for key, value in rows[row].items() if key not in PROFILES}
     values |= rows[row].get(profile, {})
     values |= parsed(overrides)
-    if "warmup_epochs" not in overrides:
+    if labels := [label for label in LABELS if label in overrides]:
+        raise ValueError(f"{', '.join(labels)}: the name and the profile of a recipe say that, no override does")
+    if "warmup_epochs" not in overrides and isinstance(values["epochs"], Real):  # anything else: Recipe refuses it
         values["warmup_epochs"] = min(values.get("warmup_epochs", 5.0), values["epochs"] / 10)
     return Recipe(**{**values, "item": item, "row": row, "profile": profile, "seed": seed})
 
@@ -198,9 +201,10 @@ def item_recipes(
     all rows and the profile's seeds; ``epochs`` 0 means the profile's.
     """
     _known("item", item, ITEMS)
-    chosen = _listed(rows) or list(ITEMS[item].rows)
+    chosen = _listed("rows", rows, "ste,reste") or list(ITEMS[item].rows)
+    asked = _listed("seeds", seeds, "0,1,2")
     try:
-        numbers = [int(seed) for seed in _listed(seeds)] or list(default_seeds(item, profile))
+        numbers = [int(seed) for seed in asked] or list(default_seeds(item, profile))
     except ValueError as error:
         raise ValueError(f"seeds = {seeds!r}, expected whole numbers such as 0,1,2") from error
     if epochs:
@@ -208,7 +212,9 @@ def item_recipes(
     return [recipe(f"{item}/{row}", profile, seed, **overrides) for row in chosen for seed in numbers]
 
 
-def _listed(values: str | Iterable) -> list[str]:
+def _listed(what: str, values: str | Iterable, example: str) -> list[str]:
+    if not isinstance(values, Iterable):
+        raise ValueError(f"{what} = {values!r}, expected text such as '{example}', or a list")
     parts = values.replace(",", " ").split() if isinstance(values, str) else [str(value) for value in values]
     return list(dict.fromkeys(parts))
 
