@@ -29,14 +29,17 @@ def kept(
         run: a finished run (:class:`resteutils.runs.Run`).
         measure: makes it from the run, as plain JSON values; only called where the trained network is there.
 
-    A kept measurement of an earlier training of the same recipe does not count.
+    A kept measurement of an earlier training of the same recipe does not count; nor does a damaged one, which is said.
     """
     recipe, trained = run.recipe, (run.provenance or {}).get("created")
     path = results_folder(results_dir) / recipe.profile / "measured" / f"{what}-{recipe.run_id}.json"
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["trained"] == trained:
-            return found["value"]
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["trained"] == trained:
+                return found["value"]
+        except (ValueError, KeyError, TypeError) as error:
+            print(f"{path} does not count as a measurement ({type(error).__name__}: {error})")
     if not (run.path / "model.safetensors").is_file():
         return None
     value = measure(run)

@@ -82,8 +82,12 @@ def verify(results_dir: str | os.PathLike = "", data_dir: str = "", device: str 
     if not cards:
         raise FileNotFoundError(f"no models in {folder}; `resteutils publish RUN` keeps one")
     for path in cards:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        file = folder / card["file"]
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            file, _ = folder / card["file"], (card["name"], card["sha256"], float(card["top1"]))
+        except (ValueError, KeyError, TypeError) as error:
+            yield Check(path.stem, float("nan"), float("nan"), f"{path} is no card: {type(error).__name__}: {error}")
+            continue
         data = file.read_bytes() if file.is_file() else b""
         if not data:
             yield Check(card["name"], card["top1"], float("nan"), f"{file} is missing")

@@ -201,6 +201,17 @@ def test_a_measurement_of_an_earlier_training_does_not_count(tmp_path: Path, res
     assert kept("test", run, lambda run: {"answer": 2}, results_dir) == {"answer": 2}
 
 
+def test_a_damaged_measurement_is_said_and_made_again(tmp_path: Path, results_dir: Path, capsys) -> None:
+    run = replace(record_only(item_recipes("figure2", "short", seeds="0")[0]), path=tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    kept("test", run, lambda run: {"answer": 1}, results_dir)
+    (path,) = results_dir.glob("short/measured/*.json")
+    for spoiled in ('{"trained', "[]", "{}"):
+        path.write_text(spoiled)
+        assert kept("test", run, lambda run: {"answer": 2}, results_dir) == {"answer": 2}
+        assert f"{path} does not count as a measurement" in capsys.readouterr().out
+
+
 # --- zones -----------------------------------------------------------------------------------------------------------
 
 

@@ -77,6 +77,18 @@ def test_a_card_that_promises_more_is_found_out(models: Path, folders: dict[str,
         path.write_text(honest)
 
 
+def test_a_card_that_is_none_does_not_stop_the_others(models: Path, folders: dict[str, str]) -> None:
+    spoiled = models / "a-first-one.json"
+    try:
+        for text in ('{"name": ', "[]", '{"name": "x", "file": "y"}'):
+            spoiled.write_text(text)
+            first, second = zoo.verify(folders["results_dir"], device="cpu")
+            assert (first.name, second.problem) == ("a-first-one", "")
+            assert f"{spoiled} is no card" in first.problem
+    finally:
+        spoiled.unlink()
+
+
 def test_publish_by_id_and_what_it_says_of_unknown_ones(
     run: Run, models: Path, folders: dict[str, str], capsys: pytest.CaptureFixture
 ) -> None:
