@@ -144,9 +144,16 @@ def _convolution(program: Program, conv: nn.Conv2d, relu: bool, norm: nn.Module,
 
 
 def _batch_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """gain and offset with x * gain + offset = norm(x), rounded as torch rounds them: the offset in one fused step."""
-    gain = norm.weight * (1 / torch.sqrt(norm.running_var + norm.eps))
-    return gain, (norm.bias.double() - norm.running_mean.double() * gain.double()).float()
+    """gain and offset with x * gain + offset = norm(x): what torch's own BatchNorm makes of 1 and of 0.
+
+    Asked rather than calculated: ``torch.sqrt`` is not the root that BatchNorm takes, on AMD processors it is a last bit
+    off, and that bit decides signs.
+    """
+    zeros = torch.zeros_like(norm.running_mean)
+    one, zero = torch.ones(1, len(zeros), 1, 1), torch.zeros(1, len(zeros), 1, 1)
+    gain = nn.functional.batch_norm(one, zeros, norm.running_var, norm.weight, zeros, eps=norm.eps)
+    offset = nn.functional.batch_norm(zero, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    return gain.view(-1), offset.view(-1)
 
 
 def _thresholds(conv: BinaryConv2d, alpha: Tensor, relu: bool, norm: nn.Module) -> tuple[Tensor, Tensor]:
