@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resteutils.folding import Program, fold, unpack_signs
+from resteutils.program_check import OPERATIONS, check
 from resteutils.settings import write_atomic
 
 __all__ = ["PackedFileError", "PackedModel", "load", "pack"]
@@ -41,8 +42,6 @@ _FIELDS = {
     **dict.fromkeys(("version", "float_bytes"), int),
     "top1": float,
 }
-# In the order of kernels/program.cpp.
-_OPERATIONS = ("stem", "project", "binary", "threshold", "max_pool", "pad", "avg_pool", "flatten", "affine", "linear")
 
 
 class PackedFileError(ValueError):
@@ -54,10 +53,13 @@ class PackedModel(nn.Module):
 
     ``header`` describes it (see the module), ``program`` is what it does. ``path`` forces a code path of the kernels
     ("avx512", "avx2", "scalar"), or "torch".
+
+    Raises ``ValueError`` for a program that does not fit itself or the header.
     """
 
     def __init__(self, header: dict[str, Any], program: Program, path: str = "") -> None:
         super().__init__()
+        check(program, header)
         self.header, self.program, self.path = header, program, path
         self._compiled: tuple[list[Tensor], Tensor, int, str] | None = None
         self._signs: dict[str, Tensor] = {}
@@ -188,7 +190,7 @@ def _compile(program: Program, path: str) -> tuple[list[Tensor], Tensor]:
         kh, kw = step.get("kernel", (1, 1))
         ph, pw = step.get("padding", (step.get("before", 0), 0))
         flags = [int(step.get("relu", False)), int(step["floats"]), int(step["bits"])]
-        code += [_OPERATIONS.index(step["do"]), step["source"], step.get("skip", -1), *flags]
+        code += [list(OPERATIONS).index(step["do"]), step["source"], step.get("skip", -1), *flags]
         code += [kh, kw, *step.get("stride", (1, 1)), ph, pw, channels, out, first]
 
         def padded(tensor, fill=0.0, out=out):
@@ -233,7 +235,8 @@ def pack(
         input_size: (C, H, W) of its images; by default what the run or the first convolution says, at 32x32.
         data: the run's :class:`resteutils.data.Images`, whose normalisation and class names go into the file.
 
-    Raises ``ValueError`` for a float twin, weights that are not finite, and parts that have no packed form.
+    Raises ``ValueError`` for a float twin, weights that are not finite, parts that have no packed form, and an input
+    size that the network was not built for.
     """
     model = model.cpu().float()
     program = fold(model)
@@ -256,7 +259,10 @@ def pack(
         "top1": float(run.result["top1"]) if run is not None else -1.0,
         "float_bytes": sum(4 * t.numel() for name, t in model.state_dict().items() if _stored_by_a_twin(name)),
     }
-    return PackedModel(header, program)
+    try:
+        return PackedModel(header, program)
+    except ValueError as error:
+        raise ValueError(f"{error}; for images of another size than {size} say input_size=(C, H, W)") from error
 
 
 def _stored_by_a_twin(name: str) -> bool:
@@ -282,27 +288,26 @@ def load(path: str | os.PathLike, kernel_path: str = "") -> PackedModel:
     header = _checked_header(path, metadata[_KEY])
     if header.pop("sha256") != _digest(header, tensors):
         raise PackedFileError(f"{path} is damaged: its contents do not match its checksum; export it again")
-    return PackedModel(
-        {k: v for k, v in header.items() if k != "steps"}, Program(header["steps"], tensors), kernel_path
-    )
+    program = Program(header.pop("steps"), tensors)
+    try:
+        return PackedModel(header, program, kernel_path)
+    except ValueError as error:
+        raise PackedFileError(f"{path} is no packed model that can be run: {error}") from error
 
 
 def _checked_header(path: str | os.PathLike, text: str) -> dict[str, Any]:
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PackedFileError(f"{path} is damaged: its header is not JSON ({error})") from error
     if not isinstance(header, dict) or header.get("version") != VERSION:
         found = header.get("version") if isinstance(header, dict) else header
         raise PackedFileError(f"{path} is of format version {found!r}; this program reads version {VERSION}")
     for name, kind in _FIELDS.items():
-        if not isinstance(header.get(name), kind):
+        if type(header.get(name)) is not kind:
             raise PackedFileError(
                 f"{path} is damaged: header field {name!r} is {header.get(name)!r}, expected {kind.__name__}"
             )
-    unknown = [step.get("do") for step in header["steps"] if step.get("do") not in _OPERATIONS]
-    if unknown or not header["steps"]:
-        raise PackedFileError(f"{path} asks for unknown operations: {unknown}")
     return header
 
 

@@ -102,6 +102,21 @@ def test_thresholds_equal_batch_norm_at_every_integer():
         assert 3 < ((y < 0).any(1) & (y >= 0).any(1)).sum()  # the test would fail for constant channels alone
 
 
+def test_folded_batch_norm_is_torchs_own_to_the_last_bit():
+    """Where a sum is near zero one bit decides a sign; ``torch.sqrt`` differs from BatchNorm's root in one of 7 here."""
+    torch.manual_seed(0)
+    layer, norm = ru.BinaryConv2d(3, 4096, 1), nn.BatchNorm2d(4096).eval()
+    with torch.no_grad():
+        norm.weight.normal_()
+        norm.bias.normal_()
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.1, 3)
+        program = fold(nn.Sequential(layer, norm))
+        x = torch.randn(2, 4096, 4, 4)
+        gain, offset = (program.of(0, name).double().view(1, -1, 1, 1) for name in ("gain", "offset"))
+        assert torch.equal((x.double() * gain + offset).float(), norm(x))  # fused: rounded once
+
+
 def test_signs_survive_packing():
     signs = torch.randn(5, 13, 3, 2).sign()
     assert torch.equal(unpack_signs(pack_signs(signs), 13), signs)
@@ -154,6 +169,64 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         packed.load(tmp_path / "nowhere.rbit")
 
 
+@pytest.mark.parametrize(
+    ("step", "fields", "message"),
+    [
+        (20, {"skip": 1}, r"step 20: skips over to \(64, 8, 8\) from"),  # would read beyond its memory
+        (1, {"source": 5}, "source = 5"),
+        (2, {"skip": 0}, "skip = 0"),
+        (1, {"kernel": [9, 9]}, "'bits' is .* expected"),
+        (1, {"stride": [0, 0]}, "stride"),
+        (1, {"padding": [2**40, 2**40]}, "padding"),
+        (1, {"out": 17}, "expected torch.uint8"),
+        (1, {"channels": 2**62}, "its source has 16"),
+        (1, {"activations": 32}, "activations = 32 at 1/1"),
+        (2, {"bits": False}, "step 3: its source is not kept in the form"),
+        (1, {"do": "explode"}, "unknown operation 'explode'"),
+        (1, {"more": 1}, "fields"),
+        (1, {"relu": None}, "relu = None"),
+    ],
+)
+def test_a_program_that_does_not_hold_together_is_refused(tmp_path, step, fields, message):
+    """With a checksum that is right: the file is whole, and wrong."""
+    small = ru.pack(trained("resnet20"))
+    small.program.steps[step] |= fields
+    with pytest.raises(packed.PackedFileError, match=message):
+        packed.load(small.save(tmp_path / "crafted.rbit"))
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("2.gain", torch.ones(3), "expected torch.float32"),
+        ("2.gain", torch.full((16,), torch.nan), "not finite"),
+        ("1.bits", torch.zeros(16, 3, 3, 1, dtype=torch.uint8), "'bits' is"),
+        ("0.weight", torch.ones(16, 3, 3, 3, dtype=torch.float64), "expected torch.float32"),
+        ("99.w", torch.ones(1), "belong to no step"),
+        ("2.gain", None, "'gain' is missing"),
+    ],
+)
+def test_tensors_that_do_not_fit_the_program_are_refused(tmp_path, name, tensor, message):
+    small = ru.pack(trained("resnet20"))
+    small.program.tensors.pop(name, None)
+    if tensor is not None:
+        small.program.tensors[name] = tensor
+    with pytest.raises(packed.PackedFileError, match=message):
+        packed.load(small.save(tmp_path / "crafted.rbit"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("classes", ["a"]), ("classes", [1] * 10), ("input", [3, 0, 0]), ("input", ["a", 1, 1]), ("input", [3, 2**31, 2**31]),
+     ("mean", [0.0]), ("std", [0.0] * 3), ("std", [float("nan")] * 3), ("bits", "9/9"), ("version", True)],
+)  # fmt: skip
+def test_a_header_that_does_not_fit_is_refused(tmp_path, field, value):
+    small = ru.pack(trained("resnet20"))
+    small.header[field] = value
+    with pytest.raises(packed.PackedFileError, match="version" if field == "version" else f"{field}|input"):
+        packed.load(small.save(tmp_path / "crafted.rbit"))
+
+
 def test_what_cannot_be_packed_is_refused():
     with pytest.raises(ValueError, match="no binary layers"):
         ru.pack(ru.create("resnet20", "32/32"))
@@ -165,6 +238,8 @@ def test_what_cannot_be_packed_is_refused():
         fold(nn.Sequential(ru.BinaryConv2d(3, 3, 3), nn.BatchNorm2d(3), nn.Sigmoid()))
     with pytest.raises(ValueError, match="expected"):
         ru.pack(trained("resnet20"))(torch.zeros(1, 3, 16, 16))
+    with pytest.raises(ValueError, match="input_size"):  # another size of images than it was built for
+        ru.pack(trained("vgg_small", size=16))
 
 
 # --- a trained run: export, predict, bench ----------------------------------------------------------------------------
