@@ -146,8 +146,8 @@ def _convolution(program: Program, conv: nn.Conv2d, relu: bool, norm: nn.Module,
 def _batch_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """gain and offset with x * gain + offset = norm(x): what torch's own BatchNorm makes of 1 and of 0.
 
-    Asked rather than calculated: ``torch.sqrt`` is not the root that BatchNorm takes, on AMD processors it is a last bit
-    off, and that bit decides signs.
+    Asked rather than calculated: ``torch.sqrt`` is not the root that BatchNorm takes, on AMD processors it is a last
+    bit off, and that bit decides signs.
     """
     zeros = torch.zeros_like(norm.running_mean)
     one, zero = torch.ones(1, len(zeros), 1, 1), torch.zeros(1, len(zeros), 1, 1)
