@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ def figure6(runs: Sequence[Any]) -> Figure:
     axes["loss"].set(xlabel=whole, ylabel="training loss (cross-entropy)", xlim=(0, 100))
     axes["loss"].set_title("Training loss (triangles: spikes)")
     axes["loss"].legend(loc="upper right", ncols=2)
+    low, high = axes["loss"].get_ylim()
+    axes["loss"].set_ylim(low, high + 0.1 * (high - low) * math.ceil(len(rows) / 2))  # room for the legend
     axes["gain"].set(xlabel="share of training (%)", ylabel="f' at zero", xlim=(0, 100), ylim=(0, 10.5))
     axes["gain"].set_title("Gain of the plateau")
     _accuracies(axes["top1"], list(rows), [run for run in every if not isinstance(run, Diverged)])
