@@ -8,8 +8,6 @@ numbers of one that was not (on the same device, with the same threads and compi
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,6 +30,7 @@ from resteutils.progress import Progress
 from resteutils.recipes import Recipe
 from resteutils.schedules import learning_rate, path_progress
 from resteutils.settings import write_atomic
+from resteutils.stopping import StopSignals, stop_signals
 from resteutils.tracking import NoTracker, Tracker
 
 __all__ = ["Interrupted", "NonFinite", "build_model", "open_data", "train"]
@@ -123,7 +122,7 @@ def train(
     learning rate and estimator, before anything broken is saved; and what opening the data raises.
     """
     chosen = resolve_device(device)
-    with processes(chosen) as group, numerics(recipe, chosen), _signals() as signals:
+    with processes(chosen) as group, numerics(recipe, chosen), stop_signals() as signals:
         loop = _Loop(recipe, Path(folder), chosen, data_dir, group, tracker or NoTracker(), say, show)
         loop.restore()
         with contextlib.closing(loop.progress), _memory_advice(recipe):
@@ -231,7 +230,7 @@ class _Loop:
     def global_step(self) -> int:
         return self.state.epoch * self.steps + self.state.step
 
-    def train_epoch(self, signals: _Signals, stop: Callable[[], bool]) -> None:
+    def train_epoch(self, signals: StopSignals, stop: Callable[[], bool]) -> None:
         """The rest of the epoch under way; leaves its sums in the state."""
         recipe, state, group = self.recipe, self.state, self.group
         sums, measured = Sums(state.sums, self.device), measured_steps(self.steps)
@@ -274,7 +273,7 @@ class _Loop:
         largest = self.group.largest(torch.tensor(values, dtype=torch.float32, device=self.device))
         return tuple(int(value) for value in largest)
 
-    def leave_if_asked(self, signals: _Signals) -> None:
+    def leave_if_asked(self, signals: StopSignals) -> None:
         """After an epoch, everything being saved: where the last step or the evaluation was interrupted. ``stop`` has
         what it wants after the last one; a signal is meant for more than this run, and must not get lost.
         """
@@ -378,29 +377,3 @@ def _memory_advice(recipe: Recipe) -> Iterator[None]:
             f"{recipe.eval_batch_size} in evaluation; --set accumulate={2 * recipe.accumulate} or --set "
             f"eval_batch_size={max(recipe.eval_batch_size // 2, 1)} takes less ({str(error).splitlines()[0]})"
         ) from error
-
-
-class _Signals:
-    """The signal that asked this process to stop, or 0."""
-
-    caught: int = 0
-
-    def note(self, signum: int, frame) -> None:
-        if self.caught:  # asked twice: no patience left for a checkpoint
-            raise KeyboardInterrupt
-        self.caught = signum
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[_Signals]:
-    """Note SIGINT and SIGTERM for the length of the block. Only the main thread may; another one uses ``stop``."""
-    signals = _Signals()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
-    before = {number: signal.signal(number, signals.note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
