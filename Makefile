@@ -125,7 +125,7 @@ format: $(DEV) ## let ruff and nbstripout put code and notebooks in order
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m nbstripout --keep-id notebooks/*.ipynb
 
-bench: $(BENCH) ## the ratios of README's table, side by side, about ten minutes: results/bench/
+bench: $(BENCH) ## the ratios of README's table, side by side, ten to twenty minutes: results/bench/
 	$(RUN) bench
 
 bench-full: $(BENCH) ## every measurement, scaling included

@@ -14,9 +14,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from resteutils import kernels
 from resteutils.recipes import Recipe
 
-__all__ = ["autocast", "compiled", "numerics", "place", "resolve_compile", "resolve_device", "worth_compiling"]
+__all__ = [
+    "autocast",
+    "compiled",
+    "numerics",
+    "place",
+    "resolve_compile",
+    "resolve_device",
+    "resolve_packed",
+    "worth_compiling",
+]
 
 # Compiling ResNet-20 took 50 to 90 s here and repaid itself after some 20,000 images of 32x32 (162 against 400 images/s
 # on one thread; `make bench` measures it again). Below twice that, "auto" does not compile.
@@ -94,6 +104,18 @@ def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Call
         say("no C++ compiler found: training without torch.compile, which would be faster; install g++ to have it")
         return "off"
     return "default"
+
+
+def resolve_packed(recipe: Recipe, device: torch.device, images: int) -> bool:
+    """The recipe's ``packed_forward`` with None decided: packed bits on a CPU with vector instructions for them, where
+    the run is long enough to repay compiling the kernels (`make bench`: 1.1 to 1.4 times faster a step).
+    """
+    if recipe.bits != "1/1":
+        return False
+    if recipe.packed_forward is not None:
+        return recipe.packed_forward
+    wanted = device.type == "cpu" and worth_compiling(recipe, images)
+    return wanted and kernels.available() and kernels.paths()[0] != "scalar"
 
 
 def worth_compiling(recipe: Recipe, images: int) -> bool:

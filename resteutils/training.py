@@ -22,7 +22,16 @@ from torch import Tensor, nn
 from resteutils import kernels
 from resteutils.checkpoint import CheckpointError, load_latest, save_checkpoint
 from resteutils.epoch import Sums, epoch_row, evaluate, measured_steps
-from resteutils.execution import autocast, compiled, numerics, place, resolve_compile, resolve_device, worth_compiling
+from resteutils.execution import (
+    autocast,
+    compiled,
+    numerics,
+    place,
+    resolve_compile,
+    resolve_device,
+    resolve_packed,
+    worth_compiling,
+)  # fmt: skip
 from resteutils.layers import anneal, binary_layers
 from resteutils.models import create
 from resteutils.processes import Processes, processes, without_sync
@@ -152,10 +161,11 @@ class _Loop:
         if device.type == "cpu" and worth_compiling(recipe, self.data.train_size):
             kernels.available()  # compiled now, not in the middle of the run, so that all of it rounds alike
         self.model = place(build_model(recipe, self.data.num_classes), recipe, device, self.compile)
+        self.packed = resolve_packed(recipe, device, self.data.train_size)
         if recipe.sync_bn:
             self.model = group.sync_batchnorm(self.model, device)
         for _, layer in binary_layers(self.model):
-            layer.packed = recipe.packed_forward or None  # None: in evaluation only
+            layer.packed = self.packed or None  # None: in evaluation only
         self.eager = group.wrap(self.model, device)
         self.fast = compiled(self.eager, self.compile)
         self.optimizer = torch.optim.SGD(
@@ -169,6 +179,7 @@ class _Loop:
             "device": device.type,
             "threads": torch.get_num_threads(),
             "compile": self.compile,
+            "packed_forward": self.packed,
             "kernels": device.type == "cpu" and kernels.ready(),
             "world": group.world,
             "num_classes": self.data.num_classes,

@@ -464,11 +464,15 @@ def test_repr_says_what_it_computes() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{}, {"estimator": ru.EDE(), "input_estimator": ru.ReSTE(o=5)}], ids=["reste", "two"]
+    "options",
+    [{}, {"estimator": ru.EDE(), "input_estimator": ru.ReSTE(o=5)}, {"packed": True}],
+    ids=["reste", "two", "packed"],
 )
 def test_compiled_once_for_the_whole_path_and_equal(options: dict) -> None:
     from torch._dynamo.testing import CompileCounterWithBackend
 
+    if options.get("packed") and not kernels.ready():
+        pytest.skip("the kernels are not compiled; tests/test_kernels.py compiles them")
     torch._dynamo.reset()
     layer = ru.BinaryConv2d(4, 5, 3, padding=1, **options)
     counter = CompileCounterWithBackend("inductor")

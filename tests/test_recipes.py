@@ -248,7 +248,7 @@ BAD = {
     "eval_batch_size": [0],
     "workers": [-1],
     "checkpoint_minutes": [-1],
-    "packed_forward": ["on"],
+    "packed_forward": ["on", 1],
 }
 
 

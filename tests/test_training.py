@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from tiny import tiny, untimed
 
 import resteutils as ru
 from resteutils import epoch as epoch_module
+from resteutils import kernels
 from resteutils import training as module
 from resteutils.checkpoint import LAST
 from resteutils.epoch import evaluate, measured_steps
-from resteutils.execution import numerics, resolve_compile, resolve_device
+from resteutils.execution import numerics, resolve_compile, resolve_device, resolve_packed
 from resteutils.progress import Progress, watched
 from resteutils.recipes import Recipe
 from resteutils.training import Interrupted, NonFinite, build_model, open_data, train
@@ -98,6 +100,7 @@ def test_what_decides_the_rounding_is_recorded(trained) -> None:
     assert environment["device"] == "cpu"
     assert environment["threads"] == torch.get_num_threads()
     assert environment["compile"] == "off"
+    assert environment["packed_forward"] is False
 
 
 def test_evaluation_against_a_plain_loop(trained) -> None:
@@ -340,6 +343,22 @@ def test_auto_is_what_there_is() -> None:
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_device("").type == resolve_device().type
     assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_the_packed_forward_is_resolved_by_the_length_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    long, cpu = Recipe(epochs=10), torch.device("cpu")
+    monkeypatch.setattr(kernels, "available", lambda: True)
+    monkeypatch.setattr(kernels, "paths", lambda: ["avx2", "scalar"])
+    assert resolve_packed(long, cpu, 50_000)
+    assert not resolve_packed(long, torch.device("cuda"), 50_000)
+    assert not resolve_packed(tiny(), cpu, 48)
+    assert not resolve_packed(replace(long, bits="1/32"), cpu, 50_000)
+    assert not resolve_packed(replace(long, packed_forward=False), cpu, 50_000)
+    assert resolve_packed(replace(tiny(), packed_forward=True), cpu, 48)
+    monkeypatch.setattr(kernels, "paths", lambda: ["scalar"])
+    assert not resolve_packed(long, cpu, 50_000)  # no vector instructions: floats may be faster
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    assert not resolve_packed(long, cpu, 50_000)
 
 
 def test_compile_is_resolved_by_the_length_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ class Recipe:
     # execution, not in the identity
     compile: str = _choice(*COMPILE, default="auto")
     channels_last: str = _choice("auto", "on", "off", default="auto")
-    packed_forward: bool = False  # 1-bit kernel in the training forward pass: same integers
+    packed_forward: bool | None = None  # the forward pass on packed bits, the same integers; None: where it is faster
     eval_batch_size: int = _at_least(1, 500)
     workers: int = _at_least(0, 4)
     checkpoint_minutes: float = _at_least(0, 10.0)
@@ -108,6 +108,8 @@ class Recipe:
             object.__setattr__(self, name, int(value) if whole else float(value))
         if entry.type == "bool" and not isinstance(value, bool):
             raise ValueError(f"{name} = {value!r}, expected True or False")
+        if entry.type == "bool | None" and not isinstance(value, bool | None):
+            raise ValueError(f"{name} = {value!r}, expected True, False or None (where it is faster)")
         if name in ("estimator", "input_estimator") and value is not None and not isinstance(value, Estimator):
             raise ValueError(f"{name} = {value!r}, expected an estimator such as ReSTE(o=3)")
 
