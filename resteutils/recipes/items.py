@@ -37,7 +37,7 @@ def _table1() -> dict[str, dict[str, Any]]:
     # of the two large networks, whose weights cost more than these small images: the table in some five minutes
     demo = {"epochs": 4, "batch_size": 128}
     return {
-        **_networks("resnet18", "resnet18", demo=demo, paper={"epochs": 2000, "batch_size": 96}),
+        **_networks("resnet18", "resnet18", demo={**demo, "epochs": 3}, paper={"epochs": 2000, "batch_size": 96}),
         **_networks("resnet20", "resnet20"),
         "resnet20-1w32a": mixed,
         "resnet20-1w32a-ste": {**mixed, "estimator": STE()},
