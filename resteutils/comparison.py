@@ -201,8 +201,11 @@ def _notes(runs: Runs) -> tuple[str, ...]:
         "are those of the machine that trained the run, whatever else it was doing.",
     )
     for epochs in sorted({run.recipe.epochs for run in runs}):
-        pooled = stats.pool(measured.by_seed(runs, epochs))
+        groups = measured.by_seed(runs, epochs)
+        pooled, own = stats.pool(groups), [stats.std(values) for values in groups.values() if len(values) > 1]
         spread = f"{pooled.std:.2f} points ({pooled.dof} degrees of freedom)" if pooled.dof else "unknown (one seed)"
+        if len(own) > 1:  # where they differ much, one pooled variance is too wide for some rows, too narrow for others
+            spread += f"; single estimators {min(own):.2f} to {max(own):.2f}"
         notes += (f"Spread from seed to seed at {epochs} epochs, pooled within estimators: {spread}.",)
     return (*notes, *measured.diverged_words(runs))
 

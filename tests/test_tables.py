@@ -199,6 +199,14 @@ def test_controls_are_named_by_the_side_they_act_on() -> None:
     assert frame.flexible["reste"] == "yes"
 
 
+def test_table3_says_how_far_single_estimators_scatter() -> None:
+    runs = fake_runs("table3", rows="ste,reste,ede", score=lambda row, seed: 70 + seed * (3.0 if row == "ede" else 0.5))
+    (said,) = (note for note in comparison.table3(runs, "short").notes if note.startswith("Spread from seed to seed"))
+    assert "1.78 points (6 degrees of freedom); single estimators 0.50 to 3.00." in said
+    (alone,) = (note for note in comparison.table3(fake_runs("table3", rows="ste"), "short").notes if "Spread" in note)
+    assert "single estimators" not in alone
+
+
 def test_table3_verdict_asks_every_rival() -> None:
     runs = fake_runs("table3", score=lambda row, seed: 70 + 5 * (row == "reste") + 0.1 * seed)
     assert comparison.table3_verdict(runs, "short").status == "supported"
