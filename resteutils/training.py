@@ -22,16 +22,7 @@ from torch import Tensor, nn
 from resteutils import kernels
 from resteutils.checkpoint import CheckpointError, load_latest, save_checkpoint
 from resteutils.epoch import Sums, epoch_row, evaluate, measured_steps
-from resteutils.execution import (
-    autocast,
-    compiled,
-    numerics,
-    place,
-    resolve_compile,
-    resolve_device,
-    resolve_packed,
-    worth_compiling,
-)  # fmt: skip
+from resteutils.execution import autocast, compiled, numerics, place, resolve_compile, resolve_device, resolve_packed
 from resteutils.layers import anneal, binary_layers
 from resteutils.models import create
 from resteutils.processes import Processes, processes, without_sync
@@ -158,8 +149,8 @@ class _Loop:
                 f"{group.world} process(es); each needs at least 2 of a batch"
             )
         self.compile = resolve_compile(recipe, device, self.data.train_size, self.say)
-        if device.type == "cpu" and worth_compiling(recipe, self.data.train_size):
-            kernels.available()  # compiled now, not in the middle of the run, so that all of it rounds alike
+        if device.type == "cpu" and recipe.bits != "32/32":
+            kernels.available()  # compiled now: with and without them ReSTE's slope rounds differently
         self.model = place(build_model(recipe, self.data.num_classes), recipe, device, self.compile)
         self.packed = resolve_packed(recipe, device, self.data.train_size)
         if recipe.sync_bn:

@@ -33,7 +33,6 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 TRAIN = ["-m", "resteutils", "train", "table3/reste", "--profile", "smoke", "--set", "checkpoint_minutes=0"]
 TRAIN += ["--epochs", "6", "--set", "train_size=47", "--set", "batch_size=16", "--set", "test_size=19"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "PYTHONPATH": str(HERE)}
-ENVIRONMENT |= {"RESTEUTILS_KERNEL": "off"}  # compiled meanwhile by another test, they would change the rounding
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from tiny import tiny, untimed
 
 import resteutils as ru
 from resteutils import epoch as epoch_module
+from resteutils import kernels
 from resteutils import training as module
 from resteutils.checkpoint import LAST
 from resteutils.epoch import evaluate, measured_steps
@@ -98,6 +99,7 @@ def test_what_decides_the_rounding_is_recorded(trained) -> None:
     assert environment["threads"] == torch.get_num_threads()
     assert environment["compile"] == "off"
     assert environment["packed_forward"] is False
+    assert environment["kernels"] is kernels.available()  # whether or not anything had compiled them before
 
 
 def test_evaluation_against_a_plain_loop(trained) -> None:
