@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import ipywidgets as w
 import numpy as np
 
+from resteutils import kernels
 from resteutils.recipes import PROFILES, Recipe, recipe
 from resteutils.runs import Run, load_or_train
 from resteutils.training import Interrupted, open_data
@@ -200,7 +201,9 @@ class TrainingPanel:
         self._stop.clear()
         self.begin.disabled, self.halt.disabled, self.bar.value = True, False, 0.0
         self.live = Curve(f"under way: {recipe_label(chosen)}", {})
-        self.message.say(f"Training {recipe_label(chosen)} \u2026")
+        known = kernels.ready() or kernels.build.tried()
+        first = "" if known else " The first training on a machine compiles the 1-bit kernels: half a minute."
+        self.message.say(f"Training {recipe_label(chosen)} \u2026{first}")
         self.thread = threading.Thread(target=guarded(self.message)(self._train), args=(chosen,), daemon=True)
         self.thread.start()
 
