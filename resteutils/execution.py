@@ -17,16 +17,7 @@ from torch import Tensor, nn
 from resteutils import kernels
 from resteutils.recipes import Recipe
 
-__all__ = [
-    "autocast",
-    "compiled",
-    "numerics",
-    "place",
-    "resolve_compile",
-    "resolve_device",
-    "resolve_packed",
-    "worth_compiling",
-]
+__all__ = ["autocast", "compiled", "numerics", "place", "resolve_compile", "resolve_device", "resolve_packed"]
 
 # Compiling ResNet-20 took 50 to 90 s here and repaid itself after some 20,000 images of 32x32 (162 against 400 images/s
 # on one thread; `make bench` measures it again). Below twice that, "auto" does not compile.
@@ -98,7 +89,7 @@ def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Call
         if lacking:
             raise RuntimeError(f"compile = {recipe.compile!r} needs a C++ compiler; install g++, or use compile=off")
         return recipe.compile
-    if not worth_compiling(recipe, images):
+    if not _worth_compiling(recipe, images):
         return "off"
     if lacking:
         say("no C++ compiler found: training without torch.compile, which would be faster; install g++ to have it")
@@ -107,18 +98,18 @@ def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Call
 
 
 def resolve_packed(recipe: Recipe, device: torch.device, images: int) -> bool:
-    """The recipe's ``packed_forward`` with None decided: packed bits on a CPU with vector instructions for them, where
-    the run is long enough to repay compiling the kernels (`make bench`: 1.1 to 1.4 times faster a step).
+    """The recipe's ``packed_forward`` with None decided: packed bits on a CPU with vector instructions for them, in
+    runs worth compiling, because compiled steps were measured (`make bench`: 1.1 to 1.4 times faster than on floats).
     """
     if recipe.bits != "1/1":
         return False
     if recipe.packed_forward is not None:
         return recipe.packed_forward
-    wanted = device.type == "cpu" and worth_compiling(recipe, images)
+    wanted = device.type == "cpu" and _worth_compiling(recipe, images)
     return wanted and kernels.available() and kernels.paths()[0] != "scalar"
 
 
-def worth_compiling(recipe: Recipe, images: int) -> bool:
+def _worth_compiling(recipe: Recipe, images: int) -> bool:
     """Whether a run is long enough to repay what compiling anything costs."""
     return images * recipe.epochs * (recipe.image_size / 32) ** 2 >= IMAGES_WORTH_COMPILING
 

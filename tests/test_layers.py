@@ -275,9 +275,13 @@ def test_autocast_bf16() -> None:
         assert (ours - theirs).norm() < 0.02 * theirs.norm()
 
 
-def test_the_packed_forward_under_autocast_is_the_same() -> None:
+def _skip_without_kernels() -> None:
     if not kernels.ready():
         pytest.skip("the kernels are not compiled; tests/test_kernels.py compiles them")
+
+
+def test_the_packed_forward_under_autocast_is_the_same() -> None:
+    _skip_without_kernels()
     x, found = torch.randn(4, 32, 6, 6), []
     layer = ru.BinaryConv2d(32, 6, 3, padding=1)
     for layer.packed in (False, True):
@@ -471,8 +475,8 @@ def test_repr_says_what_it_computes() -> None:
 def test_compiled_once_for_the_whole_path_and_equal(options: dict) -> None:
     from torch._dynamo.testing import CompileCounterWithBackend
 
-    if options.get("packed") and not kernels.ready():
-        pytest.skip("the kernels are not compiled; tests/test_kernels.py compiles them")
+    if options.get("packed"):
+        _skip_without_kernels()
     torch._dynamo.reset()
     layer = ru.BinaryConv2d(4, 5, 3, padding=1, **options)
     counter = CompileCounterWithBackend("inductor")

@@ -30,6 +30,7 @@ __all__ = [
     "paths",
     "ready",
     "reste_backward",
+    "settled",
     "why_not",
 ]
 
@@ -61,7 +62,12 @@ def ready() -> bool:
     """Whether they can be used without compiling anything now; within a process the answer only changes when this
     process compiles them, so that a training run is not changed by what happens beside it.
     """
-    return (build.was_built() or build.tried()) and not build.load()
+    return settled() and not build.load()
+
+
+def settled() -> bool:
+    """Whether :func:`available` answers without compiling anything: they were compiled before, or it was tried."""
+    return build.was_built() or build.tried()
 
 
 @_constant

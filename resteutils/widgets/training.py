@@ -201,8 +201,8 @@ class TrainingPanel:
         self._stop.clear()
         self.begin.disabled, self.halt.disabled, self.bar.value = True, False, 0.0
         self.live = Curve(f"under way: {recipe_label(chosen)}", {})
-        known = kernels.ready() or kernels.build.tried()
-        first = "" if known else " The first training on a machine compiles the 1-bit kernels: half a minute."
+        compiles = chosen.bits != "32/32" and not kernels.settled()
+        first = " The first one on a CPU compiles the 1-bit kernels: half a minute." if compiles else ""
         self.message.say(f"Training {recipe_label(chosen)} \u2026{first}")
         self.thread = threading.Thread(target=guarded(self.message)(self._train), args=(chosen,), daemon=True)
         self.thread.start()
