@@ -71,7 +71,7 @@ PLACES = $(if $(RUNS_DIR), --runs-dir '$(RUNS_DIR)')$(if $(RESULTS_DIR), --resul
 OPTIONS = --profile '$(PROFILE)'$(if $(ROWS), --rows '$(ROWS)')$(if $(EPOCHS), --epochs $(EPOCHS))$(if $(SEEDS), --seeds '$(SEEDS)')$(if \
   $(DEVICE), --device $(DEVICE))$(if $(DATA_DIR), --data-dir '$(DATA_DIR)')$(PLACES)
 
-.PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test lint format bench bench-full doctor verify-models test-slurm clean
+.PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test lint format bench bench-full doctor verify-models test-slurm test-arm clean
 
 help: ## this list
 	@echo "ReSTE Reproduced: make TARGET [PROFILE=demo|smoke|short|paper] [ROWS=a,b] [EPOCHS=n] [SEEDS=0,1,2] [DEVICE=cpu|cuda]"
@@ -139,6 +139,9 @@ verify-models: $(CORE) ## load every model of results/models strictly and re-sco
 
 test-slurm: $(DEV) ## fan a smoke item out over a real one-node Slurm (root; Debian's slurm-wlm and munge)
 	PYTHON='$(PYTHON)' sh tests/slurm/run.sh
+
+test-arm: $(DEV) ## the NEON kernels under emulation, four minutes (Debian's qemu-user and g++-aarch64-linux-gnu)
+	PYTHON='$(PYTHON)' PYTEST_ARGS='$(PYTEST_ARGS)' sh tests/arm/run.sh
 
 clean: ## remove caches and the demo and smoke results; runs/, .venv and committed results stay
 	rm -rf results/demo results/smoke results/report build dist .pytest_cache .ruff_cache .hypothesis

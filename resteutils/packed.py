@@ -52,7 +52,7 @@ class PackedModel(nn.Module):
     """A network over bits: (N, C, H, W) float32, normalised, to logits (N, classes). For inference only.
 
     ``header`` describes it (see the module), ``program`` is what it does. ``path`` forces a code path of the kernels
-    ("avx512", "avx2", "scalar"), or "torch".
+    ("avx512", "avx2", "neon", "scalar"), or "torch".
 
     Raises ``ValueError`` for a program that does not fit itself or the header.
     """

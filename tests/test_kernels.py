@@ -173,8 +173,8 @@ def test_wrong_arguments_are_named():
         kernels.binary_conv2d(x, weight[:, :8])
     with pytest.raises(RuntimeError, match="does not fit"):
         kernels.binary_conv2d(x[..., :2], weight)
-    with pytest.raises(RuntimeError, match="neon"):
-        kernels.binary_conv2d(x, weight, path="neon")
+    with pytest.raises(RuntimeError, match="sse9"):
+        kernels.binary_conv2d(x, weight, path="sse9")
     with pytest.raises(RuntimeError, match="floating-point"):
         kernels.binary_conv2d(x.int(), weight)
     with pytest.raises(ValueError, match="expected"):

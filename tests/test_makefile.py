@@ -34,7 +34,7 @@ def test_help_is_the_default_goal_and_names_every_documented_target(root: Path) 
     printed = make(root).stdout
     for target in ("reproduce", "reproduce-<item>", "lab", "explore", "app", "test", "bench", "bench-full", "report"):
         assert re.search(rf"^  {re.escape(target)} +\S", printed, re.MULTILINE), target
-    for target in ("doctor", "verify-models", "test-slurm", "lint", "clean"):
+    for target in ("doctor", "verify-models", "test-slurm", "test-arm", "lint", "clean"):
         assert re.search(rf"^  {target} +\S", printed, re.MULTILINE), target
     assert " ".join(items(root)) in printed
 

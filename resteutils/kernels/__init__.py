@@ -1,8 +1,8 @@
 """Compiled operations on packed bits: binary convolution and linear layer, and ReSTE's backward pass.
 
 They know tensors only. The C++ sources are compiled on first use (see :mod:`resteutils.kernels.build`), with one code
-path per instruction set: AVX-512, AVX2 and plain C++, chosen at run time. ``RESTEUTILS_KERNEL`` = ``avx512``, ``avx2``
-or ``scalar`` forces one of them and ``off`` disables them all; ``path=`` forces one call.
+path per instruction set: AVX-512, AVX2, NEON and plain C++, chosen at run time. ``RESTEUTILS_KERNEL`` = ``avx512``,
+``avx2``, ``neon`` or ``scalar`` forces one of them and ``off`` disables them all; ``path=`` forces one call.
 
 Signs: sign(0) = +1 (also of -0.0), zero padding contributes 0, results are exact integers. A NaN has no bit: every
 output of an image that holds one is NaN, and so is every output of a channel whose weights hold one; nothing is hidden.

@@ -23,7 +23,8 @@ _HERE = Path(__file__).parent
 # Instruction sets are chosen per function, at run time: the library runs anywhere. Products and sums are fused only
 # where the source says so, so that every path gives the same integers and thresholds (reste_backward, whose paths
 # compute the power differently, agrees to 1e-6).
-_FLAGS = ("-O3", "-fopenmp", "-ffp-contract=off", "-w")
+# Apple's compiler has no OpenMP: there the kernels run on one thread.
+_FLAGS = ("-O3", "-ffp-contract=off", "-w", *(() if sys.platform == "darwin" else ("-fopenmp",)))
 _SETTING = "RESTEUTILS_KERNEL"
 
 

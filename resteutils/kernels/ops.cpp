@@ -20,6 +20,8 @@ static std::vector<const Path*> usable_paths() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vpopcntdq");
   if (avx512) paths.push_back(&avx512_path);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) paths.push_back(&avx2_path);
+#elif defined(__aarch64__)
+  paths.push_back(&neon_path);
 #endif
   paths.push_back(&scalar_path);
   return paths;

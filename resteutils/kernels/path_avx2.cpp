@@ -269,8 +269,6 @@ AVX2 void residual(float* dots, int pixels, int lanes, const Channels& c, const 
 
 // As in path_avx512.cpp; the mantissa and the exponent are cut out by hand, denormal numbers scaled first.
 AVX2 inline __m256 power(__m256 a, __m256 exponent, __m256 rest) {
-  constexpr float LOG2[9] = {1.44269503f, -0.72134848f, 0.48090208f, -0.36057592f, 0.28819151f, -0.24272353f, 0.21632486f, -0.17423017f, 0.07806667f};
-  constexpr float EXP2[7] = {1.0f, 0.69314721f, 0.24022647f, 0.05550329f, 0.00961849f, 0.00133999f, 0.00015346f};
   const __m256 tiny = _mm256_cmp_ps(a, _mm256_set1_ps(1.17549435e-38f), _CMP_LT_OQ);
   const __m256i raw = _mm256_castps_si256(_mm256_blendv_ps(a, _mm256_mul_ps(a, _mm256_set1_ps(16777216.0f)), tiny));
   const __m256i shift = _mm256_srai_epi32(_mm256_sub_epi32(raw, _mm256_set1_epi32(0x3f400000)), 23);

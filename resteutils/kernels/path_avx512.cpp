@@ -219,8 +219,6 @@ AVX512 inline __m512 power(__m512 a, __m512 exponent, __m512 rest) {
   const __m512 exponent2 = _mm512_getexp_ps(a);
   const __m512 k = _mm512_mask_add_ps(exponent2, _mm512_cmp_ps_mask(mantissa, one, _CMP_LT_OQ), exponent2, one);
   const __m512 f = _mm512_sub_ps(mantissa, one);
-  constexpr float LOG2[9] = {1.44269503f, -0.72134848f, 0.48090208f, -0.36057592f, 0.28819151f, -0.24272353f, 0.21632486f, -0.17423017f, 0.07806667f};
-  constexpr float EXP2[7] = {1.0f, 0.69314721f, 0.24022647f, 0.05550329f, 0.00961849f, 0.00133999f, 0.00015346f};
   __m512 log = _mm512_set1_ps(LOG2[8]);
   for (int i = 7; i >= 0; --i) log = _mm512_fmadd_ps(log, f, _mm512_set1_ps(LOG2[i]));
   log = _mm512_mul_ps(log, f);

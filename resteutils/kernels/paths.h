@@ -14,6 +14,10 @@ struct Power {
   float scale, exponent, exponent_rest, plateau, m, t;  // exponent + exponent_rest: the double, in two floats
 };
 
+// log2(1 + f) / f for f in [-1/4, 1/2), and 2^r for r in [-1/2, 1/2]: minimax polynomials, lowest order first
+constexpr float LOG2[9] = {1.44269503f, -0.72134848f, 0.48090208f, -0.36057592f, 0.28819151f, -0.24272353f, 0.21632486f, -0.17423017f, 0.07806667f};
+constexpr float EXP2[7] = {1.0f, 0.69314721f, 0.24022647f, 0.05550329f, 0.00961849f, 0.00133999f, 0.00015346f};
+
 // What follows a binary convolution in a packed network; every pointer holds LANES values of one block of channels.
 // v = max(n * alpha, floor) * gain + offset (+ residual), floor 0 (ReLU) or -inf; the bit is v < 0. Or, with thresholds, the
 // bit is (n < threshold) ^ flip.
@@ -58,6 +62,8 @@ extern const Path scalar_path;
 #if defined(__x86_64__)
 extern const Path avx2_path;
 extern const Path avx512_path;
+#elif defined(__aarch64__)
+extern const Path neon_path;
 #endif
 
 }  // namespace resteutils
