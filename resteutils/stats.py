@@ -2,7 +2,8 @@
 
 With one to five seeds a group, the spread of a single group says little; the spread pooled over all groups (each around
 its own mean) is the best estimate of the noise that a change of seed makes, and it is what every interval here uses.
-Intervals are two-sided, 95 %, and not adjusted for the number of comparisons.
+Where one group scatters many times as far as the others that is not so: a second interval, from the two groups alone
+(Welch), stands beside the first. Intervals are two-sided, 95 %, and not adjusted for the number of comparisons.
 """
 
 from __future__ import annotations
@@ -54,13 +55,15 @@ def pool(groups: Mapping[str, Values]) -> Pooled:
 @dataclass(frozen=True)
 class Difference:
     """``estimate`` = mean over the ``n`` common seeds of a - b, with its interval; NaN bounds where no variance is
-    known, which is where ``dof`` is 0."""
+    known, which is where ``dof`` is 0. ``alone``: the interval by the spread of these two groups only, NaN below two
+    seeds."""
 
     estimate: float
     low: float
     high: float
     n: int
     dof: int
+    alone: tuple[float, float] = (math.nan, math.nan)
 
 
 def difference(a: Values, b: Values, pooled: Pooled) -> Difference:
@@ -74,7 +77,18 @@ def difference(a: Values, b: Values, pooled: Pooled) -> Difference:
         return Difference(math.nan, math.nan, math.nan, 0, pooled.dof)
     estimate = sum(a[s] - b[s] for s in common) / len(common)
     half = _t(0.5 + LEVEL / 2, pooled.dof) * pooled.std * math.sqrt(2 / len(common))
-    return Difference(estimate, estimate - half, estimate + half, len(common), pooled.dof)
+    own = _welch({s: a[s] for s in common}, {s: b[s] for s in common})
+    alone = (estimate - own, estimate + own)
+    return Difference(estimate, estimate - half, estimate + half, len(common), pooled.dof, alone)
+
+
+def _welch(a: Values, b: Values) -> float:
+    """Half of Welch's interval for two groups of equal size; NaN where they show no spread."""
+    one, other = std(a) ** 2, std(b) ** 2
+    if not one + other > 0:
+        return math.nan
+    dof = (len(a) - 1) * (one + other) ** 2 / (one**2 + other**2)
+    return _t(0.5 + LEVEL / 2, dof) * math.sqrt((one + other) / len(a))
 
 
 def smallest_detectable(pooled: Pooled, n: int) -> float:
@@ -91,7 +105,7 @@ def smallest_detectable(pooled: Pooled, n: int) -> float:
     return float(shift) * pooled.std * math.sqrt(2 / n)
 
 
-def _t(quantile: float, dof: int) -> float:
+def _t(quantile: float, dof: float) -> float:
     if dof < 1:
         return math.nan
     from scipy.stats import t  # scikit-learn brings it

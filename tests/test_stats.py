@@ -65,6 +65,18 @@ def test_intervals_hold_what_they_say_where_rows_have_unequal_seeds(sizes: tuple
     assert 0.93 < hits / 1500 < 0.985
 
 
+def test_two_groups_alone_are_welchs_t_test() -> None:
+    rng = np.random.default_rng(5)
+    data = {"calm": dict(enumerate(rng.normal(60, 0.5, 4))), "wild": dict(enumerate(rng.normal(35, 10, 4)))}
+    found = stats.difference(data["calm"], data["wild"], stats.Pooled(1.0, 10))
+    expected = scipy_stats.ttest_ind(list(data["calm"].values()), list(data["wild"].values()), equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert found.alone == pytest.approx((interval.low, interval.high))
+    assert found.high - found.low < interval.high - interval.low  # the pool said little of the wild one
+    still = stats.difference({0: 1.0, 1: 1.0}, {0: 2.0, 1: 2.0}, stats.Pooled(1.0, 2))
+    assert math.isnan(still.alone[0])
+
+
 def test_only_common_seeds_are_compared() -> None:
     pooled = stats.Pooled(1.0, 4)
     found = stats.difference({0: 1.0, 1: 2.0, 7: 100.0}, {0: 0.0, 1: 1.0, 9: -100.0}, pooled)
