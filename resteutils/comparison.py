@@ -214,7 +214,7 @@ def table3_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
     """Everything ran; ReSTE above each rival of the paper and each control that would explain it away; the numbers."""
     runs = Runs.of(runs)
     rivals = {cell.row: "ordering" for cell in paper.cells("table3", metric="top1") if cell.row != "reste"}
-    controls = dict.fromkeys(["ste-gain", "reste-weights", "reste-activations"], "control")
+    controls = dict.fromkeys(["ste-gain", "reste-weights", "reste-activations", "reste-o1"], "control")
     checks = [pipeline_check(runs)]
     for epochs in sorted({run.recipe.epochs for run in runs}):
         groups = measured.by_seed(runs, epochs)
