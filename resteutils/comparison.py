@@ -21,6 +21,12 @@ __all__ = ["REFERENCE", "TABLE3_COLUMNS", "Rationality", "rationality", "table3"
 
 REFERENCE = "ste"
 
+# What ReSTE's advantage is made of: pairs of rows that differ in one thing.
+PARTS = (
+    ("reste-weights", "ste-gain", "ReSTE on the weights above their plateau gain alone"),
+    ("reste-o1", REFERENCE, "ReSTE's clip alone, at o = 1, above ste"),
+)
+
 TABLE3_COLUMNS = (
     "row method type rational flexible published source measured_mean measured_std n difference ci_low ci_high "
     "smallest_detectable seconds_per_epoch profile epochs"
@@ -229,10 +235,9 @@ def table3_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
                 for row, kind in ({REFERENCE: "ordering"} | rivals | controls).items()
                 if row not in groups and (row, epochs) in measured.diverged(runs)
             ]
-        # The same activations on both sides: only the weights differ.
-        if {"reste-weights", "ste-gain"} <= groups.keys():
-            claim = f"ReSTE on the weights above their plateau gain alone after {epochs} epochs"
-            checks.append(ordering_check("reste-weights", "ste-gain", groups, claim, "control"))
+        for better, worse, claim in PARTS:
+            if {better, worse} <= groups.keys():
+                checks.append(ordering_check(better, worse, groups, f"{claim} after {epochs} epochs", "control"))
     checks += _rational_check(runs) + number_checks("table3", runs)
     lacking = measured.not_run(["reste", REFERENCE, *rivals], runs)
     return verdict.judge(profile, checks, LAST_EPOCH, lacking)
