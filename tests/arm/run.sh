@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 python=$(command -v "${PYTHON:-.venv/bin/python}")
 work=${XDG_CACHE_HOME:-$HOME/.cache}/resteutils/arm
 version=3.11 # of Debian 12's Python
-torch="torch==2.9.1 torchvision==0.24.1" # the last wheels for this processor without CUDA
+torch="torch==2.9.1 torchvision==0.24.1" # whose wheels for this processor come without CUDA, unlike those of 2.14.1
 
 for program in qemu-aarch64 aarch64-linux-gnu-g++ dpkg-deb; do
   command -v "$program" >/dev/null || { echo "test-arm: no $program; on Debian 12: apt-get install qemu-user g++-aarch64-linux-gnu" >&2; exit 1; }
