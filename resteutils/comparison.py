@@ -221,18 +221,19 @@ def table3_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
     runs = Runs.of(runs)
     rivals = {cell.row: "ordering" for cell in paper.cells("table3", metric="top1") if cell.row != "reste"}
     controls = dict.fromkeys(["ste-gain", "reste-weights", "reste-activations", "reste-o1"], "control")
+    asked = {REFERENCE: "ordering"} | rivals | controls
     checks = [pipeline_check(runs)]
     for epochs in sorted({run.recipe.epochs for run in runs}):
         groups = measured.by_seed(runs, epochs)
-        kinds = {row: kind for row, kind in ({REFERENCE: "ordering"} | rivals | controls).items() if row in groups}
         if "reste" in groups:
             checks += [
                 ordering_check("reste", row, groups, f"ReSTE above {row} after {epochs} epochs", kind)
-                for row, kind in kinds.items()
+                for row, kind in asked.items()
+                if row in groups
             ]
             checks += [
                 verdict.Check(f"ReSTE above {row} after {epochs} epochs", kind, "undecided", f"{row} diverged")
-                for row, kind in ({REFERENCE: "ordering"} | rivals | controls).items()
+                for row, kind in asked.items()
                 if row not in groups and (row, epochs) in measured.diverged(runs)
             ]
         for better, worse, claim in PARTS:

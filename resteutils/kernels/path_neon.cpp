@@ -54,12 +54,6 @@ bool pack_rows(const float* x, int64_t channels, int64_t pixels, uint8_t* bits) 
   return vminvq_u32(numbers) == 0;
 }
 
-// block[byte][lane]
-void interleave(const uint8_t* const* rows, int64_t row_bytes, uint8_t* block) {
-  for (int64_t k = 0; k < row_bytes; ++k)
-    for (int lane = 0; lane < LANES; ++lane) block[k * LANES + lane] = rows[lane][k];
-}
-
 inline void add_to(int32_t* counts, uint8x16_t sum) {
   const uint16x8_t halves[2] = {vmovl_u8(vget_low_u8(sum)), vmovl_high_u8(sum)};
   for (int h = 0; h < 2; ++h) {
@@ -142,7 +136,7 @@ const Path neon_path = [] {
   path.name = "neon";
   path.pack_planes = pack_planes;
   path.pack_rows = pack_rows;
-  path.interleave = interleave;
+  path.interleave = interleave<1>;
   path.mismatches = mismatches;
   path.reste_backward = reste_backward;
   return path;

@@ -46,11 +46,6 @@ void copy(uint8_t* to, const uint8_t* from, int64_t span, int64_t step, int64_t 
 }
 
 // block[word][lane]: the 32-bit words of all lanes side by side
-void interleave(const uint8_t* const* rows, int64_t row_bytes, uint8_t* block) {
-  for (int64_t k = 0; k < row_bytes / 4; ++k)
-    for (int lane = 0; lane < LANES; ++lane) std::memcpy(block + (k * LANES + lane) * 4, rows[lane] + k * 4, 4);
-}
-
 void mismatches(const uint8_t* rows, int pixels, int64_t row_bytes, const uint8_t* block, int32_t* counts) {
   std::memset(counts, 0, sizeof(int32_t) * pixels * LANES);
   for (int p = 0; p < pixels; ++p)
@@ -115,7 +110,7 @@ void reste_backward(const float* grad, const float* z, float* out, int64_t n, co
 
 }  // namespace
 
-const Path scalar_path = {"scalar", pack_planes, pack_rows, ones, copy, interleave, mismatches, dots, store_rows,
+const Path scalar_path = {"scalar", pack_planes, pack_rows, ones, copy, interleave<4>, mismatches, dots, store_rows,
                           store_planes, load_planes, threshold, residual,   reste_backward, nullptr};
 
 }  // namespace resteutils

@@ -3,11 +3,19 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace resteutils {
 
 constexpr int LANES = 32;  // output channels that one block of weights holds side by side
 constexpr int TILE = 32;   // pixels whose rows of bits are gathered at a time
+
+// Rearranges the rows of LANES output channels for mismatches(): block[piece][lane], in pieces of BYTES bytes.
+template <int BYTES>
+void interleave(const uint8_t* const* rows, int64_t row_bytes, uint8_t* block) {
+  for (int64_t k = 0; k < row_bytes; k += BYTES)
+    for (int lane = 0; lane < LANES; ++lane) std::memcpy(block + k * LANES + lane * BYTES, rows[lane] + k, BYTES);
+}
 
 // grad * (plateau if |z| <= m; scale * |z|^exponent if |z| <= t; 0 beyond)
 struct Power {

@@ -75,7 +75,7 @@ def _table3() -> dict[str, dict[str, Any]]:
         "ste-gain": {"estimator": GainSTE(), "input_estimator": plain},
         "reste-weights": {"estimator": ReSTE(), "input_estimator": plain},
         "reste-activations": {"estimator": plain, "input_estimator": ReSTE()},
-        "reste-o1": {"estimator": ReSTE(o=1)},  # a straight line, clipped where ReSTE is: what the power alone adds
+        "reste-o1": {"estimator": ReSTE(o=1)},  # a straight line with ReSTE's clip: the rest is the power's
         "approxsign": {"estimator": plain, "input_estimator": ApproxSign()},
         "swishsign": {"estimator": SwishSign()},
         "reste-linear": {"estimator": ReSTE(path="linear")},
