@@ -96,6 +96,8 @@ AVX2 void copy(uint8_t* to, const uint8_t* from, int64_t span, int64_t step, int
   }
 }
 
+AVX2 void interleave(const uint8_t* const* rows, int64_t row_bytes, uint8_t* block) { interleave_by<1>(rows, row_bytes, block); }
+
 // Keeps the compiler from summing lookups in another order, which takes more registers than there are and is half as fast.
 AVX2 inline __m256i add_lookup(__m256i sum, __m256i table, __m256i index) {
   sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(table, index));
@@ -312,7 +314,7 @@ AVX2 void reste_backward(const float* grad, const float* z, float* out, int64_t 
 
 }  // namespace
 
-const Path avx2_path = {"avx2", pack_planes, pack_rows, ones, copy, interleave<1>, mismatches, dots, store_rows,
+const Path avx2_path = {"avx2", pack_planes, pack_rows, ones, copy, interleave, mismatches, dots, store_rows,
                         store_planes, load_planes, threshold, residual,   reste_backward, mismatches_of_two};
 
 }  // namespace resteutils

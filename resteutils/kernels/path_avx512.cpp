@@ -77,6 +77,8 @@ AVX512 void copy(uint8_t* to, const uint8_t* from, int64_t span, int64_t step, i
 }
 
 // block[word][lane], 32-bit words
+AVX512 void interleave(const uint8_t* const* rows, int64_t row_bytes, uint8_t* block) { interleave_by<4>(rows, row_bytes, block); }
+
 constexpr int XOR3 = 0x96;
 constexpr int CARRY = 0x3a;  // from t = a ^ b and s = t ^ c: the majority of a, b, c
 
@@ -256,7 +258,7 @@ AVX512 void reste_backward(const float* grad, const float* z, float* out, int64_
 
 }  // namespace
 
-const Path avx512_path = {"avx512", pack_planes, pack_rows, ones, copy, interleave<4>, mismatches, dots, store_rows,
+const Path avx512_path = {"avx512", pack_planes, pack_rows, ones, copy, interleave, mismatches, dots, store_rows,
                           store_planes, load_planes, threshold, residual,   reste_backward, nullptr};
 
 }  // namespace resteutils

@@ -136,7 +136,7 @@ const Path neon_path = [] {
   path.name = "neon";
   path.pack_planes = pack_planes;
   path.pack_rows = pack_rows;
-  path.interleave = interleave<1>;
+  path.interleave = interleave_by<1>;
   path.mismatches = mismatches;
   path.reste_backward = reste_backward;
   return path;

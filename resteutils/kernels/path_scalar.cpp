@@ -110,7 +110,7 @@ void reste_backward(const float* grad, const float* z, float* out, int64_t n, co
 
 }  // namespace
 
-const Path scalar_path = {"scalar", pack_planes, pack_rows, ones, copy, interleave<4>, mismatches, dots, store_rows,
+const Path scalar_path = {"scalar", pack_planes, pack_rows, ones, copy, interleave_by<4>, mismatches, dots, store_rows,
                           store_planes, load_planes, threshold, residual,   reste_backward, nullptr};
 
 }  // namespace resteutils
