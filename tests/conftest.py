@@ -18,6 +18,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["WANDB_MODE"] = "disabled"
     os.environ["WANDB_SILENT"] = "true"
 
+    from hypothesis import settings
+
+    settings.register_profile("suite", deadline=None, max_examples=60)  # never time things in tests
+    settings.load_profile("suite")
+
 
 @pytest.fixture(scope="session")
 def device(pytestconfig: pytest.Config):

@@ -7,14 +7,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import resteutils as ru
 from resteutils.binarize import SCALE_ORDERS, SCALES, ConvSpec, binary_conv2d, scale_of
-
-settings.register_profile("suite", deadline=None, max_examples=60)
-settings.load_profile("suite")
 
 numbers = st.floats(-4.0, 4.0)
 HALF_AND_MORE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from resteutils.recipes import Recipe, recipe
+from resteutils.runs import Run, load_or_train
 
 TIMES = ("seconds", "images_per_second")
 
@@ -17,3 +19,17 @@ def tiny(name: str = "table3/reste", **overrides: Any) -> Recipe:
 def untimed(rows: list[dict[str, float]]) -> list[dict[str, str]]:
     """A history without its clock; as text, so that NaN equals NaN and everything else must be the same bits."""
     return [{key: repr(value) for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+RECIPE = tiny()
+
+
+def call(folders: tuple[Path, Path], recipe: Recipe = RECIPE, **options) -> Run:
+    """``load_or_train`` on the CPU with folders ``(runs, results)``, saying nothing."""
+    runs, results = folders
+    options = {"say": lambda line: None, "show": False} | options
+    return load_or_train(recipe, runs, "cpu", results_dir=results, **options)
+
+
+def record_path(folders: tuple[Path, Path], recipe: Recipe = RECIPE) -> Path:
+    return folders[1] / recipe.profile / "runs" / f"{recipe.run_id}.json"
