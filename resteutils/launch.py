@@ -6,6 +6,7 @@ twice: finished runs count, broken ones go on.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -27,11 +28,14 @@ class Worker:
     recipes: list[Recipe]
     options: dict[str, Any]
     threads: int = 0
+    gpus: str = ""  # what CUDA_VISIBLE_DEVICES is to say; empty: what it says already
 
     def __call__(self) -> list[str]:
         """Returns the run ids that failed, each with its reason printed; one failure does not stop the others."""
         import torch
 
+        if self.gpus:  # read when CUDA starts, at its first use
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
         if self.threads:
             torch.set_num_threads(self.threads)
         failed, left = [], list(self.recipes)
@@ -72,6 +76,20 @@ def check(on: str, parallel: int, threads: int, minutes: int, cluster: dict[str,
             raise ValueError(f"{name} = {value}, expected at least {least}")
 
 
+def gpu_shares(device: str, workers: int) -> list[str]:
+    """The GPUs of each local worker, as CUDA_VISIBLE_DEVICES names them: one each, in turn, or all where ``device`` is
+    one by number. Empty where there are none. submitit by itself hides every GPU from its local processes.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if device.startswith(("auto", "cuda")) else 0
+    said = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = said.split(",")[:count] if said else [str(number) for number in range(count)]
+    if not names:
+        return [""] * workers
+    return [",".join(names) if ":" in device else names[worker % len(names)] for worker in range(workers)]
+
+
 def launch(
     item: str,
     profile: str = "short",
@@ -93,7 +111,8 @@ def launch(
     """Train every run of an item; returns the ids of the runs that failed (``wait=False``: none, at once).
 
     Arguments:
-        on: "local" (``parallel`` processes here) or "slurm" (one job per run, at most ``parallel`` at a time).
+        on: "local" (``parallel`` processes here, the GPUs shared out among them in turn) or "slurm" (one job per run,
+            at most ``parallel`` at a time).
         threads: of torch in each process; 0 leaves it to torch.
         by_seed: finish all rows of the first seed before the second, so that a broken-off launch is balanced.
         minutes: time limit of a Slurm job; an unfinished run is queued again.
@@ -114,7 +133,8 @@ def launch(
     if on == "local":
         executor = submitit.LocalExecutor(folder=logs)
         executor.update_parameters(timeout_min=minutes)
-        jobs = [executor.submit(Worker(recipes, options, threads)) for _ in range(min(parallel, len(recipes)))]
+        workers = min(parallel, len(recipes))
+        jobs = [executor.submit(Worker(recipes, options, threads, gpus)) for gpus in gpu_shares(device, workers)]
     else:
         executor = submitit.AutoExecutor(folder=logs, cluster="slurm")
         executor.update_parameters(

@@ -1,0 +1,76 @@
+"""Launches: workers that share runs, and the GPUs of this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from resteutils import launch as module
+from resteutils.launch import Worker, gpu_shares, launch
+from resteutils.recipes import item_recipes
+from resteutils.records import finished_runs
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "said", "shares"),
+    [
+        ("auto", 2, None, ["0", "1", "0"]),
+        ("cuda", 2, "2,3", ["2", "3", "2"]),
+        ("cuda", 4, "GPU-8f,GPU-1c,GPU-77,GPU-02", ["GPU-8f", "GPU-1c", "GPU-77"]),
+        ("cuda:1", 2, None, ["0,1"] * 3),
+        ("cuda:1", 2, "2,3", ["2,3"] * 3),
+        ("auto", 0, None, [""] * 3),
+        ("auto", 0, "", [""] * 3),
+        ("cpu", 2, None, [""] * 3),
+    ],
+)
+def test_local_workers_share_the_gpus_in_turn(monkeypatch, device: str, count: int, said: str | None, shares) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if said is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+    assert gpu_shares(device, 3) == shares
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpus", ["", "1"])
+def test_a_worker_sees_its_gpus(tmp_path: Path, gpus: str) -> None:
+    """In a process of submitit's own, which hides them all at first."""
+    submitit = pytest.importorskip("submitit")
+
+    def seen(worker: Worker) -> str:
+        assert worker() == []
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    job = submitit.LocalExecutor(folder=tmp_path).submit(seen, Worker([], {}, threads=1, gpus=gpus))
+    assert job.result() == gpus
+
+
+@pytest.mark.slow
+def test_two_local_workers_finish_every_run_once(runs_dir: Path, results_dir: Path) -> None:
+    pytest.importorskip("submitit")
+    folders = {"runs_dir": str(runs_dir), "results_dir": str(results_dir)}
+    failed = launch("table3", "smoke", "ste,reste,ste-identity", parallel=2, threads=1, device="cpu", **folders)
+    assert failed == []
+    expected = {recipe.run_id for recipe in item_recipes("table3", "smoke", "ste,reste,ste-identity")}
+    assert {run.recipe.run_id for run in finished_runs(**folders)} == expected
+    logs = "".join(path.read_text() for path in (runs_dir / "launch").glob("*.out"))
+    assert logs.count("top-1") >= len(expected)
+
+
+def test_one_run_that_fails_does_not_stop_the_others(monkeypatch, capsys) -> None:
+    asked = item_recipes("table3", "smoke", "ste,reste")
+
+    def train(recipe, **options):
+        if recipe.row == "ste":
+            raise OSError("no space left")
+        raise module.NonFinite("the loss is nan")
+
+    monkeypatch.setattr(module, "load_or_train", train)
+    assert Worker(asked, {})() == [asked[0].run_id]
+    said = capsys.readouterr()
+    assert "no space left" in said.err
+    assert "DIVERGED" in said.out
