@@ -16,6 +16,7 @@ PROFILE := demo
 ROWS :=
 EPOCHS :=
 SEEDS :=
+SET :=
 DEVICE :=
 DATA_DIR ?=
 RUNS_DIR ?=
@@ -68,14 +69,14 @@ endif
 # --- commands --------------------------------------------------------------------------------------------------------
 RUN = $(if $(WANDB_MODE),WANDB_MODE=$(WANDB_MODE) )$(PYTHON) -m resteutils
 PLACES = $(if $(RUNS_DIR), --runs-dir '$(RUNS_DIR)')$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
-OPTIONS = --profile '$(PROFILE)'$(if $(ROWS), --rows '$(ROWS)')$(if $(EPOCHS), --epochs $(EPOCHS))$(if $(SEEDS), --seeds '$(SEEDS)')$(if \
+OPTIONS = --profile '$(PROFILE)'$(if $(ROWS), --rows '$(ROWS)')$(if $(EPOCHS), --epochs $(EPOCHS))$(if $(SEEDS), --seeds '$(SEEDS)')$(if $(SET), --set '$(SET)')$(if \
   $(DEVICE), --device $(DEVICE))$(if $(DATA_DIR), --data-dir '$(DATA_DIR)')$(PLACES)
 
 .PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test lint format bench bench-full doctor verify-models test-slurm test-arm clean
 
 help: ## this list
-	@echo "ReSTE Reproduced: make TARGET [PROFILE=demo|smoke|short|paper] [ROWS=a,b] [EPOCHS=n] [SEEDS=0,1,2] [DEVICE=cpu|cuda]"
-	@echo "                  [DATA_DIR=...] [RUNS_DIR=...] [RESULTS_DIR=...] [WANDB_MODE=offline|online|disabled] [PYTHON=...]"
+	@echo "ReSTE Reproduced: make TARGET [PROFILE=demo|smoke|short|paper] [ROWS=a,b] [EPOCHS=n] [SEEDS=0,1,2] [SET=lr=0.05]"
+	@echo "                  [DEVICE=cpu|cuda] [DATA_DIR=...] [RUNS_DIR=...] [RESULTS_DIR=...] [WANDB_MODE=offline|online|disabled] [PYTHON=...]"
 	@echo
 	@sed -n 's/^\([a-z][a-z<>-]*\):[^#]*## \(.*\)/\1|\2/p; s/^## \(reproduce-<item>\): \(.*\)/\1|\2/p' Makefile \
 	  | awk -F'|' '{printf "  %-18s %s\n", $$1, $$2}'

@@ -21,16 +21,17 @@ from resteutils.console import (
     DataDir,
     Device,
     Epochs,
+    Overrides,
     Profile,
     ResultsDir,
     Rows,
     RunsDir,
     Seeds,
     fail,
-    setting,
     status_of,
     usage,
 )
+from resteutils.settings import setting
 
 __all__ = ["main"]
 
@@ -41,6 +42,7 @@ def reproduce(
     rows: Rows = "",
     seeds: Seeds = "",
     epochs: Epochs = 0,
+    set: Overrides = (),
     device: Device = "auto",
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
@@ -60,15 +62,17 @@ def reproduce(
     with usage():
         if not items:
             raise ValueError(f"which item? One or more of {', '.join(ITEMS)}, or all")
-        if "all" in items and (rows or len(items) > 1):
-            raise ValueError("`all` stands alone, without --rows: rows belong to one item")
-        for item in ITEMS if "all" in items else set(items):
-            item_recipes(item, profile, rows, seeds, epochs)
+        if "all" in items and (rows or set or len(items) > 1):
+            raise ValueError("`all` stands alone: --rows and --set belong to one item")
+        overrides = ",".join(set)
+        for item in ITEMS if "all" in items else dict.fromkeys(items):
+            if not item_recipes(item, profile, rows, seeds, epochs, overrides) and overrides:
+                raise ValueError(f"--set {set[0]}: {item} has no training runs")
     if "all" in items:
         reproduce_all(**options)
         return
     for item in items:
-        print(reproduce_item(item, rows=rows, **options))
+        print(reproduce_item(item, rows=rows, overrides=overrides, **options))
 
 
 def train(
@@ -158,6 +162,7 @@ def launch(
     rows: Rows = "",
     seeds: Seeds = "",
     epochs: Epochs = 0,
+    set: Overrides = (),
     on: Annotated[
         Literal["local", "slurm"], arg(help="processes of this machine, or jobs of a Slurm cluster")
     ] = "local",
@@ -178,7 +183,7 @@ def launch(
         parallel: runs at the same time.
         threads: of torch in each run; 0 leaves it to torch.
         minutes: time limit of a Slurm job; an unfinished run is queued again.
-        wait: until all runs are finished; --no-wait returns at once.
+        wait: for all runs to finish; without it the command returns at once and they go on.
         cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
     """
     from resteutils.launch import check
@@ -188,7 +193,7 @@ def launch(
     with usage():
         settings = dict(map(setting, cluster))
         check(on, parallel, threads, minutes, settings)
-        if not item_recipes(item, profile, rows, seeds, epochs):
+        if not item_recipes(item, profile, rows, seeds, epochs, ",".join(set)):
             raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
 
     failed = launch_runs(
@@ -197,6 +202,7 @@ def launch(
         rows=rows,
         seeds=seeds,
         epochs=epochs,
+        overrides=",".join(set),
         on=on,
         parallel=parallel,
         threads=threads,

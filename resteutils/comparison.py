@@ -241,7 +241,7 @@ def table3_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
                 checks.append(ordering_check(better, worse, groups, f"{claim} after {epochs} epochs", "control"))
     checks += _rational_check(runs) + number_checks("table3", runs)
     lacking = measured.not_run(["reste", REFERENCE, *rivals], runs)
-    return verdict.judge(profile, checks, LAST_EPOCH, lacking)
+    return verdict.judge(profile, checks, measured.noted(LAST_EPOCH, runs), lacking)
 
 
 def _rational_check(runs: list[Any]) -> list[verdict.Check]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import UseAppendAction, arg
 
-__all__ = ["UsageError", "fail", "setting", "status_of", "usage"]
+__all__ = ["UsageError", "fail", "status_of", "usage"]
 
 Profile = Annotated[Literal["smoke", "demo", "short", "paper"], arg(help="what the run is worth")]
 Rows = Annotated[str, arg(help="rows of the item, comma-separated; all when empty")]
 Seeds = Annotated[str, arg(help="seeds, comma-separated; the profile's own when empty")]
+Overrides = Annotated[
+    UseAppendAction[tuple[str, ...]],
+    arg(help="a field of every recipe, e.g. --set accumulate=2 or --set scale_order=before; repeat it for more"),
+]
 Epochs = Annotated[int, arg(help="epochs of each run; 0: the profile's own")]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N")]
 DataDir = Annotated[str, arg(help="folder of the datasets; empty: $DATA_DIR, else data/")]
@@ -60,14 +63,3 @@ def fail(error: BaseException, status: int) -> int:
 def _message(error: BaseException) -> str:
     """str() of a KeyError is the repr of its argument; everything else says what it means."""
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error) or type(error).__name__
-
-
-def setting(text: str) -> tuple[str, object]:
-    """``lr=0.05`` as ``("lr", 0.05)``: a value that reads as JSON is taken as that, any other as text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ValueError(f"{text!r}, expected NAME=VALUE such as lr=0.05")
-    try:
-        return name.strip().replace("-", "_"), json.loads(value)
-    except json.JSONDecodeError:
-        return name.strip().replace("-", "_"), value.strip()

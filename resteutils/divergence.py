@@ -133,7 +133,7 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
                 for claim, d, unit in asked:
                     checks.append(verdict.ordering(f"{row} {claim} {BASE}", d, unit, note, kind))
     checks += number_checks("figure6", runs)
-    note = "One loss per epoch: what happens within an epoch is averaged away."
+    note = measured.noted("One loss per epoch: what happens within an epoch is averaged away.", runs)
     return verdict.judge(profile, checks, note, measured.not_run((BASE, "o10"), runs))
 
 

@@ -215,7 +215,7 @@ def judge(runs: Sequence[Any], found: pd.DataFrame, still: pd.DataFrame, profile
     """Per network: e falls and s rises from the smallest to the largest power (both readings), accuracy is higher at
     the published best power than at both ends. As controls the scale-free spread, and what training adds to e."""
     checks = [pipeline_check(runs)]
-    said = "Trends compare the smallest with the largest power that has an accuracy."
+    said = measured.noted("Trends compare the smallest with the largest power that has an accuracy.", runs)
     lost = {f"{row} (seed {', '.join(map(str, sorted(of)))})" for (row, _), of in measured.diverged(runs).items()}
     said += f" Diverged, and so in none of them: {', '.join(sorted(lost))}." if lost else ""
     if found.empty:

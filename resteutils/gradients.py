@@ -146,7 +146,7 @@ def judge(found: Sequence[Gradients], profile: str) -> verdict.Verdict:
         return verdict.judge(profile, checks, "No run has gradients to compare.")
     for epochs, lines in frame.groupby("Epochs"):
         checks += _wider(lines, f" after {epochs} epochs")
-    note = "A difference of one decade is a factor of ten."
+    note = measured.noted("A difference of one decade is a factor of ten.", runs)
     return verdict.judge(profile, checks, note, measured.not_run(("ste", "ede"), runs))
 
 

@@ -96,6 +96,7 @@ def launch(
     rows: str | Iterable[str] = "",
     seeds: str | Iterable[int] = "",
     epochs: int = 0,
+    overrides: str = "",
     on: str = "local",
     parallel: int = 1,
     threads: int = 0,
@@ -111,6 +112,7 @@ def launch(
     """Train every run of an item; returns the ids of the runs that failed (``wait=False``: none, at once).
 
     Arguments:
+        rows, seeds, epochs, overrides: see :func:`resteutils.recipes.item_recipes`.
         on: "local" (``parallel`` processes here, the GPUs shared out among them in turn) or "slurm" (one job per run,
             at most ``parallel`` at a time).
         threads: of torch in each process; 0 leaves it to torch.
@@ -121,7 +123,7 @@ def launch(
     Raises ``ValueError`` for unknown names and wrong numbers, ``RuntimeError`` where submitit is missing.
     """
     check(on, parallel, threads, minutes, cluster)
-    recipes = item_recipes(item, profile, rows, seeds, epochs)
+    recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
     if by_seed:
         recipes.sort(key=lambda recipe: recipe.seed)
     options = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}

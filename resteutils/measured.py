@@ -21,12 +21,15 @@ __all__ = [
     "DATASETS",
     "by_seed",
     "caption",
+    "changed",
+    "changed_words",
     "diverged",
     "elsewhere",
     "epochs_words",
     "lines",
     "method",
     "not_run",
+    "noted",
     "per_run",
     "spread",
 ]
@@ -145,6 +148,32 @@ def shared_words(runs: Iterable[Any]) -> list[str]:
     ]
 
 
+def changed(recipe: Any) -> list[str]:
+    """``NAME = VALUE`` of what overrides changed in a recipe, its number of epochs aside."""
+    from resteutils import recipes
+
+    if recipe.row not in getattr(recipes.ITEMS.get(recipe.item), "rows", ()):
+        return []  # a row that has gone since
+    return recipe.changed(recipes.recipe(recipe.name, recipe.profile, recipe.seed, epochs=recipe.epochs))
+
+
+def changed_words(runs: Iterable[Any]) -> list[str]:
+    """A sentence for each set of overrides: what their recipes changed, and in which rows unless in all."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for run in [*runs, *Runs.of(runs).diverged]:
+        rows.setdefault(tuple(changed(run.recipe)), []).append(run.recipe.row)
+    return [
+        f"{'Every run' if len(rows) == 1 else 'Rows ' + ', '.join(dict.fromkeys(of))} with {', '.join(fields)}."
+        for fields, of in rows.items()
+        if fields
+    ]
+
+
+def noted(note: str, runs: Iterable[Any]) -> str:
+    """The note of a verdict, and what overrides changed."""
+    return " ".join([note, *changed_words(runs)])
+
+
 def epochs_words(epochs: int) -> str:
     """``10 epochs``."""
     return f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"
@@ -180,6 +209,7 @@ def caption(runs: Iterable[Any], profile: str) -> str:
         f"{_span(epochs)} {'epoch' if epochs == [1] else 'epochs'}. n = {_span(counts)} "
         f"{'seed' if counts == [1] else 'seeds'} a row."
         + (f" {lost} of {lost + len(recipes)} runs diverged." if lost else "")
+        + "".join(f" {words}" for words in changed_words(runs))
     )
 
 

@@ -54,12 +54,14 @@ def reproduce(
     data_dir: str = "",
     runs_dir: str = "",
     results_dir: str = "",
+    overrides: str = "",
     **extra: Any,
 ) -> Path:
     """Reproduce one table or figure; return ``results/<profile>/<item>``.
 
     Arguments as in the notebooks' parameters cell: ``rows`` and ``seeds`` are comma-separated, "" and 0 mean the
-    profile's own. ``extra`` are further parameters of that one notebook.
+    profile's own; ``overrides`` ("accumulate=2,lr=0.05") changes fields of every recipe. ``extra`` are further
+    parameters of that one notebook.
 
     Raises ValueError for an unknown item, profile or parameter, and ReproductionError where the notebook fails; the
     executed notebook then lies under ``<runs_dir>/failed/``.
@@ -69,7 +71,7 @@ def reproduce(
     notebook, root = notebook_of(item), settings.project_root()
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
-    item_recipes(item, profile, rows, seeds, epochs)  # wrong rows and seeds are refused before a kernel is started
+    item_recipes(item, profile, rows, seeds, epochs, overrides)  # what is wrong is refused before a kernel is started
     target = results.item_folder(item, profile, results_dir)
     parameters = {
         "profile": profile,
@@ -80,6 +82,7 @@ def reproduce(
         "data_dir": _from_root(settings.data_dir(data_dir), root),
         "runs_dir": _from_root(settings.runs_dir(runs_dir), root),
         "results_dir": _from_root(settings.results_dir(results_dir), root),
+        **({"overrides": overrides} if overrides else {}),
         **extra,
     }
     with replaced(target) as folder:
@@ -92,14 +95,16 @@ def reproduce(
 def reproduce_all(profile: str = "demo", results_dir: str = "", **options: Any) -> list[Path]:
     """Reproduce every item in the paper's order, then write the report; a failing item does not stop the others.
 
-    Raises ReproductionError at the end where items failed, naming them and why; ValueError for ``rows``, which belong
-    to one item.
+    Raises ReproductionError at the end where items failed, naming them and why; ValueError for ``rows`` and
+    ``overrides``, which belong to one item.
     """
     from resteutils import report
     from resteutils.recipes import ITEMS
 
-    if options.pop("rows", ""):
-        raise ValueError("rows belong to one item: name it, as in `resteutils reproduce table1 --rows resnet20-1w1a`")
+    if options.pop("rows", "") or options.pop("overrides", ""):
+        raise ValueError(
+            "rows and overrides belong to one item: name it, as in `resteutils reproduce table1 --rows resnet20-1w1a`"
+        )
     done, failed = [], {}
     for item in ITEMS:
         try:

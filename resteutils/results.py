@@ -65,15 +65,20 @@ def item_runs(
     data_dir: str = "",
     runs_dir: str = "",
     results_dir: str = "",
+    overrides: str = "",
 ) -> Runs:
     """Train or read the runs that are asked for, and add those behind the standing table of the item.
 
     The order is that of the item's rows, then epochs, then seeds; so is that of ``diverged``. Arguments as in
-    :func:`resteutils.runs.run_item`.
+    :func:`resteutils.runs.run_item`. Raises ``ValueError``, before anything is trained, where ``overrides`` would
+    replace lines of the standing table.
     """
-    from resteutils.recipes import ITEMS
+    from resteutils.recipes import ITEMS, item_recipes
     from resteutils.runs import run_item
 
+    if overrides:
+        recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
+        _refuse_replacing(item_folder(item, profile, results_dir), recipes)
     asked = run_item(
         item,
         profile=profile,
@@ -84,6 +89,7 @@ def item_runs(
         data_dir=data_dir,
         runs_dir=runs_dir,
         results_dir=results_dir,
+        overrides=overrides,
     )
     every = [*asked, *asked.diverged]
     kept = standing_runs(item, profile, runs_dir, results_dir)
@@ -289,6 +295,17 @@ def recipes_of(runs: Iterable[Any]) -> pd.DataFrame:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+
+
+def _refuse_replacing(target: Path, recipes: Iterable[Any]) -> None:
+    """What overrides make may not take the place of a standing line of another recipe."""
+    asked = {(recipe.row, recipe.epochs): recipe.identity for recipe in recipes}
+    for entry in _standing(target):
+        if asked.get((entry["row"], entry["epochs"]), entry["recipe"]) != entry["recipe"]:
+            raise ValueError(
+                f"{target} holds {entry['row']} at {measured.epochs_words(entry['epochs'])} by another recipe, which "
+                "these overrides would replace: name a RESULTS_DIR of their own, or move that folder away"
+            )
 
 
 def _refuse_losses(target: Path, runs: Runs) -> None:

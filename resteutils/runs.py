@@ -90,6 +90,7 @@ def run_item(
     data_dir: str = "",
     runs_dir: str | os.PathLike = "",
     results_dir: str | os.PathLike = "",
+    overrides: str = "",
     say: Callable[[str], None] = print,
 ) -> Runs:
     """Every run of an item, row by row and seed by seed, read or trained. Arguments as in :func:`item_recipes`.
@@ -97,7 +98,7 @@ def run_item(
     A run whose loss stops being finite is reported and kept in ``Runs.diverged``, so that one estimator that diverges
     does not take the others' results with it.
     """
-    recipes, runs = item_recipes(item, profile, rows, seeds, epochs), Runs()
+    recipes, runs = item_recipes(item, profile, rows, seeds, epochs, overrides), Runs()
     for number, recipe in enumerate(recipes, 1):
         label = f"[{number}/{len(recipes)}] {recipe.row}, seed {recipe.seed}"
         try:

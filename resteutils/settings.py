@@ -1,18 +1,21 @@
 """Where things live on disk, and how a file is written without ever being half-written.
 
 Every folder is a setting: an argument wins, then the environment (``DATA_DIR``, ``RUNS_DIR``, ``RESULTS_DIR``), then a
-folder of the project. Nothing is read or created when this module is imported.
+folder of the project. What is set by name on a command line, ``NAME=VALUE``, is
+parsed here too. Nothing is read or created when this module is imported.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
-__all__ = ["data_dir", "project_root", "results_dir", "runs_dir", "writable", "write_atomic"]
+__all__ = ["data_dir", "project_root", "results_dir", "runs_dir", "setting", "settings", "writable", "write_atomic"]
 
 
 def project_root() -> Path:
@@ -45,6 +48,26 @@ def results_dir(value: str | os.PathLike = "") -> Path:
     """The folder of tables, pictures and records: ``value``, else ``$RESULTS_DIR``, else ``results/`` in the
     project."""
     return _folder(value, "RESULTS_DIR", "results")
+
+
+def setting(text: str) -> tuple[str, object]:
+    """``lr=0.05`` as ``("lr", 0.05)``: a value that reads as JSON is taken as that, any other as text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"{text!r}, expected NAME=VALUE such as lr=0.05")
+    try:
+        return name.strip().replace("-", "_"), json.loads(value)
+    except json.JSONDecodeError:
+        return name.strip().replace("-", "_"), value.strip()
+
+
+def settings(text: str) -> dict[str, object]:
+    """``accumulate=2, scale_order=before`` by name; a comma parts two where NAME= follows it.
+
+    >>> settings("accumulate=2, estimator=ste")
+    {'accumulate': 2, 'estimator': 'ste'}
+    """
+    return dict(setting(part) for part in re.split(r",(?=\s*[A-Za-z_][\w-]*\s*=)", text) if part.strip())
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:

@@ -227,7 +227,8 @@ def table1_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
     pairs = [(r, f"{r}-ste") for r in dict.fromkeys(run.recipe.row for run in runs) if not r.endswith(("-ste", "-fp"))]
     pairs += [("resnet20-1w32a", "resnet20-1w1a"), ("resnet20-bireal-1w1a", "resnet20-1w1a")]
     checks = [pipeline_check(runs), *_orderings(runs, pairs), *number_checks("table1", runs)]
-    return verdict.judge(profile, checks, LAST_EPOCH, measured.not_run(_published_rows("table1"), runs))
+    lacking = measured.not_run(_published_rows("table1"), runs)
+    return verdict.judge(profile, checks, measured.noted(LAST_EPOCH, runs), lacking)
 
 
 def table2_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
@@ -237,7 +238,8 @@ def table2_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:
     pairs += [(f"resnet34-{bits}", f"resnet18-{bits}") for bits in ("1w1a", "1w32a")]
     checks = [pipeline_check(runs), *_orderings(runs, pairs)]
     checks += number_checks("table2", runs) + number_checks("table2", runs, "top5")
-    return verdict.judge(profile, checks, LAST_EPOCH, measured.not_run(_published_rows("table2"), runs))
+    lacking = measured.not_run(_published_rows("table2"), runs)
+    return verdict.judge(profile, checks, measured.noted(LAST_EPOCH, runs), lacking)
 
 
 def _published_rows(item: str) -> list[str]:
@@ -282,15 +284,17 @@ def _orderings(runs: list[Any], pairs: Iterable[tuple[str, str]]) -> list[verdic
 
 def number_checks(item: str, runs: Iterable[Any], metric: str = "top1") -> list[verdict.Check]:
     """One check per line that has a published value."""
-    checks = []
+    checks, runs = [], Runs.of(runs)
+    changed = {(r.row, r.epochs): words for r in (run.recipe for run in runs) if (words := measured.changed(r))}
     for (row, epochs), values in measured.lines(runs, metric).items():
         cell = paper.find(item, row, metric)
         if cell is None or cell.value is None:
             continue
         claim = f"{row}, {metric.replace('top', 'top-')} after {epochs} epochs equals the published figure"
         whole = _published_epochs(item, row)
-        if epochs != whole:  # a shortened recipe cannot speak about the number, whatever it gives
+        if epochs != whole or (row, epochs) in changed:  # another recipe cannot speak about the number
             shown = f"measured {stats.mean(values):.2f}, published {cell.value:.2f} after {whole:g} epochs"
+            shown += "".join(f", with {words}" for words in changed.get((row, epochs), ()))
             checks.append(verdict.Check(claim, "number", "undecided", shown, f"within {NUMBER_TOLERANCE:g} points"))
         else:
             checks.append(verdict.number(claim, stats.mean(values), cell.value, NUMBER_TOLERANCE))

@@ -154,7 +154,8 @@ def _slopes(z: Zones, time: str, side: str) -> dict[str, float]:
 
 def judge(found: Sequence[Zones], profile: str) -> verdict.Verdict:
     """The paper makes no claim here: two questions of ours, about ReSTE's weights and activations at the end."""
-    checks = [pipeline_check(Runs([z.run for z in found], Runs.of(found).diverged))]
+    runs = Runs([z.run for z in found], Runs.of(found).diverged)
+    checks = [pipeline_check(runs)]
     mine = [z for z in found if isinstance(z.run.recipe.estimator, ReSTE)]
     if mine:
         held = [float(z.weights.iloc[-1]["plateau"]) for z in mine]
@@ -162,7 +163,8 @@ def judge(found: Sequence[Zones], profile: str) -> verdict.Verdict:
     acting = [shares(z.layers["end"], "activations")["power"] for z in mine if z.layers]
     if acting:
         checks.append(_most("most activations end where the power acts", acting))
-    return verdict.judge(profile, checks, "The paper's own Figure 5 could not be sourced; this one is ours.")
+    note = "The paper's own Figure 5 could not be sourced; this one is ours."
+    return verdict.judge(profile, checks, measured.noted(note, runs))
 
 
 def _most(claim: str, values: list[float]) -> verdict.Check:

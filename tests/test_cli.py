@@ -66,7 +66,12 @@ def test_python_dash_m_is_the_same_program() -> None:
     [
         (("reproduce", "table9"), ("table9", *ITEMS)),
         (("reproduce",), ("which item", *ITEMS)),
-        (("reproduce", "all", "--rows", "ste"), ("rows belong to one item",)),
+        (("reproduce", "all", "--rows", "ste"), ("--rows", "belong to one item")),
+        (("reproduce", "all", "--set", "lr=0.05"), ("--set", "belong to one item")),
+        (("reproduce", "table3", "--set", "speed=2"), ("speed", "batch_size")),
+        (("reproduce", "table3", "--set", "seed=2"), ("seed", "rows and seeds")),
+        (("reproduce", "figure1", "--set", "lr=0.05"), ("lr=0.05", "figure1", "no training runs")),
+        (("launch", "table3", "--set", "lr=-1"), ("lr", "-1", "above 0")),
         (("reproduce", "table3", "--rows", "nope"), ("nope", "reste-weights")),
         (("reproduce", "table3", "--seeds", "one"), ("one", "whole numbers")),
         (("reproduce", "all", "--seeds", "one"), ("one", "whole numbers")),
@@ -163,18 +168,6 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 
 # --- commands that work ----------------------------------------------------------------------------------------------
-
-
-def test_setting_reads_numbers_words_and_objects() -> None:
-    pairs = ["lr=0.05", "batch-size=64", "sync_bn=false", "bits=1/32", 'estimator={"name": "ste"}', "compile=off"]
-    assert [console.setting(pair) for pair in pairs] == [
-        ("lr", 0.05),
-        ("batch_size", 64),
-        ("sync_bn", False),
-        ("bits", "1/32"),
-        ("estimator", {"name": "ste"}),
-        ("compile", "off"),
-    ]
 
 
 def test_list_names_every_item_and_the_rows_of_one(run) -> None:

@@ -190,6 +190,15 @@ def test_overrides_reach_the_recipe() -> None:
     assert (r.lr, r.estimator, r.input_estimator, r.holdout) == (0.02, ru.ReSTE(o=7), ru.STE(), 100)
 
 
+def test_overrides_as_text_reach_every_recipe_of_an_item() -> None:
+    changed = item_recipes("table3", "short", "ste,reste", "0,1", overrides="accumulate=2,scale_order=before")
+    assert {(r.accumulate, r.scale_order) for r in changed} == {(2, "before")}
+    usual = item_recipes("table3", "short", "ste,reste", "0,1")
+    assert not {r.run_id for r in changed} & {r.run_id for r in usual}
+    assert changed[0].changed(usual[0]) == ["scale_order = before", "accumulate = 2"]
+    assert usual[0].changed(usual[1]) == []
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 

@@ -80,7 +80,7 @@ def test_wrong_requests_are_answered_with_what_is_accepted(item: str, asked: dic
 
 
 def test_rows_belong_to_one_item() -> None:
-    with pytest.raises(ValueError, match="rows belong to one item"):
+    with pytest.raises(ValueError, match="belong to one item"):
         reproduce.reproduce_all(profile="smoke", rows="resnet20-1w1a")
 
 

@@ -139,6 +139,22 @@ def test_runs_of_a_changed_recipe_are_not_mixed_in(results_dir: Path, monkeypatc
     assert results.item_runs("table1", "short", results_dir=str(results_dir)) == new
 
 
+def test_overrides_do_not_replace_standing_lines(results_dir: Path, monkeypatch) -> None:
+    old = fake_runs("table1", rows="resnet20-1w1a", seeds="0,1")
+    save(old, results_dir)
+    standing(monkeypatch, old, fake_runs("table1", rows="resnet20-1w1a", seeds="0", lr=0.05))
+    with pytest.raises(ValueError, match="holds resnet20-1w1a at 10 epochs by another recipe.*RESULTS_DIR"):
+        results.item_runs("table1", "short", "resnet20-1w1a", results_dir=str(results_dir), overrides="lr=0.05")
+    other = fake_runs("table1", rows="vgg-small-1w1a", seeds="0", lr=0.05)
+    standing(monkeypatch, old, other)  # a line of its own, beside them
+    runs = results.item_runs("table1", "short", "vgg-small-1w1a", results_dir=str(results_dir), overrides="lr=0.05")
+    assert runs == old + other
+    said = (save(runs, results_dir) / "table.md").read_text()
+    assert "Rows vgg-small-1w1a with lr = 0.05." in said
+    runs = results.item_runs("table1", "short", "vgg-small-1w1a", results_dir=str(results_dir), overrides="lr=0.05")
+    assert runs == old + other  # the same overrides again are no replacement
+
+
 # --- whole or not at all ---------------------------------------------------------------------------------------------
 
 

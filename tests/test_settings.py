@@ -187,3 +187,33 @@ def test_provenance_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(provenance_module, "project_root", lambda: tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance()["commit"] == "unknown"
+
+
+def test_setting_reads_numbers_words_and_objects() -> None:
+    pairs = ["lr=0.05", "batch-size=64", "sync_bn=false", "bits=1/32", 'estimator={"name": "ste"}', "compile=off"]
+    assert [settings.setting(pair) for pair in pairs] == [
+        ("lr", 0.05),
+        ("batch_size", 64),
+        ("sync_bn", False),
+        ("bits", "1/32"),
+        ("estimator", {"name": "ste"}),
+        ("compile", "off"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", {}),
+        ("lr=0.05", {"lr": 0.05}),
+        ("accumulate=2, scale-order=before", {"accumulate": 2, "scale_order": "before"}),
+        ('estimator={"name": "reste", "o": 2},lr=0.1', {"estimator": {"name": "reste", "o": 2}, "lr": 0.1}),
+    ],
+)
+def test_settings_are_parted_by_commas_that_a_name_follows(text: str, values: dict) -> None:
+    assert settings.settings(text) == values
+
+
+def test_a_setting_without_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="'lr', expected NAME=VALUE such as lr=0.05"):
+        settings.settings("lr")

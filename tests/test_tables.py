@@ -67,6 +67,23 @@ def test_table2_has_top5_beside_top1() -> None:
     assert "Top-5 published" in table.to_markdown()
 
 
+def test_what_overrides_changed_is_said_under_the_table_and_in_the_verdict() -> None:
+    runs = fake_runs("table1", rows="resnet20-1w1a,resnet20-1w1a-ste", overrides="lr=0.05,accumulate=2")
+    for said in (measured.caption(runs, "short"), tables.table1_verdict(runs, "short").text):
+        assert "Every run with accumulate = 2, lr = 0.05." in said
+    assert "with" not in measured.caption(fake_runs("table1", epochs=3), "short")
+
+
+def test_a_changed_recipe_says_nothing_of_a_published_number() -> None:
+    usual, changed = (
+        fake_runs("table1", "paper", rows="resnet20-1w1a", score=lambda row, seed: 86.75, overrides=text)
+        for text in ("", "lr=0.05")
+    )
+    ((found,), (other,)) = (tables.number_checks("table1", runs) for runs in (usual, changed))
+    assert (found.status, other.status) == ("supported", "undecided")
+    assert "with lr = 0.05" in other.shown
+
+
 def test_the_caption_says_profile_data_epochs_and_n() -> None:
     runs = fake_runs("table1", "short", seeds="0,1,2")
     said = measured.caption(runs, "short")

@@ -137,6 +137,12 @@ class Recipe:
         left_out = (*LABELS, *EXECUTION, "seed")
         return {name: value for name, value in mine.items() if name not in left_out and value != default[name]}
 
+    def changed(self, usual: Recipe) -> list[str]:
+        """``NAME = VALUE`` of every field that changes the result and is not as in ``usual``."""
+        mine, theirs = self.to_dict(), usual.to_dict()
+        left_out = (*LABELS, *EXECUTION, "seed")
+        return [f"{n} = {getattr(self, n)}" for n in mine if n not in left_out and mine[n] != theirs[n]]
+
     @property
     def run_id(self) -> str:
         """Readable and unique, e.g. ``resnet20-1w1a-reste3-cifar10-10ep-1a2b3c4d5e6f-s0``: folder and W&B id."""

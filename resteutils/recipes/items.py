@@ -10,6 +10,7 @@ from typing import Any
 
 from resteutils.estimators import DSQ, EDE, FDA, RBNN, STE, ApproxSign, GainSTE, ReSTE, SwishSign
 from resteutils.recipes.definition import LABELS, PROFILES, Recipe, parsed
+from resteutils.settings import settings
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,12 @@ def item_recipes(
     rows: str | Iterable[str] = "",
     seeds: str | Iterable[int] = "",
     epochs: int = 0,
-    **overrides: Any,
+    overrides: str = "",
+    **fields: Any,
 ) -> list[Recipe]:
     """Every recipe of an item, row by row and seed by seed. ``rows`` and ``seeds`` are "a,b" or sequences; empty means
-    all rows and the profile's seeds; ``epochs`` 0 means the profile's.
+    all rows and the profile's seeds; ``epochs`` 0 means the profile's. ``overrides`` ("accumulate=2,lr=0.05") and
+    ``fields`` change fields of every recipe.
     """
     _known("item", item, ITEMS)
     chosen = _listed("rows", rows, "ste,reste") or list(ITEMS[item].rows)
@@ -208,9 +211,10 @@ def item_recipes(
         numbers = [int(seed) for seed in asked] or list(default_seeds(item, profile))
     except ValueError as error:
         raise ValueError(f"seeds = {seeds!r}, expected whole numbers such as 0,1,2") from error
-    if epochs:
-        overrides["epochs"] = epochs
-    return [recipe(f"{item}/{row}", profile, seed, **overrides) for row in chosen for seed in numbers]
+    changed = settings(overrides) | fields | ({"epochs": epochs} if epochs else {})
+    if taken := [name for name in ("name", "seed") if name in changed]:
+        raise ValueError(f"{taken[0]}: rows and seeds say what is trained, no override does")
+    return [recipe(f"{item}/{row}", profile, seed, **changed) for row in chosen for seed in numbers]
 
 
 def _listed(what: str, values: str | Iterable, example: str) -> list[str]:
