@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resteutils.locks import locked
 from resteutils.settings import data_dir as data_folder
 
 __all__ = ["AUGMENTATIONS", "DATASETS", "NORMALIZATIONS", "Images", "classic_loader", "open_images"]
@@ -246,26 +247,32 @@ def _cifar10(folder: Path):
     """Through torchvision, which checks every file's md5; downloads where there is none and a network is."""
     from torchvision.datasets import CIFAR10
 
-    present = (folder / CIFAR10.base_folder).is_dir()
+    def opened(download: bool):
+        return CIFAR10(str(folder), train=True, download=download), CIFAR10(str(folder), train=False)
+
     try:
-        train = CIFAR10(str(folder), train=True, download=not present)
-        test = CIFAR10(str(folder), train=False, download=False)
-    except (OSError, RuntimeError) as error:
-        if present:
-            raise RuntimeError(
-                f"CIFAR-10 in {folder / CIFAR10.base_folder} is incomplete or damaged ({error}); delete that folder "
-                "and run again to download it, or set DATA_DIR to a good copy"
-            ) from error
-        raise FileNotFoundError(
-            f"CIFAR-10 is not in {folder} and could not be downloaded ({error}); set DATA_DIR to the folder that holds "
-            f"{CIFAR10.base_folder}/, or use PROFILE=demo, which needs no download"
-        ) from error
+        parts = opened(download=False)
+    except (OSError, RuntimeError):
+        with locked(folder / ".cifar-10.lock"):  # another process may just be downloading or unpacking it
+            present = (folder / CIFAR10.base_folder).is_dir()
+            try:
+                parts = opened(download=not present)
+            except (OSError, RuntimeError) as error:
+                if present:
+                    raise RuntimeError(
+                        f"CIFAR-10 in {folder / CIFAR10.base_folder} is incomplete or damaged ({error}); delete that "
+                        "folder and run again to download it, or set DATA_DIR to a good copy"
+                    ) from error
+                raise FileNotFoundError(
+                    f"CIFAR-10 is not in {folder} and could not be downloaded ({error}); set DATA_DIR to the folder "
+                    f"that holds {CIFAR10.base_folder}/, or use PROFILE=demo, which needs no download"
+                ) from error
 
     def tensors(part):
         images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
         return images, torch.tensor(part.targets, dtype=torch.int64)
 
-    (images, labels), (test_images, test_labels) = tensors(train), tensors(test)
+    (images, labels), (test_images, test_labels) = map(tensors, parts)
     if (len(labels), len(test_labels)) != (50_000, 10_000):
         raise RuntimeError(f"CIFAR-10 in {folder} has {len(labels)} + {len(test_labels)} images, not 50000 + 10000")
     return CIFAR10_CLASSES, (images, labels), (test_images, test_labels)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -27,17 +28,23 @@ FORMATS = {"packed": ".rbit", "onnx": ".onnx", "state-dict": ".safetensors"}
 
 
 def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Any:
-    """The finished run of this name: its folder, its run id or the beginning of one, or ``item/row``.
+    """The finished run of this name: its folder, its run id or the beginning of one, or ``item/row``, in whatever
+    profile it is finished; items share runs, so that the record may name another item.
 
     Of several seeds of one row the first counts. Raises ``ValueError`` where none or several fit.
     """
+    from resteutils.recipes import ITEMS, PROFILES, recipe
     from resteutils.runs import finished_runs
 
     runs = {run.recipe.run_id: run for run in finished_runs(runs_dir, results_dir)}
     wanted = Path(name).name if os.path.isdir(name) else name
     if wanted in runs:
         return runs[wanted]
-    fitting = [run for run_id, run in runs.items() if run_id.startswith(wanted) or run.recipe.name == wanted]
+    item, _, row = wanted.partition("/")
+    rows = ITEMS[item].rows if item in ITEMS else ()
+    asked = {recipe(wanted, profile).identity for profile in PROFILES} if row in rows else ()
+    fitting = [run for run_id, run in runs.items() if run_id.startswith(wanted) or run.recipe.identity in asked]
+    fitting = fitting or [run for run in runs.values() if run.recipe.name == wanted]
     if len({run.recipe.identity for run in fitting}) == 1:
         return min(fitting, key=lambda run: run.recipe.seed)
     if fitting:
@@ -80,7 +87,7 @@ def export_onnx(model: nn.Module, input_size: tuple[int, int, int], path: str | 
             raise ModuleNotFoundError(
                 f"ONNX export needs {module}: pip install 'resteutils[export]'", name=module
             ) from error
-    network = _InTorch(packed.pack(model, input_size=input_size)) if _is_binary(model) else model.cpu()
+    network = _InTorch(packed.pack(model, input_size=input_size)) if _is_binary(model) else copy.deepcopy(model).cpu()
     network.eval()
     images = torch.zeros(2, *input_size)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:

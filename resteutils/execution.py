@@ -6,6 +6,7 @@ Nothing here changes what is computed beyond rounding; what was resolved is reco
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -78,23 +79,36 @@ def place(thing: Tensor | nn.Module, recipe: Recipe, device: torch.device, mode:
 def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Callable[[str], None] = print) -> str:
     """The recipe's ``compile`` with "auto" decided: "off" or a mode of ``torch.compile``.
 
-    "auto" compiles where the run is long enough to repay it and, on a CPU, a C++ compiler is there.
-    Raises ``RuntimeError`` where compilation is asked for and there is no compiler.
+    "auto" compiles where the run is long enough to repay it and the machine has what that takes.
+    Raises ``RuntimeError`` where compilation is asked for and something is lacking.
     """
     if recipe.compile == "off":
         return "off"
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    lacking = device.type == "cpu" and not compiler
+    lacking = _lacking(device)
     if recipe.compile != "auto":
         if lacking:
-            raise RuntimeError(f"compile = {recipe.compile!r} needs a C++ compiler; install g++, or use compile=off")
+            raise RuntimeError(f"compile = {recipe.compile!r} needs {lacking}; without it use compile=off")
         return recipe.compile
     if not _worth_compiling(recipe, images):
         return "off"
     if lacking:
-        say("no C++ compiler found: training without torch.compile, which would be faster; install g++ to have it")
+        say(f"training without torch.compile, which would be faster: it needs {lacking}")
         return "off"
     return "default"
+
+
+def _lacking(device: torch.device) -> str:
+    """What ``torch.compile`` needs on this device and does not find, with the remedy; "" where all is there."""
+    if device.type == "cpu":
+        compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+        return "" if compiler else "a C++ compiler (install g++)"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "a C compiler, for Triton (install gcc)"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton (pip install triton)"
+    if torch.cuda.get_device_capability(device) < (7, 0):
+        return "a GPU of compute capability 7.0 or later"
+    return ""
 
 
 def resolve_packed(recipe: Recipe, device: torch.device, images: int) -> bool:
@@ -120,4 +134,6 @@ def compiled(network: Callable, mode: str) -> Callable:
         return network
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resteutils" / "inductor"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    # Dynamo keeps at most eight graphs of one forward(): the ninth network of a process would run uncompiled, unsaid.
+    torch.compiler.reset()
     return torch.compile(network, dynamic=False, mode=None if mode == "default" else mode)

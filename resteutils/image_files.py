@@ -9,8 +9,9 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,11 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from resteutils.data import open_images
+from resteutils.locks import locked
 from resteutils.settings import write_atomic
 
-__all__ = ["Split", "UnreadableImage", "check_readable", "decode", "digits_folder", "scan"]
+__all__ = ["Split", "UnreadableImage", "check_readable", "decode", "digits_folder", "listed", "scan"]
 
 
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error)  # what Pillow raises for broken files
@@ -101,45 +104,61 @@ def decode(path: Path) -> Tensor:
         raise UnreadableImage(f"{path} cannot be decoded ({error})") from error
 
 
-def check_readable(train: Split, test: Split, threads: int = 1) -> str:
-    """Decode every file, once for a list of files and sizes; the user's cache remembers what was found good.
-
-    Returns a digest of that list. Raises ``UnreadableImage`` with the number of bad files and the first names.
-    """
+def listed(train: Split, test: Split) -> str:
+    """A digest of the names and sizes of all files."""
     digest = hashlib.sha256()
     for split in (train, test):
         sizes = [os.stat(split.path(index)).st_size for index in range(len(split))]
         digest.update(split.names.tobytes() + np.array(sizes, dtype=np.int64).tobytes())
-    listed = digest.hexdigest()[:32]
-    root, seen = train.root.parent, _cache() / "readable" / f"{listed}.json"
-    with _one_at_a_time(seen):
+    return digest.hexdigest()[:32]
+
+
+def check_readable(train: Split, test: Split, threads: int = 1, patience: Callable[[], None] = lambda: None) -> str:
+    """Decode every file, once for a list of files and sizes; the user's cache remembers what was found good.
+
+    ``patience`` is called every half second and may raise, which ends the check. Returns a digest of the list. Raises
+    ``UnreadableImage`` with the number of bad files and the first names.
+    """
+    digest = listed(train, test)
+    root, seen = train.root.parent, _cache() / "readable" / f"{digest}.json"
+    with locked(seen.with_suffix(".lock")):  # the first process of this machine does it, the others then know
         if not seen.exists():
-            count = _decode_all((train, test), max(1, threads), root)
+            count = _decode_all((train, test), max(1, threads), root, patience)
             write_atomic(seen, json.dumps({"root": str(root), "images": count}) + "\n")
-    return listed
+    return digest
 
 
-def _decode_all(splits: tuple[Split, ...], threads: int, root: Path) -> int:
+def _decode_all(splits: tuple[Split, ...], threads: int, root: Path, patience: Callable[[], None]) -> int:
     count = sum(len(split) for split in splits)
-    if count > 10_000:
-        print(f"checking, once, that all {count:,} images below {root} can be decoded", flush=True)
-    with ThreadPoolExecutor(threads) as pool:  # the decoder lets other threads run
+    checked = tqdm(total=count, desc=f"checking, once, the images below {root}", disable=count <= 10_000, mininterval=5)
+    enough = threading.Event()
+    with checked, ThreadPoolExecutor(threads) as pool:  # the decoder lets other threads run
         shares = [
-            pool.submit(_unreadable, split, range(k, len(split), threads)) for split in splits for k in range(threads)
+            pool.submit(_unreadable, split, range(k, len(split), threads), checked, enough)
+            for split in splits
+            for k in range(threads)
         ]
+        try:
+            while wait(shares, timeout=0.5).not_done:
+                patience()
+        finally:
+            enough.set()
         bad = list(chain.from_iterable(share.result() for share in shares))
     if bad:
         raise UnreadableImage(f"{len(bad)} of {count:,} images cannot be read: {few(bad)}; replace or remove them")
     return count
 
 
-def _unreadable(split: Split, indices: Iterable[int]) -> list[str]:
+def _unreadable(split: Split, indices: Iterable[int], checked: tqdm, enough: threading.Event) -> list[str]:
     errors = []
     for index in indices:
+        if enough.is_set():
+            break
         try:
             decode(split.path(index))
         except UnreadableImage as error:
             errors.append(str(error))
+        checked.update()
     return errors
 
 
@@ -176,20 +195,6 @@ def _write(folder: Path, images: Tensor, labels: Tensor) -> None:
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resteutils"
-
-
-@contextlib.contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    """The processes of one machine check a folder one after the other: the first does it, the others then know."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows: each process checks for itself
-        yield
-        return
-    with open(path.with_suffix(".lock"), "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def few(names: Iterable[str], most: int = 5) -> str:

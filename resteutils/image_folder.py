@@ -10,6 +10,7 @@ digits written as such a folder, the stand-in that needs no download.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -23,13 +24,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from resteutils.data import IMAGENET_MEAN, IMAGENET_STD, EpochPlan
-from resteutils.image_files import Split, UnreadableImage, check_readable, decode, digits_folder, scan
+from resteutils.image_files import Split, UnreadableImage, check_readable, decode, digits_folder, listed, scan
 from resteutils.settings import data_dir as data_folder
 
 if TYPE_CHECKING:
     from resteutils.recipes import Recipe
 
-__all__ = ["Folder", "UnreadableImage", "open_folder"]
+__all__ = ["Folder", "UnreadableImage", "folder_digest", "open_folder"]
 
 IMAGENET = {"train": 1_281_167, "val": 50_000}
 CROP_AREA = (0.08, 1.0)  # DEVIATION(D7): the authors write 1.25, of which torchvision rejects what exceeds the image
@@ -179,12 +180,28 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def open_folder(recipe: Recipe, data_dir: str | os.PathLike = "", device: torch.device | str = "cpu") -> Folder:
+@functools.cache
+def folder_digest(root: Path) -> str:
+    """The digest of a folder of images, as runs record it; "" where there is none. Read once a process."""
+    try:
+        _, train, test = scan(root)
+    except (FileNotFoundError, ValueError):
+        return ""
+    return listed(train, test)
+
+
+def open_folder(
+    recipe: Recipe,
+    data_dir: str | os.PathLike = "",
+    device: torch.device | str = "cpu",
+    patience: Callable[[], None] = lambda: None,
+) -> Folder:
     """Open the recipe's folder of images: ``data_dir/train/CLASS/*.JPEG`` and ``data_dir/val/CLASS/*.JPEG``, or the
     digits written like that.
 
     ``recipe.num_classes`` 0 takes as many classes as there are; 1,000 with all images means ImageNet and expects its
-    numbers of images. Every file is decoded once, the first time this list of files and sizes is seen.
+    numbers of images. Every file is decoded once, the first time this list of files and sizes is seen; meanwhile
+    ``patience`` is called, which may raise.
 
     Raises ``FileNotFoundError`` where train/ or val/ is missing or a class is empty, ``ValueError`` where the two, or
     they and the recipe, disagree about classes or images, ``UnreadableImage`` with the names of damaged files.
@@ -201,7 +218,7 @@ def open_folder(recipe: Recipe, data_dir: str | os.PathLike = "", device: torch.
         )
     if not digits and recipe.num_classes == 1000 and not (recipe.train_size or recipe.test_size):
         _check_imagenet(root, {"train": len(train), "val": len(test)})
-    digest = check_readable(train, test, recipe.workers)
+    digest = check_readable(train, test, recipe.workers, patience)
     train, test = _chosen(recipe, train, test)
     return Folder(
         recipe.dataset, classes, train, test, *_transforms(recipe), recipe.workers, torch.device(device), digest

@@ -20,6 +20,8 @@ from resteutils.training import Interrupted, NonFinite
 
 __all__ = ["Worker", "launch"]
 
+FOREVER = 1_000_000  # minutes for a local worker, times that an unfinished run may be queued again (submitit's own: 3)
+
 
 @dataclass
 class Worker:
@@ -134,11 +136,11 @@ def launch(
     logs = runs_folder(runs_dir) / "launch"
     if on == "local":
         executor = submitit.LocalExecutor(folder=logs)
-        executor.update_parameters(timeout_min=minutes)
+        executor.update_parameters(timeout_min=FOREVER)
         workers = min(parallel, len(recipes))
         jobs = [executor.submit(Worker(recipes, options, threads, gpus)) for gpus in gpu_shares(device, workers)]
     else:
-        executor = submitit.AutoExecutor(folder=logs, cluster="slurm")
+        executor = submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_max_num_timeout=FOREVER)
         executor.update_parameters(
             timeout_min=minutes, slurm_array_parallelism=parallel, name=f"reste-{item}", **cluster
         )
@@ -147,4 +149,13 @@ def launch(
     print(f"{len(recipes)} runs in {len(jobs)} job(s); logs in {logs}", flush=True)
     if not wait:
         return []
-    return sorted({run_id for job in jobs for run_id in job.result()})
+    return sorted({run_id for job in jobs for run_id in _failed(job)})
+
+
+def _failed(job: Any) -> list[str]:
+    """The runs that failed in a job; the job itself where it came to no end, its last words printed."""
+    try:
+        return job.result()
+    except Exception as error:  # noqa: BLE001 - whatever it died of, the other jobs' outcomes are wanted too
+        print(f"job {job.job_id}: {error}", file=sys.stderr, flush=True)
+        return [f"job {job.job_id}"]

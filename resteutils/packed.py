@@ -18,6 +18,7 @@ on torch alone, with the same results.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -238,7 +239,7 @@ def pack(
     Raises ``ValueError`` for a float twin, weights that are not finite, parts that have no packed form, and an input
     size that the network was not built for.
     """
-    model = model.cpu().float()
+    model = copy.deepcopy(model).cpu().float()  # the caller's own may be on a GPU, and in training
     program = fold(model)
     recipe = run.recipe if run is not None else None
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))

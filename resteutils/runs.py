@@ -11,15 +11,17 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from torch import nn
 
 from resteutils import records as record_files
+from resteutils.locks import locked
 from resteutils.provenance import now, provenance
 from resteutils.recipes import Recipe, item_recipes
 from resteutils.records import Diverged, Run, Runs, finished_runs
+from resteutils.settings import data_dir as data_folder
 from resteutils.settings import results_dir as results_folder
 from resteutils.settings import runs_dir as runs_folder
 from resteutils.settings import writable, write_atomic
@@ -64,12 +66,12 @@ def load_or_train(
     folder, records = runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir)
     force = force and not (folder / AGAIN).exists()  # a forced run that was interrupted goes on
     again = force or (folder / AGAIN).exists()
-    if not again and (run := _ended(recipe, folder, records, say)):
+    if not again and (run := _ended(recipe, folder, records, data_dir, say)):
         return run
     leads, alone = int(os.environ.get("RANK", "0")) == 0, int(os.environ.get("WORLD_SIZE", "1")) <= 1
     writable(folder, "RUNS_DIR")
     with _only_one(folder, wait, say) if leads else contextlib.nullcontext():
-        if not again and leads and (run := _ended(recipe, folder, records, say)):
+        if not again and leads and (run := _ended(recipe, folder, records, data_dir, say)):
             if alone:
                 return run
             # The other processes are waiting for this one to train: fail, so that torchrun ends them all.
@@ -114,9 +116,18 @@ def run_item(
     return runs
 
 
-def _ended(recipe: Recipe, folder: Path, records: Path, say: Callable[[str], None]) -> Run | None:
-    """The finished run; ``NonFinite`` where it is known to diverge."""
+def _ended(recipe: Recipe, folder: Path, records: Path, data_dir: str, say: Callable[[str], None]) -> Run | None:
+    """The finished run; ``NonFinite`` where it is known to diverge, ``ValueError`` where it saw other images."""
     found = record_files.find(recipe, folder, records, say)
+    if found and recipe.dataset == "imagenet" and not recipe.num_classes:  # whatever folder DATA_DIR was
+        from resteutils.image_folder import folder_digest
+
+        root = data_folder(data_dir)
+        if folder_digest(root) not in ("", found.provenance.get("files", "")):
+            raise ValueError(
+                f"{recipe.run_id} is finished, on other images than those in {root} (names or sizes differ): give each "
+                "folder of images a RUNS_DIR and a RESULTS_DIR of its own, or train it again with --force"
+            )
     if isinstance(found, Diverged):
         raise NonFinite(
             f"{recipe.run_id}: {found.reason} (so its record says; `resteutils train ... --force` trains it again)",
@@ -175,20 +186,12 @@ def _save_model(path: Path, model: nn.Module, recipe: Recipe, top1: float) -> No
     write_atomic(path, save(state, metadata))
 
 
-@contextlib.contextmanager
-def _only_one(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the run's lock, which the system lets go when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: no lock, so do not train one run twice at a time there
-        yield
-        return
-    with open(folder / "lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise Busy(f"{folder.name} is being trained by another process") from None
-            say(f"{folder.name} is being trained by another process; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _only_one(folder: Path, wait: bool, say: Callable[[str], None]) -> contextlib.AbstractContextManager:
+    """Hold the run's lock. Raises ``Busy`` where another process has it, unless that is to be waited for."""
+
+    def taken() -> None:
+        if not wait:
+            raise Busy(f"{folder.name} is being trained by another process")
+        say(f"{folder.name} is being trained by another process; waiting for it")
+
+    return locked(folder / "lock", taken)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 __all__ = ["StopSignals", "stop_signals"]
+
+SAME_WISH = 2.0  # seconds: srun and systemd signal every process, and torchrun then passes on what it got itself
 
 
 class StopSignals:
     """The signal that asked this process to stop, or 0."""
 
     caught: int = 0
+    since: float = 0.0
 
     def note(self, signum: int, frame) -> None:
-        if self.caught:  # asked twice: no patience left for a checkpoint
+        if not self.caught:
+            self.caught, self.since = signum, time.monotonic()
+        elif time.monotonic() - self.since > SAME_WISH:  # asked twice: no patience left for a checkpoint
             raise KeyboardInterrupt
-        self.caught = signum
 
 
 @contextlib.contextmanager

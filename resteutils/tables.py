@@ -272,14 +272,23 @@ def ordering_check(
 
 def _orderings(runs: list[Any], pairs: Iterable[tuple[str, str]]) -> list[verdict.Check]:
     budgets, checks = sorted({run.recipe.epochs for run in runs}), []
-    backbone = {run.recipe.row: measured.BACKBONES.get(run.recipe.model, run.recipe.model) for run in runs}
+    recipes = {(run.recipe.row, run.recipe.epochs): run.recipe for run in runs}
     for epochs in budgets:
         groups, at = measured.by_seed(runs, epochs), f" at {epochs} epochs" if len(budgets) > 1 else ""
         for a, b in pairs:
-            if a in groups and b in groups:  # seeds scatter alike within a backbone, not across backbones
-                near = {row: v for row, v in groups.items() if backbone[row] in (backbone[a], backbone[b])}
-                checks.append(ordering_check(a, b, near, f"{a} above {b}{at}"))
+            if a in groups and b in groups:
+                near = _pooled([recipes[row, epochs] for row in dict.fromkeys((a, b, *groups))])
+                checks.append(ordering_check(a, b, {row: groups[row] for row in near}, f"{a} above {b}{at}"))
     return checks
+
+
+def _pooled(recipes: Sequence[Any]) -> list[str]:
+    """The rows whose variance is pooled for a comparison of the first two: those of their backbones, since seeds
+    scatter alike within one and not across, and of rows that are one and the same run only one.
+    """
+    backbones = {measured.BACKBONES.get(r.model, r.model) for r in recipes[:2]}
+    near = {r.identity: r.row for r in reversed(recipes) if measured.BACKBONES.get(r.model, r.model) in backbones}
+    return list(dict.fromkeys([r.row for r in recipes[:2]] + list(near.values())))
 
 
 def number_checks(item: str, runs: Iterable[Any], metric: str = "top1") -> list[verdict.Check]:
@@ -294,7 +303,7 @@ def number_checks(item: str, runs: Iterable[Any], metric: str = "top1") -> list[
         whole = _published_epochs(item, row)
         if epochs != whole or (row, epochs) in changed:  # another recipe cannot speak about the number
             shown = f"measured {stats.mean(values):.2f}, published {cell.value:.2f} after {whole:g} epochs"
-            shown += "".join(f", with {words}" for words in changed.get((row, epochs), ()))
+            shown += f", with {', '.join(changed[row, epochs])}" if (row, epochs) in changed else ""
             checks.append(verdict.Check(claim, "number", "undecided", shown, f"within {NUMBER_TOLERANCE:g} points"))
         else:
             checks.append(verdict.number(claim, stats.mean(values), cell.value, NUMBER_TOLERANCE))

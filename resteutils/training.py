@@ -82,12 +82,19 @@ def build_model(recipe: Recipe, num_classes: int = 0) -> nn.Module:
         )
 
 
-def open_data(recipe: Recipe, data_dir: str = "", device: torch.device | str = "cpu"):
-    """The recipe's dataset: in memory on ``device``, or streamed from a folder of images."""
+def open_data(
+    recipe: Recipe,
+    data_dir: str = "",
+    device: torch.device | str = "cpu",
+    patience: Callable[[], None] = lambda: None,
+):
+    """The recipe's dataset: in memory on ``device``, or streamed from a folder of images, whose first check takes long:
+    ``patience`` may end it by raising.
+    """
     if recipe.dataset in ("imagenet", "digits-folder"):
         from resteutils.image_folder import open_folder
 
-        return open_folder(recipe, data_dir, device)
+        return open_folder(recipe, data_dir, device, patience)
     from resteutils.data import open_images
 
     images = open_images(
@@ -123,7 +130,13 @@ def train(
     """
     chosen = resolve_device(device)
     with processes(chosen) as group, numerics(recipe, chosen), stop_signals() as signals:
-        loop = _Loop(recipe, Path(folder), chosen, data_dir, group, tracker or NoTracker(), say, show)
+
+        def patience() -> None:
+            if signals.caught:
+                raise Interrupted(f"{recipe.run_id} stopped before it began; the same call begins it", signals.caught)
+
+        data = open_data(recipe, data_dir, chosen, patience)
+        loop = _Loop(recipe, Path(folder), chosen, data, group, tracker or NoTracker(), say, show)
         loop.restore()
         with contextlib.closing(loop.progress), _memory_advice(recipe):
             while loop.state.epoch < recipe.epochs:
@@ -138,10 +151,10 @@ def train(
 class _Loop:
     """One run under way: network, optimizer, data and state, and what happens to them."""
 
-    def __init__(self, recipe, folder, device, data_dir, group: Processes, tracker, say, show) -> None:
+    def __init__(self, recipe, folder, device, data, group: Processes, tracker, say, show) -> None:
         self.recipe, self.folder, self.device, self.group, self.tracker = recipe, folder, device, group, tracker
         self.say = say if group.leads else (lambda line: None)
-        self.data = open_data(recipe, data_dir, device)
+        self.data = data
         self.steps = self.data.steps(recipe.batch_size, group.world)
         if not self.steps or recipe.batch_size < 2 * group.world:  # BatchNorm has no statistics of one image
             raise ValueError(
@@ -203,7 +216,14 @@ class _Loop:
         self.progress.start(self.global_step)
 
     def compare_environment(self, before: dict[str, Any]) -> None:
-        """Warn of what decides the rounding and has changed since the checkpoint, and keep it for the record."""
+        """Warn of what decides the rounding and has changed since the checkpoint, and keep it for the record. Raises
+        ``CheckpointError`` where the run began on another folder of images.
+        """
+        if before.get("files", "") != self.environment["files"]:
+            raise CheckpointError(
+                f"the checkpoint in {self.folder} is of a run on other images than those in DATA_DIR now (names or "
+                "sizes differ): set DATA_DIR to those, or RUNS_DIR to another folder; `--force` trains from the start"
+            )
         changed: dict[str, list[Any]] = before.get("changed", {})
         for name, then in before.items():
             if name != "changed" and then != self.environment.get(name):
@@ -300,7 +320,8 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         whole = min(recipe.batch_size, self.data.train_size - self.state.step * recipe.batch_size)
         network = self.fast if whole == recipe.batch_size else self.eager  # no compilation for an odd last batch
-        count = max(1, min(recipe.accumulate, len(labels) // 2))  # BatchNorm has no statistics of one image
+        # As many parts in every process, which SyncBatchNorm waits for; BatchNorm has no statistics of one image.
+        count = max(1, min(recipe.accumulate, whole // self.group.world // 2))
         parts = list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
         loss, correct = 0.0, 0
         for index, (part, target) in enumerate(parts):

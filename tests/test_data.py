@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -290,6 +292,27 @@ def test_damaged_files_are_refused(damage: str, tmp_path: Path, no_network, monk
         victim.write_bytes(new[damage])
     with pytest.raises(RuntimeError, match=r"incomplete or damaged .*delete that folder .*or set DATA_DIR"):
         open_images("cifar10", tmp_path)
+
+
+def test_what_another_process_is_unpacking_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils.locks import locked
+
+    half = small_cifar(tmp_path, monkeypatch) / "data_batch_3"
+    whole, begun = half.read_bytes(), threading.Event()
+    half.write_bytes(whole[:10])
+
+    def unpack() -> None:
+        with locked(tmp_path / ".cifar-10.lock"):
+            begun.set()
+            time.sleep(0.3)
+            half.write_bytes(whole)
+
+    other = threading.Thread(target=unpack)
+    other.start()
+    begun.wait(10)
+    with pytest.raises(RuntimeError, match=r"has 20 \+ 4 images"):  # that is, it was read
+        open_images("cifar10", tmp_path)
+    other.join()
 
 
 def test_a_part_of_the_dataset_is_never_taken_for_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import torch
 from tiny import tiny
 
 from resteutils import kernels
-from resteutils.execution import numerics, resolve_compile, resolve_device, resolve_packed
+from resteutils.execution import compiled, numerics, resolve_compile, resolve_device, resolve_packed
 from resteutils.recipes import Recipe
 
 
@@ -56,6 +56,42 @@ def test_compile_is_resolved_by_the_length_of_the_run(monkeypatch: pytest.Monkey
     assert "install g++" in said[0]
     with pytest.raises(RuntimeError, match=r"compile = 'default' needs a C\+\+ compiler"):
         resolve_compile(Recipe(compile="default"), cpu, 50_000)
+
+
+@pytest.mark.parametrize(
+    ("compiler", "triton", "capability", "said"),
+    [
+        (None, True, (9, 0), "a C compiler, for Triton"),
+        ("/usr/bin/gcc", False, (9, 0), "Triton (pip install triton)"),
+        ("/usr/bin/gcc", True, (6, 1), "compute capability 7.0"),
+        ("/usr/bin/gcc", True, (9, 0), ""),
+    ],
+)
+def test_a_gpu_without_what_compiling_takes_trains_uncompiled(monkeypatch, compiler, triton, capability, said) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: compiler)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: triton or None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    heard: list[str] = []
+    mode = resolve_compile(Recipe(compile="auto", epochs=10), torch.device("cuda"), 50_000, heard.append)
+    assert mode == ("off" if said else "default")
+    assert said in "".join(heard)
+    assert bool(heard) == bool(said)
+
+
+@pytest.mark.slow
+def test_every_network_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynamo gives up on a forward() after eight of its kind, and says so in a log only."""
+    from torch._dynamo.testing import CompileCounter
+
+    counter, make = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **options: make(network, backend=counter))
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        for wide in range(4, 14):
+            network = torch.nn.Sequential(torch.nn.Conv2d(3, wide, 3), torch.nn.ReLU())
+            compiled(network, "default")(images)
+    assert counter.frame_count == 10
 
 
 def test_determinism_is_switched_on_for_the_run_and_off_again() -> None:

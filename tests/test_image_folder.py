@@ -267,6 +267,44 @@ def test_files_are_checked_once_and_again_when_they_change(folder: Path, monkeyp
     assert sorted(read[10:]) == sorted(set(read))
 
 
+def test_a_long_check_of_the_files_ends_when_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
+    read: list[Path] = []
+
+    def slow(path: Path) -> torch.Tensor:
+        read.append(path)
+        time.sleep(0.6)
+        return decode(path)
+
+    def enough() -> None:
+        raise InterruptedError("asked")
+
+    monkeypatch.setattr(image_files, "decode", slow)
+    with pytest.raises(InterruptedError, match="asked"):
+        open_folder(here(), folder, patience=enough)
+    assert len(read) < 5  # of 10
+    monkeypatch.setattr(image_files, "decode", decode)
+    assert open_folder(here(), folder).train_size == 6  # what was not checked to the end is checked again
+
+
+def test_a_finished_run_on_another_folder_of_images_is_not_taken_for_this_one(folder: Path, results_dir: Path) -> None:
+    from resteutils import records
+    from resteutils.runs import load_or_train
+
+    r = recipe("table2/resnet18-1w1a", "short", epochs=1)
+    row = dict.fromkeys(("train_loss", "test_loss", "test_top1", "test_top5", "seconds", "images_per_second"), 1.0)
+    _, train, test = scan(folder)
+    for files in (image_files.listed(train, test), "of another folder"):
+        record = records.finished(r, [{"epoch": 1, **row}], {"files": files, "num_classes": 2})
+        records.write(record, r, results_dir / "run", results_dir)
+        if files == "of another folder":
+            with pytest.raises(ValueError, match="is finished, on other images than those in .*RUNS_DIR.*--force"):
+                load_or_train(r, data_dir=str(folder), show=False)
+        else:
+            assert load_or_train(r, data_dir=str(folder), show=False).result["top1"] == 1.0
+        assert load_or_train(r, data_dir=str(folder / "nowhere"), show=False).result["top1"] == 1.0
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_file_that_breaks_later_is_named(workers: int, folder: Path) -> None:
     data = open_folder(here(workers=workers), folder)

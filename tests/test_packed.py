@@ -317,6 +317,27 @@ def test_a_run_is_found_by_its_names(run):
         deploy.find_run("table9/none", str(folder), str(results))
 
 
+@pytest.mark.parametrize("name", ["table1/resnet20-1w1a", "table3/reste", "figure6/o3", "figure4/resnet20-o3"])
+def test_a_row_of_any_item_finds_the_run_they_share_and_no_shorter_one(name, tmp_path, monkeypatch):
+    from resteutils import records, runs
+
+    full, brief = ru.recipe("table3/reste", "short"), ru.recipe("table1/resnet20-1w1a", "short", epochs=3)
+    found = [records.Run(r, tmp_path / r.run_id, {}) for r in (brief, full)]
+    monkeypatch.setattr(runs, "finished_runs", lambda *folders: found)
+    assert deploy.find_run(name).recipe == full
+    monkeypatch.setattr(runs, "finished_runs", lambda *folders: found[:1])
+    assert deploy.find_run("table1/resnet20-1w1a").recipe == brief  # better than none: its record says what it is
+
+
+def test_packing_leaves_the_network_as_it_is():
+    model, x = trained("resnet20", "1/1", 16).double().train(), torch.randn(2, 3, 16, 16)
+    before = {name: value.clone() for name, value in model.state_dict().items() if torch.is_tensor(value)}
+    packed.pack(model, input_size=(3, 16, 16))(x)
+    assert model.training
+    assert all(value.dtype == before[name].dtype for name, value in model.state_dict().items() if name in before)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items() if name in before)
+
+
 @pytest.mark.cifar
 @pytest.mark.slow
 @pytest.mark.skipif(not kernels.available(), reason="needs the compiled kernels")

@@ -74,6 +74,16 @@ def test_what_overrides_changed_is_said_under_the_table_and_in_the_verdict() -> 
     assert "with" not in measured.caption(fake_runs("table1", epochs=3), "short")
 
 
+def test_rows_that_are_one_run_count_once_in_the_pooled_variance() -> None:
+    """Table 2 outside the paper profile: four of its rows are one recipe."""
+    runs = fake_runs("table2", seeds="0,1,2", score=lambda row, seed: len(row) + seed * (3.0 if "fp" in row else 1.0))
+    names = {row: check.shown for check in tables.table2_verdict(runs, "short").checks if (row := check.claim)}
+    alone = [run for run in runs if not run.recipe.row.endswith(("b512", "b750"))]
+    for check in tables.table2_verdict(alone, "short").checks:
+        if check.kind == "ordering":
+            assert names[check.claim] == check.shown
+
+
 def test_a_changed_recipe_says_nothing_of_a_published_number() -> None:
     usual, changed = (
         fake_runs("table1", "paper", rows="resnet20-1w1a", score=lambda row, seed: 86.75, overrides=text)

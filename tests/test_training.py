@@ -16,7 +16,7 @@ import resteutils as ru
 from resteutils import epoch as epoch_module
 from resteutils import kernels
 from resteutils import training as module
-from resteutils.checkpoint import LAST
+from resteutils.checkpoint import LAST, CheckpointError
 from resteutils.epoch import evaluate, measured_steps
 from resteutils.progress import Progress, watched
 from resteutils.recipes import Recipe
@@ -241,6 +241,22 @@ def test_a_bad_input_stops_before_the_update_and_nothing_broken_is_saved(
     assert untimed(run(tiny(), tmp_path / "other")[1]) == untimed(run(tiny(), tmp_path)[1])  # and it goes on from there
 
 
+def test_a_run_does_not_go_on_with_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = iter(range(100))
+    with pytest.raises(Interrupted):
+        run(tiny(), tmp_path, stop=lambda: next(steps) == 3)
+    opened = module.open_data
+
+    def other(*arguments):
+        images = opened(*arguments)
+        images.digest = "of another folder"
+        return images
+
+    monkeypatch.setattr(module, "open_data", other)
+    with pytest.raises(CheckpointError, match="other images than those in DATA_DIR now"):
+        run(tiny(), tmp_path)
+
+
 def _payload(path: Path):
     import io
 
@@ -256,6 +272,21 @@ def test_a_signal_saves_and_leaves_with_its_number(number: signal.Signals, tmp_p
     assert signal.getsignal(number) is before
     assert (tmp_path / LAST).exists()
     assert untimed(run(tiny(), tmp_path / "other")[1]) == untimed(run(tiny(), tmp_path)[1])
+
+
+def test_one_wish_to_stop_may_arrive_twice_and_a_later_one_is_impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils import stopping
+
+    now = [100.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    signals = stopping.StopSignals()
+    signals.note(signal.SIGTERM, None)
+    now[0] += 0.5  # torchrun passes on what Slurm has sent to every process already
+    signals.note(signal.SIGTERM, None)
+    assert signals.caught == signal.SIGTERM
+    now[0] += 5
+    with pytest.raises(KeyboardInterrupt):
+        signals.note(signal.SIGINT, None)
 
 
 def test_a_signal_in_the_last_evaluation_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 
+from resteutils.locks import locked
+
 _HERE = Path(__file__).parent
 # Instruction sets are chosen per function, at run time: the library runs anywhere. Products and sums are fused only
 # where the source says so, so that every path gives the same integers and thresholds (reste_backward, whose paths
@@ -53,10 +55,11 @@ def load() -> str:
         return f"the compiled kernels are switched off ({_SETTING}=off)"
     path = library_path()
     try:
-        if path.is_file():
-            torch.ops.load_library(path)
-        else:
-            _compile(path)
+        if not path.is_file():
+            with locked(path.with_suffix(".lock")):
+                if not path.is_file():  # nor has another process compiled it meanwhile
+                    _compile(path)
+        torch.ops.load_library(path)
     except (CannotBuild, OSError) as error:
         return str(error)
     from resteutils.kernels import fakes
