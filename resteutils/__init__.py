@@ -1,12 +1,15 @@
 """ReSTE Reproduced: estimators, binary layers, models and training for *Estimator Meets Equilibrium Perspective* (ICCV
 2023).
 
-Importing this package costs little more than importing torch; everything else loads where it is used.
+Importing this package costs little more than importing torch; everything else loads where it is used. Modules that
+``RESTEUTILS_IMPORT`` names are imported with it, so that estimators and rows of yours are known to every command,
+notebook and worker.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 
 from resteutils.binarize import binarize, sign
 from resteutils.estimators import (
@@ -81,3 +84,14 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+for _module in os.environ.get("RESTEUTILS_IMPORT", "").replace(",", " ").split():
+    try:
+        importlib.import_module(_module)
+    except ModuleNotFoundError as error:
+        if error.name != _module:
+            raise
+        raise ModuleNotFoundError(
+            f"RESTEUTILS_IMPORT names {_module}, which Python does not find; put its folder on PYTHONPATH", name=_module
+        ) from None

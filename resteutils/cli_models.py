@@ -20,7 +20,7 @@ def bench(
     """Measure this machine: every cost as a ratio of two programs that take turns. Writes results/bench/.
 
     Args:
-        full: everything, scaling included; otherwise the rows of README's table, about ten minutes.
+        full: everything, scaling included; otherwise the rows of README's table, ten to twenty minutes.
     """
     if model:
         _bench_model(model)

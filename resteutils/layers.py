@@ -100,8 +100,9 @@ class BinaryConv2d(_Binary, nn.Conv2d):
         packed: compute the forward pass of W/A 1/1 on packed bits, the same integers. True: always (raises
             ``RuntimeError`` where the kernel cannot be had); False: never; ``None``: in evaluation on a CPU, where the
             kernel is compiled already or the work is worth compiling it.
+        bias: False, as in ``nn.Conv2d(..., bias=False)``: BatchNorm behind the layer has a shift.
 
-    Raises ``TypeError`` for a wrong estimator and ``ValueError`` for an unknown scale or order.
+    Raises ``TypeError`` for a wrong estimator and ``ValueError`` for an unknown scale or order, and for a bias.
     """
 
     def __init__(
@@ -118,7 +119,10 @@ class BinaryConv2d(_Binary, nn.Conv2d):
         scale_order: str = "after",
         standardize: bool = False,
         packed: bool | None = None,
+        *,
+        bias: bool = False,
     ) -> None:
+        _check_bias(bias)
         if scale_order not in SCALE_ORDERS:
             raise ValueError(f"scale_order = {scale_order!r}, expected one of {', '.join(SCALE_ORDERS)}")
         if isinstance(padding, str):
@@ -169,7 +173,10 @@ class BinaryLinear(_Binary, nn.Linear):
         input_estimator: Estimator | None = None,
         binarize_input: bool = True,
         scale: str = "layer",
+        *,
+        bias: bool = False,
     ) -> None:
+        _check_bias(bias)
         nn.Linear.__init__(self, in_features, out_features, bias=False)
         self._set_up(ReSTE() if estimator is None else estimator, input_estimator, binarize_input, scale)
 
@@ -187,6 +194,11 @@ class BinaryLinear(_Binary, nn.Linear):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self._describe()}"
+
+
+def _check_bias(bias: bool) -> None:
+    if bias:
+        raise ValueError(f"bias = {bias!r}, expected False: give the BatchNorm behind a binary layer the shift")
 
 
 def standardized(weight: Tensor) -> Tensor:

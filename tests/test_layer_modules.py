@@ -156,12 +156,20 @@ def test_the_device_under_test(device) -> None:
         ({"scale": "filter"}, ValueError, "scale = 'filter', expected one of layer, channel"),
         ({"scale_order": "during"}, ValueError, "scale_order = 'during', expected one of after, before"),
         ({"padding": "same"}, ValueError, "padding = 'same'"),
+        ({"bias": True}, ValueError, "bias = True, expected False"),
     ],
     ids=str,
 )
 def test_bad_arguments(options: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ru.BinaryConv2d(3, 4, 3, **options)
+
+
+def test_a_layer_takes_the_place_of_one_without_a_bias() -> None:
+    assert ru.BinaryConv2d(3, 4, 3, bias=False).bias is None
+    assert ru.BinaryLinear(3, 4, bias=False).bias is None
+    with pytest.raises(ValueError, match="bias = True"):
+        ru.BinaryLinear(3, 4, bias=True)
 
 
 def test_repr_says_what_it_computes() -> None:

@@ -76,15 +76,17 @@ def test_linked_files_exist(root: Path) -> None:
 
 @pytest.mark.parametrize("number", range(len(fences("python"))))
 def test_python_snippets_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the smoke profile; an estimator that a snippet registers is forgotten afterwards."""
-    from resteutils import estimators
+    """In the smoke profile; an estimator that a snippet registers is forgotten afterwards, and so is its row."""
+    from resteutils import estimators, recipes
 
     monkeypatch.chdir(tmp_path)
-    before = dict(estimators.ESTIMATORS)
+    known = (estimators.ESTIMATORS, recipes.ITEMS["table3"].rows)
+    before = [dict(each) for each in known]
     snippet = fences("python")[number].replace('profile="demo"', 'profile="smoke"')
     try:
         code = compile(snippet, f"README.md, Python block {number + 1}", "exec", dont_inherit=True)
         exec(code, {"__name__": "readme"})
     finally:
-        estimators.ESTIMATORS.clear()
-        estimators.ESTIMATORS.update(before)
+        for each, kept in zip(known, before, strict=True):
+            each.clear()
+            each.update(kept)

@@ -151,7 +151,8 @@ FOLDER = {"dataset": "digits-folder", "image_size": 32, "in_channels": 3, "augme
 IMAGENET_FIELDS: dict[str, dict[str, Any]] = {
     "smoke": {**FOLDER, "train_size": 40, "test_size": 20, "batch_size": 20},
     "demo": {**FOLDER, "train_size": 720, "test_size": 180, "batch_size": 32, "epochs": 3},
-    "short": {"dataset": "imagenet", "image_size": 224, "num_classes": 0, "epochs": 10, "batch_size": 256},
+    "short": {"dataset": "imagenet", "image_size": 224, "num_classes": 0, "epochs": 10, "batch_size": 256,
+              "warmup_epochs": 0.0},
     "paper": {"dataset": "imagenet", "image_size": 224, "num_classes": 1000, "epochs": 250, "batch_size": 750,
               "warmup_epochs": 0.0},
 }  # fmt: skip
