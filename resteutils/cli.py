@@ -183,7 +183,7 @@ def launch(
         parallel: runs at the same time.
         threads: of torch in each run; 0 leaves it to torch.
         minutes: time limit of a Slurm job; an unfinished run is queued again.
-        wait: for all runs to finish; without it the command returns at once and they go on.
+        wait: return at once, while the runs go on; otherwise the command ends when they have ended.
         cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
     """
     from resteutils.launch import check

@@ -6,6 +6,7 @@ the torch version, the sources' hash and the machine type, so a stale library is
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -54,12 +55,16 @@ def load() -> str:
     if os.environ.get(_SETTING, "").lower() == "off":
         return f"the compiled kernels are switched off ({_SETTING}=off)"
     path = library_path()
+
+    def wait() -> None:
+        print("Another process is compiling the 1-bit kernels; waiting for it.", file=sys.stderr, flush=True)
+
     try:
-        if not path.is_file():
-            with locked(path.with_suffix(".lock")):
-                if not path.is_file():  # nor has another process compiled it meanwhile
-                    _compile(path)
-        torch.ops.load_library(path)
+        with contextlib.nullcontext() if path.is_file() else locked(path.with_suffix(".lock"), wait):
+            if path.is_file():  # by now: another process may just have compiled it
+                torch.ops.load_library(path)
+            else:
+                _compile(path)
     except (CannotBuild, OSError) as error:
         return str(error)
     from resteutils.kernels import fakes
