@@ -169,7 +169,7 @@ def launch(
     parallel: int = 1,
     threads: int = 0,
     minutes: int = 24 * 60,
-    wait: bool = True,
+    wait: Annotated[bool, arg(help="return at once, while the runs go on", help_behavior_hint="")] = True,
     device: Device = "auto",
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
@@ -183,7 +183,6 @@ def launch(
         parallel: runs at the same time.
         threads: of torch in each run; 0 leaves it to torch.
         minutes: time limit of a Slurm job; an unfinished run is queued again.
-        wait: return at once, while the runs go on; otherwise the command ends when they have ended.
         cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
     """
     from resteutils.launch import check

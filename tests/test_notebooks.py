@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resteutils.recipes import ITEMS
-from resteutils.reproduce import notebook_of, reproduce
+from resteutils.reproduce import ReproductionError, notebook_of, reproduce
 
 PARAMETERS = ["profile", "rows", "seeds", "epochs", "device", "data_dir", "runs_dir", "results_dir", "out_dir"]
 SKELETON = ["Provenance", "Verdict", "What would change this"]
@@ -61,6 +61,16 @@ def test_it_runs_in_the_smoke_profile(item: str, shared_runs: Path, results_dir:
         assert sorted({run["row"] for run in made["runs"]}) == sorted(rows)
     assert "Profile smoke. " in made["caption"], "profile, dataset, epochs and n stand under every table and picture"
     assert made["caption"] in unescape((folder / "notebook.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_overrides_reach_the_runs_and_are_said(shared_runs: Path, results_dir: Path) -> None:
+    folder = reproduce("table3", "smoke", rows="ste", runs_dir=str(shared_runs), overrides="lr=0.05,accumulate=2")
+    said = "Every run with accumulate = 2, lr = 0.05."
+    assert said in (folder / "table.md").read_text()
+    assert said in json.loads((folder / "verdict.json").read_text())["text"]
+    with pytest.raises(ReproductionError, match="by another recipe, which these overrides would replace"):
+        reproduce("table3", "smoke", rows="ste", runs_dir=str(shared_runs), overrides="lr=0.1")
 
 
 @pytest.mark.parametrize("item", PRESENT)
