@@ -188,7 +188,7 @@ def tracking() -> Finding:
     from resteutils.tracking import wandb_mode
 
     meaning = {
-        "online": "online: a key is configured (WANDB_MODE=offline keeps runs on this disk)",
+        "online": "online, as WANDB_MODE or a configured key says (WANDB_MODE=offline keeps runs on this disk)",
         "offline": "offline: nothing asks for a key; `wandb sync` uploads runs later",
         "disabled": "disabled by WANDB_MODE",
     }

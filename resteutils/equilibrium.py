@@ -85,7 +85,7 @@ def frozen(runs: Iterable[Any], results_dir: str | os.PathLike = "") -> pd.DataF
     """e of fixed weights at every power: columns model, weights, o, share_definition, share_code, and both e.
 
     ``weights`` is "initial" or "trained"; trained are those of the first seed of the power that the paper recommends,
-    where its network is there or was when e was measured.
+    trained for the most epochs, where its network is there or was when e was measured.
     """
     import pandas as pd
 
@@ -94,7 +94,8 @@ def frozen(runs: Iterable[Any], results_dir: str | os.PathLike = "") -> pd.DataF
         network = _network(first.recipe)
         found = {"initial": frozen_errors(network)}
         best = paper.published("figure4", first.recipe.model.replace("_", "-"), "best_o").value
-        for run in [r for r in runs if r.recipe.model == first.recipe.model and r.recipe.estimator.o == best][:1]:
+        mine = [r for r in runs if r.recipe.model == first.recipe.model and r.recipe.estimator.o == best]
+        for run in sorted(mine, key=lambda r: (-r.recipe.epochs, r.recipe.seed))[:1]:
             value = kept("frozen", run, lambda run: {"errors": frozen_errors(run.model())}, results_dir)
             found |= {"trained": value["errors"]} if value else {}
         top = ceilings(network)
@@ -126,7 +127,8 @@ def frozen_errors(model: nn.Module) -> list[dict[str, float]]:
 
 
 def plane(runs: Sequence[Any], runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = "") -> pd.DataFrame:
-    """One line per estimator: label, o (NaN but for plain ReSTE), e and s as defined, top1, n; means over seeds.
+    """One line per estimator: label, o (NaN but for plain ReSTE), e and s as defined, top1, n and the run ids; means
+    over seeds, of s geometric ones, since it is drawn and compared in decades.
 
     All finished runs that differ from the figure's ResNet-20 runs of most epochs in nothing but estimators and seed.
     """
@@ -135,11 +137,20 @@ def plane(runs: Sequence[Any], runs_dir: str | os.PathLike = "", results_dir: st
     rows: dict[str, list[dict[str, Any]]] = {}
     for run in neighbours(runs, finished_runs(runs_dir, results_dir)):
         last = run.history.iloc[-1]
-        e, s = last["error_definition"], last["instability_definition"]
         label, o = _label(run.recipe)
-        rows.setdefault(label, []).append({"o": o, "e": e, "s": s, "top1": run.result["top1"]})
-    means = [{"label": label, **pd.DataFrame(lines).mean(), "n": len(lines)} for label, lines in rows.items()]
-    return pd.DataFrame(means, columns=["label", "o", "e", "s", "top1", "n"]).sort_values(["o", "label"])
+        values = {"o": o, "e": last["error_definition"], "s": last["instability_definition"]}
+        rows.setdefault(label, []).append({**values, "top1": run.result["top1"], "run": run.recipe.run_id})
+    means = [
+        {
+            "label": label,
+            **pd.DataFrame(lines)[["o", "e", "top1"]].mean(),
+            "s": stats.geometric([line["s"] for line in lines])[0],
+            "n": len(lines),
+            "runs": [line["run"] for line in lines],
+        }
+        for label, lines in rows.items()
+    ]
+    return pd.DataFrame(means, columns=["label", "o", "e", "s", "top1", "n", "runs"]).sort_values(["o", "label"])
 
 
 def neighbours(runs: Sequence[Any], others: Iterable[Any]) -> list[Any]:
@@ -185,7 +196,10 @@ def table(found: pd.DataFrame, still: pd.DataFrame) -> pd.DataFrame:
 
     rows = []
     for (model, epochs, o), lines in found.groupby(["model", "epochs", "o"], sort=False):
-        cells = {said: _spread(lines[name]) for name, said in _SAID.items()}
+        cells = {
+            said: _decades(lines[name]) if name.startswith("instability") else _spread(lines[name])
+            for name, said in _SAID.items()
+        }
         rows.append({"Network": measured.BACKBONES[model], "o": o, "Epochs": epochs, "n": len(lines), **cells})
         for weights in ("initial", "trained"):
             here = still[(still["model"] == model) & (still["weights"] == weights) & (still["o"] == o)]
@@ -197,11 +211,16 @@ def table(found: pd.DataFrame, still: pd.DataFrame) -> pd.DataFrame:
 _SAID = {
     "error_definition": "e as defined",
     "error_code": "e as in the code",
-    "instability_definition": "s as defined",
-    "instability_code": "s as in the code",
+    "instability_definition": "s as defined (geometric mean)",
+    "instability_code": "s as in the code (geometric mean)",
     "spread": "Spread of |g|",
     "top1": "Top-1 (%)",
 }
+
+
+def _decades(values: pd.Series) -> str:
+    middle, factor = stats.geometric(values)
+    return f"{middle:.3g}" + (f" ×÷ {factor:.2g}" if len(values) > 1 else "")
 
 
 def _spread(values: pd.Series) -> str:

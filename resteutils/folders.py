@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ def replaced(target: Path) -> Iterator[Path]:
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     heal(target)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}.", suffix=".tmp"))
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}@{_host()}.", suffix=".tmp"))
     folder.chmod(0o755)
     try:
         yield folder
@@ -45,7 +46,8 @@ def _exchange(folder: Path, target: Path) -> None:
 
 
 def heal(target: Path) -> None:
-    """Undo what a kill left: put the backup back where no folder took its place, remove abandoned folders."""
+    """Undo what a kill left: put the backup back where no folder took its place, remove folders that processes of this
+    machine have abandoned."""
     target = target.absolute()
     backup = _backup(target)
     if backup.exists():
@@ -54,13 +56,18 @@ def heal(target: Path) -> None:
         else:
             os.rename(backup, target)
     for abandoned in target.parent.glob(f".{target.name}.*.tmp"):
-        owner = abandoned.name.removeprefix(f".{target.name}.").split(".")[0]
-        if owner.isdigit() and not _alive(int(owner)):
+        process, _, host = abandoned.name.removeprefix(f".{target.name}.").split(".")[0].partition("@")
+        if host == _host() and process.isdigit() and not _alive(int(process)):
             shutil.rmtree(abandoned, ignore_errors=True)
 
 
 def _backup(target: Path) -> Path:
     return target.with_name(f".{target.name}.previous")
+
+
+def _host() -> str:
+    """This machine or container: the processes of another one, which may share the folder, cannot be seen."""
+    return socket.gethostname().replace(".", "-")
 
 
 def _alive(process: int) -> bool:

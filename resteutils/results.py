@@ -153,6 +153,7 @@ def save_item(
     runs: Iterable[Any] = (),
     out_dir: str | os.PathLike = "",
     results_dir: str | os.PathLike = "",
+    beside: Iterable[str] = (),
 ) -> Path:
     """Write table, picture, verdict and provenance of an item; return the folder that holds them.
 
@@ -163,6 +164,7 @@ def save_item(
         runs: every run behind the table or picture.
         out_dir: a folder to write to instead: the one that ``reproduce`` is completing. Empty: replace
             ``<results_dir>/<profile>/<item>`` as a whole.
+        beside: ids of runs that the picture shows too and that are not the item's own.
 
     Raises ValueError where the standing table has lines that the new one would lose.
     """
@@ -177,10 +179,10 @@ def save_item(
     if out_dir:
         folder = Path(out_dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, item, profile, shown, figure, verdict, runs)
+        _write(folder, item, profile, shown, figure, verdict, runs, beside)
         return folder
     with replaced(target) as folder:
-        _write(folder, item, profile, shown, figure, verdict, runs)
+        _write(folder, item, profile, shown, figure, verdict, runs, beside)
     return target
 
 
@@ -192,6 +194,7 @@ def _write(
     figure: Figure | None,
     verdict: Verdict | None,
     runs: Runs,
+    beside: Iterable[str],
 ) -> None:
     if table is not None:
         title = f"{item}, profile {profile}"
@@ -202,7 +205,7 @@ def _write(
         write_atomic(folder / "picture.png", _png(figure, runs, profile))
     if verdict is not None:
         write_atomic(folder / "verdict.json", _json({"item": item, **verdict.to_dict()}))
-    write_atomic(folder / "provenance.json", _json(item_provenance(item, profile, runs)))
+    write_atomic(folder / "provenance.json", _json(item_provenance(item, profile, runs, beside)))
 
 
 def stamp(figure: Figure, runs: Iterable[Any], profile: str) -> Figure:
@@ -254,9 +257,11 @@ def about(item: str, profile: str) -> Any:
     return HTML(pages.table_html(frame))
 
 
-def item_provenance(item: str, profile: str, runs: Iterable[Any]) -> dict[str, Any]:
-    """Commit, versions, machine, time; of every run its recipe's hash, seed, commit, machine and seconds."""
+def item_provenance(item: str, profile: str, runs: Iterable[Any], beside: Iterable[str] = ()) -> dict[str, Any]:
+    """Commit, versions, machine, time; of every run its recipe's hash, seed, commit, machine and seconds; the ids of
+    other runs that are shown beside."""
     runs = Runs.of(runs)
+    own = {run.recipe.run_id for run in runs}
     return {
         "item": item,
         "profile": profile,
@@ -265,6 +270,7 @@ def item_provenance(item: str, profile: str, runs: Iterable[Any]) -> dict[str, A
         "wall_time_seconds": round(sum(float(run.result.get("seconds") or 0) for run in runs), 1),
         "runs": [_run_entry(run) | {"seconds": run.result.get("seconds")} for run in runs],
         "diverged": [_run_entry(run) | {"reason": run.reason} for run in runs.diverged],
+        "beside": sorted({*beside} - own),
     }
 
 

@@ -145,7 +145,8 @@ def _prepare(folder: Path, recipe: Recipe, force: bool) -> None:
     for stray in folder.glob(".*.tmp"):  # half-written files of a killed process; the lock is ours
         stray.unlink(missing_ok=True)
     if force:
-        for path in (*folder.glob("checkpoint*.pt*"), folder / "record.json", folder / "history.csv"):
+        made = (*folder.glob("checkpoint*.pt*"), *folder.glob("wandb/*.id"))
+        for path in (*made, folder / "record.json", folder / "history.csv"):
             path.unlink(missing_ok=True)
         write_atomic(folder / AGAIN, "older records of this run do not count until it is finished again\n")
     write_atomic(folder / "recipe.json", json.dumps(recipe.to_dict(), indent=1) + "\n")

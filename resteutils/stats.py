@@ -9,10 +9,21 @@ Where one group scatters many times as far as the others that is not so: a secon
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["LEVEL", "POWER", "Difference", "Pooled", "difference", "mean", "pool", "smallest_detectable", "std"]
+__all__ = [
+    "LEVEL",
+    "POWER",
+    "Difference",
+    "Pooled",
+    "difference",
+    "geometric",
+    "mean",
+    "pool",
+    "smallest_detectable",
+    "std",
+]
 
 LEVEL = 0.95  # of the intervals
 POWER = 0.80  # of the smallest detectable difference
@@ -31,6 +42,17 @@ def std(values: Values) -> float:
         return math.nan
     centre = mean(values)
     return math.sqrt(sum((v - centre) ** 2 for v in values.values()) / (len(values) - 1))
+
+
+def geometric(values: Iterable[float]) -> tuple[float, float]:
+    """Geometric mean of the positive values, and the factor that one standard deviation of their logarithms is: what
+    belongs on a logarithmic axis. NaN for none, a factor of NaN below two.
+
+    >>> round(geometric([1.0, 100.0])[0], 6)
+    10.0
+    """
+    logs = {number: math.log(value) for number, value in enumerate(values) if value > 0}
+    return math.exp(mean(logs)), math.exp(std(logs))
 
 
 @dataclass(frozen=True)

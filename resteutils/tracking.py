@@ -8,15 +8,18 @@ prompt.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from resteutils.settings import runs_dir as runs_folder
+from resteutils.settings import write_atomic
 
 __all__ = ["NoTracker", "Tracker", "WandbTracker", "log_item", "open_tracker", "wandb_mode"]
 
 PROJECT = "reste-reproduced"
+SERVERS = {"api.wandb.ai", "api.forge.coreweave.com"}  # W&B's own, before and since 0.31
 FINISH_SECONDS = 60.0  # then W&B leaves the rest on this disk; by itself it would wait for ever for a lost server
 
 
@@ -52,24 +55,37 @@ def wandb_mode() -> str:
 
 
 def _key_configured() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
+    """Whether W&B would find credentials, in the places where it looks; without importing it, which takes seconds."""
+    import configparser
     import netrc
     import urllib.parse
 
-    host = urllib.parse.urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    kept = configparser.ConfigParser(interpolation=None)
     try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+        kept.read(Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser() / "settings")
+    except (configparser.Error, UnicodeDecodeError):
+        kept.clear()
+    if kept.get("default", "api_key", fallback=""):
+        return True
+    server = os.environ.get("WANDB_BASE_URL") or kept.get("default", "base_url", fallback="")
+    hosts = {urllib.parse.urlsplit(server).netloc} if server else SERVERS
+    for path in [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]:
+        try:
+            if hosts & netrc.netrc(Path(path).expanduser()).hosts.keys():
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
 
 
 def open_tracker(
     run_id: str, group: str, config: dict[str, Any], folder: Path, job_type: str = "train", say: Callable = print
 ) -> Tracker:
-    """A W&B run beside the files in ``folder``, resumed under the same id; a :class:`NoTracker` where W&B is disabled
-    or cannot start, which is said once. Where the server cannot be had, this run and the later ones of the process are
-    kept offline: a minute's wait for each of them would be an outage that stops a campaign.
+    """A W&B run beside the files in ``folder``, resumed while the folder is there; a :class:`NoTracker` where W&B is
+    disabled or cannot start, which is said once. Where the server cannot be had, this run and the later ones of the
+    process are kept offline: a minute's wait for each of them would be an outage that stops a campaign.
     """
     mode = wandb_mode()
     if mode == "disabled":
@@ -90,12 +106,23 @@ def open_tracker(
     return NoTracker()
 
 
+def _own_id(run_id: str, folder: Path) -> str:
+    """W&B's id of a run, kept in its folder while it is the same training: W&B ignores the epochs of another one that
+    comes under an id which has them already (trained again by force, elsewhere, or by somebody else).
+    """
+    path = folder / "wandb" / f"{run_id}.id"
+    if not path.is_file():
+        write_atomic(path, f"{run_id}-{secrets.token_hex(3)}\n")
+    return path.read_text(encoding="utf-8").strip()
+
+
 def _start(run_id: str, group: str, config: dict[str, Any], folder: Path, job_type: str, mode: str):
+    os.environ["WANDB_SILENT"] = "true"  # read at the import: without it, W&B asks at a terminal for a key that lacks
     import wandb
 
     return wandb.init(
         project=os.environ.get("WANDB_PROJECT") or PROJECT,
-        id=run_id,
+        id=_own_id(run_id, folder),
         name=run_id,
         group=group,
         job_type=job_type,

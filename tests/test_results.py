@@ -206,6 +206,22 @@ def test_healing_leaves_other_items_and_living_writers_alone(tmp_path: Path) -> 
     assert sorted(os.listdir(tmp_path)) == ["table1", "table10"]
 
 
+def test_healing_leaves_the_folders_of_another_machine_alone(tmp_path: Path, monkeypatch) -> None:
+    theirs = tmp_path / f".table1.{2**22 + 1}@another-host.abc.tmp"
+    ours = tmp_path / f".table1.{2**22 + 1}@this-host.abc.tmp"
+    for folder in (theirs, ours):
+        folder.mkdir()
+    monkeypatch.setattr(folders.socket, "gethostname", lambda: "this.host")
+    folders.heal(tmp_path / "table1")
+    assert os.listdir(tmp_path) == [theirs.name]
+
+
+def test_what_a_picture_shows_beside_its_own_runs_is_in_the_provenance(results_dir: Path) -> None:
+    own = fake_runs("table1", rows="resnet20-1w1a", seeds="0")
+    folder = results.save_item("table1", "short", runs=own, results_dir=results_dir, beside=["b", own[0].recipe.run_id])
+    assert json.loads((folder / "provenance.json").read_text())["beside"] == ["b"]
+
+
 def test_what_diverged_stays_with_the_table(results_dir: Path, monkeypatch) -> None:
     lost = diverged(recipe("table3/ste-identity", "short"), [2.3])
     runs = Runs(fake_runs("table3", rows="ste,reste"), [lost])

@@ -10,15 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import tiny
+from tiny import RECIPE, call, tiny
 
 from resteutils.runs import load_or_train
 from resteutils.tracking import NoTracker, WandbTracker, open_tracker, wandb_mode
+from resteutils.training import Interrupted
 
 
 @pytest.fixture
 def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "NETRC"):
+    for name in ("MODE", "API_KEY", "BASE_URL", "IDENTITY_TOKEN_FILE", "CONFIG_DIR"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    for name in ("NETRC",):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
@@ -49,6 +52,32 @@ def test_a_key_in_netrc_counts(no_key, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert wandb_mode() == "offline"
 
 
+@pytest.mark.parametrize("host", ["api.wandb.ai", "api.forge.coreweave.com"])
+@pytest.mark.parametrize("name", [".netrc", "_netrc", "elsewhere"])
+def test_a_key_counts_wherever_wandb_login_writes_it(name, host, no_key, monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(f"machine {host} login user password {'x' * 40}\n")
+    (tmp_path / name).chmod(0o600)
+    if name == "elsewhere":
+        assert wandb_mode() == "offline"
+        monkeypatch.setenv("NETRC", str(tmp_path / name))
+    assert wandb_mode() == "online"
+
+
+def test_a_server_of_one_s_own_with_its_port(no_key, tmp_path: Path) -> None:
+    settings = tmp_path / ".config" / "wandb" / "settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[default]\nbase_url = http://localhost:8080\n")
+    (tmp_path / ".netrc").write_text(f"machine localhost:8080 login user password {'x' * 40}\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert wandb_mode() == "online"
+    (tmp_path / ".netrc").unlink()
+    assert wandb_mode() == "offline"
+    settings.write_text("[default]\napi_key = " + "x" * 40)
+    assert wandb_mode() == "online"
+    settings.write_text("no settings file {")
+    assert wandb_mode() == "offline"
+
+
 @pytest.mark.parametrize("mode", ["online", "offline", "disabled", "Disabled", " offline "])
 def test_a_mode_that_is_set_wins(mode: str, no_key, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
@@ -71,6 +100,29 @@ def test_disabled_does_not_even_import_wandb(tmp_path: Path, monkeypatch: pytest
     tracker.finish({"top1": 1.0})
     assert said == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_keeps_its_id_when_it_goes_on_and_gets_another_when_it_starts_afresh(tmp_path, monkeypatch) -> None:
+    """W&B would drop the epochs of a second training under an id that has them already, and say so nowhere."""
+    import wandb
+
+    ids: list[str] = []
+
+    def init(id: str, **options):
+        ids.append(id)
+        return Broken()
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(wandb, "init", init)
+    folders, steps = (tmp_path / "runs", tmp_path / "results"), iter(range(100))
+    with pytest.raises(Interrupted):
+        call(folders, stop=lambda: next(steps) == 3)
+    call(folders)
+    call(folders, force=True)
+    call((tmp_path / "other", tmp_path / "results-of-it"))
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+    assert all(id.startswith(RECIPE.run_id) and len(id) < 128 for id in ids)
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------

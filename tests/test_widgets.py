@@ -12,15 +12,16 @@ import torch
 from panels import parsed, slider
 
 import resteutils as ru
-from resteutils.recipes import recipe
+from resteutils.recipes import item_recipes, recipe
 from resteutils.runs import load_or_train
 from resteutils.widgets import Explorer
 from resteutils.widgets.controls import Controls
+from resteutils.widgets.curve import CurvePanel
 from resteutils.widgets.inside import InsidePanel, binary_tile, look
 from resteutils.widgets.marks import Dots, Labels, Note, Place, arranged
-from resteutils.widgets.parts import Message, guarded
+from resteutils.widgets.parts import Message, Shown, guarded
 from resteutils.widgets.samples import fresh_network, normal_values
-from resteutils.widgets.shelf import Shelf
+from resteutils.widgets.shelf import Shelf, recipe_label
 from resteutils.widgets.tradeoff import Landscape, TradeoffPanel, plane_chart
 from resteutils.widgets.training import Curve, TrainingPanel, draw_views
 
@@ -206,6 +207,35 @@ def test_binary_maps_are_black_and_white_and_the_twin_is_beside(folders) -> None
     assert (sheet == 255).sum() == 36 * int((sight.maps[:shown] >= 0).sum())
     for view in (panel.image, panel.maps, panel.bars, panel.twin_maps, panel.twin_bars):
         parsed(view.value)
+
+
+# --- cells that are run again, runs that look alike ---
+
+
+def test_a_cell_that_is_run_again_shows_the_same_panel(folders) -> None:
+    explorer = Explorer("smoke", **folders)
+    for name in ("curve", "tradeoff", "training", "inside"):
+        assert getattr(explorer, name)().panel is getattr(explorer, name)().panel
+    panel, drawn = explorer.training().panel, len(explorer.shelf._callbacks)
+    explorer.training()
+    assert explorer.training_panel is panel
+    assert len(explorer.shelf._callbacks) == drawn
+
+
+def test_a_picture_that_fails_does_not_take_the_panel_with_it() -> None:
+    def fails() -> str:
+        raise FileNotFoundError("CIFAR-10 is not in data/")
+
+    bundle = Shown(fails, CurvePanel(Controls()))._repr_mimebundle_()
+    assert bundle["text/markdown"] == "No picture: CIFAR-10 is not in data/"
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_every_row_of_table_3_has_a_label_of_its_own() -> None:
+    recipes = [*item_recipes("table3", "short", seeds="0"), recipe("table3/ste", "short", lr=0.05)]
+    assert len({recipe_label(r) for r in recipes}) == len(recipes)
+    label = recipe_label(recipe("table3/reste-weights", "short"))
+    assert "ReSTE, o = 3 on weights, STE on activations" in label
 
 
 # --- without a reader ------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resteutils import measured, paper
+from resteutils import measured, paper, stats
 from resteutils.charts import styled
 from resteutils.equilibrium import NETWORKS, POWERS
 from resteutils.plots.style import INK, OKABE_ITO, SOFT, absent, label_points
@@ -72,10 +72,25 @@ def _network(axes: np.ndarray, lines: pd.DataFrame, still: pd.DataFrame) -> None
 
 
 def _series(axes: Axes, lines: pd.DataFrame, column: str, **style: object) -> None:
-    """Means over the seeds with their standard deviation as error bars, where there are several."""
+    """Means over the seeds with their standard deviation as error bars, where there are several; of s, which is drawn
+    in decades, geometric means with their factor.
+    """
     groups = lines.groupby("o")[column]
-    mean, std = groups.mean(), groups.std().fillna(0.0)
-    axes.errorbar(mean.index, mean, yerr=std if std.any() else None, capsize=2.5, elinewidth=1, **style)
+    if column.startswith("instability"):
+        found = [stats.geometric(values) for _, values in groups]
+        middle = np.array([mean for mean, _ in found])
+        factor = np.array([factor for _, factor in found])
+        bars = np.array([middle - middle / factor, middle * factor - middle])
+    else:
+        middle, bars = groups.mean().to_numpy(), groups.std().to_numpy()
+    powers = np.array(list(groups.groups))
+    axes.plot(powers, middle, **style)
+    several = np.isfinite(bars).reshape(-1, len(powers)).all(0)
+    if several.any():
+        bars = bars[..., several]
+        axes.errorbar(
+            powers[several], middle[several], bars, fmt="none", ecolor=style["color"], capsize=2.5, elinewidth=1
+        )
 
 
 def _mark_best(axes: np.ndarray, model: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from resteutils.recipes import PROFILES, recipe
 from resteutils.runs import load_or_train
 from resteutils.widgets.controls import Controls
@@ -46,29 +48,39 @@ class Explorer:
         self.folders = {"runs_dir": runs_dir, "results_dir": results_dir, "data_dir": data_dir}
         self.controls, self.shelf = Controls(), Shelf(runs_dir, results_dir)
 
+    # Panels are made once: a cell that is run again shows the same one, with the training that it has under way.
+
+    @cached_property
+    def curve_panel(self) -> CurvePanel:
+        return CurvePanel(self.controls)
+
+    @cached_property
+    def tradeoff_panel(self) -> TradeoffPanel:
+        return TradeoffPanel(self.controls, self.shelf, self.folders["data_dir"])
+
+    @cached_property
+    def training_panel(self) -> TrainingPanel:
+        return TrainingPanel(self.controls, self.shelf, self.profile, self.device, **self.folders)
+
+    @cached_property
+    def inside_panel(self) -> InsidePanel:
+        return InsidePanel(self.shelf, self.folders["data_dir"])
+
     def curve(self) -> Shown:
         """f(z) over sign and identity, and f'(z)."""
-        self.curve_panel = CurvePanel(self.controls) if self.interactive else None
-        return Shown(CurvePanel.picture, self.curve_panel)
+        return Shown(CurvePanel.picture, self.curve_panel if self.interactive else None)
 
     def tradeoff(self) -> Shown:
         """Estimating error against gradient instability, on a sample of the reader's choice."""
-        data = self.folders["data_dir"]
-        self.tradeoff_panel = TradeoffPanel(self.controls, self.shelf, data) if self.interactive else None
-        return Shown(TradeoffPanel.picture, self.tradeoff_panel)
+        return Shown(TradeoffPanel.picture, self.tradeoff_panel if self.interactive else None)
 
     def training(self) -> Shown:
         """Finished runs over their epochs, and "train this"."""
-        self.training_panel = None
-        if self.interactive:
-            self.training_panel = TrainingPanel(self.controls, self.shelf, self.profile, self.device, **self.folders)
-        return Shown(self._training_picture, self.training_panel)
+        return Shown(self._training_picture, self.training_panel if self.interactive else None)
 
     def inside(self) -> Shown:
         """One image through a trained network and through its float twin."""
-        data = self.folders["data_dir"]
-        self.inside_panel = InsidePanel(self.shelf, data) if self.interactive else None
-        return Shown(self._inside_picture, self.inside_panel)
+        return Shown(self._inside_picture, self.inside_panel if self.interactive else None)
 
     def _training_picture(self) -> str:
         self._train_for_pictures()

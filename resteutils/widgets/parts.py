@@ -134,7 +134,12 @@ class Shown:
         self.picture, self.panel = picture, panel
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        picture = self.picture()
+        try:
+            picture = self.picture()
+        except Exception as error:
+            # Without one the live panel is shown all the same, and says itself what is wrong.
+            log.debug("picture", exc_info=True)
+            picture = f"No picture: {' '.join(str(error).split())}"
         bundle = {"image/svg+xml" if picture.startswith("<svg") else "text/markdown": picture}
         if self.panel is not None:
             bundle |= self.panel.view()._repr_mimebundle_()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import fields
 
+from resteutils.estimators import Estimator
+from resteutils.measured import changed
 from resteutils.recipes import Recipe
 from resteutils.runs import Run, finished_runs
 from resteutils.settings import runs_dir as runs_folder
@@ -20,9 +23,20 @@ def run_label(run: Run) -> str:
 
 
 def recipe_label(r: Recipe) -> str:
-    power = f", o = {r.estimator.o:g}" if hasattr(r.estimator, "o") else ""
-    what = f"{r.estimator.label}{power}" if r.estimator is not None else "float"
+    what = _named(r.estimator) if r.estimator is not None else "float"
+    if r.input_estimator is not None:
+        what = f"{what} on weights, {_named(r.input_estimator)} on activations"
+    what += ", standardised" * r.standardize + "".join(f", {words}" for words in changed(r))
     return f"{r.model} {r.bits} {what}, {r.dataset} {r.epochs} ep, seed {r.seed}"
+
+
+def _named(e: Estimator) -> str:
+    """An estimator by its label, its power, and what else is not as usual."""
+    shown = {f.name: getattr(e, f.name) for f in fields(e) if f.name == "o" or getattr(e, f.name) != f.default}
+    values = (
+        f", {name} = {value}" if isinstance(value, str) else f", {name} = {value:g}" for name, value in shown.items()
+    )
+    return e.label + "".join(values)
 
 
 class Shelf:

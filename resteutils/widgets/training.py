@@ -217,9 +217,13 @@ class TrainingPanel:
             )  # fmt: skip
         except Interrupted:
             # Not a failure: the reader pressed Stop.
+            self.live.label = f"stopped: {recipe_label(chosen)}"
             self.message.say(
                 "Stopped; everything is saved. The same choices and \u201cTrain this\u201d go on from here."
             )
+        except Exception:
+            self.live = None  # what went wrong is said in the message
+            raise
         else:
             self.live = None
             self.bar.value = 1.0
