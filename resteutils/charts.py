@@ -114,7 +114,8 @@ def differences(runs: Iterable[Any], title: str = "") -> Figure:
     axes.axvline(0, color="#888888", lw=1)
     _rows(axes, names)
     axes.set_xlabel("difference to STE in top-1 (points)")
-    axes.set_title(title or "Estimators under one recipe")
+    elsewhere = any(map(measured.elsewhere, runs))
+    axes.set_title((title or "Estimators under one recipe") + " (measured on other data)" * elsewhere)
     handles = [
         _handle(axes, "o", COLOURS["other"], "measured, 95 % interval" if known else "measured, one seed each"),
         _handle(axes, "D", COLOURS["published"], "published (to the paper's STE)", hollow=True),

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from resteutils.binarize import scale_of, sign
-from resteutils.layers import BinaryConv2d, binary_layers
+from resteutils.layers import BinaryConv2d, BinaryLinear, binary_layers
 from resteutils.models.common import Block, PadShortcut, ResNet
 
 __all__ = ["Program", "fold", "pack_signs", "unpack_signs"]
@@ -94,19 +94,26 @@ def _chain(program: Program, parts: nn.Sequential, value: int, skip: int | None 
                 raise ValueError("a convolution without a BatchNorm behind it has no packed form")
             value = _convolution(program, module, relu, modules.pop(0), value, skip)
         elif isinstance(module, nn.MaxPool2d):
+            _refuse(module, ceil_mode=False, return_indices=False, dilation=(1, 1))
+            if not program.steps:
+                raise ValueError("a packed network begins with a convolution")
             value = program.add("max_pool", value, kernel=_pair(module.kernel_size), stride=_pair(module.stride),
                                 padding=_pair(module.padding), out=program.steps[-1]["out"])  # fmt: skip
         elif isinstance(module, nn.AdaptiveAvgPool2d):
+            _refuse(module, output_size=(1, 1))
             value = program.add("avg_pool", value, out=program.steps[-1]["out"])
         elif isinstance(module, nn.Flatten):
             if program.steps[-1]["do"] != "avg_pool":
-                following = next(m for m in modules if isinstance(m, nn.Linear))
+                following = next((m for m in modules if isinstance(m, nn.Linear)), None)
+                if following is None:
+                    raise ValueError("a Flatten needs a Linear behind it, whose size is that of the rows")
                 value = program.add("flatten", value, out=following.in_features)
         elif isinstance(module, nn.BatchNorm1d):
             gain, offset = _batch_norm(module)
             value = program.add("affine", value, {"gain": gain, "offset": offset}, relu=False, out=module.num_features)
-        elif isinstance(module, nn.Linear):
-            tensors = {"weight": module.weight, "bias": module.bias}
+        elif isinstance(module, nn.Linear) and not isinstance(module, BinaryLinear):
+            bias = torch.zeros(module.out_features) if module.bias is None else module.bias
+            tensors = {"weight": module.weight, "bias": bias}
             value = program.add("linear", value, tensors, out=module.out_features)
         else:
             raise ValueError(f"{type(module).__name__} has no packed form")
@@ -126,7 +133,20 @@ def _block(program: Program, block: Block, value: int) -> int:
     return _chain(program, block.second, first, first if block.double_skip else skip)
 
 
+def _refuse(module: nn.Module, **expected: Any) -> None:
+    """Raise ``ValueError`` where a module computes something that its step would not."""
+    for name, value in expected.items():
+        found = getattr(module, name)
+        if (_pair(found) if isinstance(value, tuple) else found) != value:
+            raise ValueError(f"{type(module).__name__} with {name} = {found!r} has no packed form, expected {value!r}")
+
+
 def _convolution(program: Program, conv: nn.Conv2d, relu: bool, norm: nn.Module, value: int, skip: int | None) -> int:
+    if conv.bias is not None:
+        raise ValueError("a convolution with a bias has no packed form: bias=False, the BatchNorm behind it has one")
+    _refuse(conv, dilation=(1, 1), groups=1, padding_mode="zeros")
+    if isinstance(conv.padding, str):
+        raise ValueError(f"a convolution with padding = {conv.padding!r} has no packed form: say how many pixels")
     gain, offset = _batch_norm(norm)
     fields = {"kernel": _pair(conv.kernel_size), "stride": _pair(conv.stride), "padding": _pair(conv.padding)}
     fields |= {"channels": conv.in_channels, "out": conv.out_channels, "relu": relu}
@@ -149,6 +169,7 @@ def _batch_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
     Asked rather than calculated: ``torch.sqrt`` is not the root that BatchNorm takes, on AMD processors it is a last
     bit off, and that bit decides signs.
     """
+    _refuse(norm, affine=True, track_running_stats=True)
     zeros = torch.zeros_like(norm.running_mean)
     one, zero = torch.ones(1, len(zeros), 1, 1), torch.zeros(1, len(zeros), 1, 1)
     gain = nn.functional.batch_norm(one, zeros, norm.running_var, norm.weight, zeros, eps=norm.eps)

@@ -24,6 +24,7 @@ from resteutils.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["figure", "judge", "layers", "networks", "speed", "table"]
@@ -119,12 +120,21 @@ def speed(models: Iterable[str] = tuple(LEAST_TIMES_SMALLER), batches: Iterable[
     return pd.DataFrame(lines)
 
 
+LAYER_COLUMNS = (
+    "layer packed_ms float_ms times_faster low high turns packed_gmacs float_gmacs packed_intensity float_intensity"
+).split()
+
+
 def layers(model: str = "resnet18") -> pd.DataFrame:
     """The distinct binary 3x3 layers of a network at batch 1: milliseconds, GMAC/s and multiply-accumulates per byte.
 
-    Bytes are those that must move once: weights, input and output; weights as bits on the packed side.
+    Bytes are those that must move once: weights, input and output; weights as bits on the packed side. Without the
+    compiled kernels there is nothing to time: the frame is empty.
     """
     import pandas as pd
+
+    if not kernels.available():
+        return pd.DataFrame(columns=LAYER_COLUMNS)
 
     from resteutils.layers import binary_layers
 
@@ -215,6 +225,24 @@ def table(files: pd.DataFrame, speeds: pd.DataFrame, by_layer: pd.DataFrame, pro
 def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame) -> Figure:
     """Left: the roofline. Right: how many times faster whole networks are."""
     picture, (left, right) = blank(8.2, 3.8, ncols=2)
+    left.set_title("Layers of ResNet-18, batch 1")
+    if by_layer.empty:
+        left.text(0.5, 0.5, "no compiled kernels here", ha="center", va="center", transform=left.transAxes)
+        left.set_axis_off()
+    else:
+        _roofline(left, by_layer)
+    names = [f"{line.network}, batch {line.batch}" for line in speeds.itertuples()]
+    spread = [speeds.times_faster - speeds.low, speeds.high - speeds.times_faster]
+    right.barh(range(len(names)), speeds.times_faster, xerr=spread, color=COLOURS["ReSTE"], height=0.6)
+    right.axvline(1, color="#777777", lw=1.2)
+    right.set_yticks(range(len(names)), names)
+    right.invert_yaxis()
+    right.set(xlabel="times faster than float32 (median, quartiles)")
+    right.set_title("Whole networks")
+    return picture
+
+
+def _roofline(left: Axes, by_layer: pd.DataFrame) -> None:
     roofs = peaks()
     low = min(by_layer.float_intensity.min(), by_layer.packed_intensity.min()) / 3
     high = max(by_layer.float_intensity.max(), by_layer.packed_intensity.max()) * 3
@@ -229,17 +257,7 @@ def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame) -> Figure:
     ):
         left.plot(by_layer[f"{kind}_intensity"], by_layer[f"{kind}_gmacs"], "o", color=colour, ms=5, label=label)
     left.set(xscale="log", yscale="log", xlabel="multiply-accumulates per byte moved", ylabel="GMAC/s")
-    left.set_title("Layers of ResNet-18, batch 1")
     left.legend(loc="lower right")
-    names = [f"{line.network}, batch {line.batch}" for line in speeds.itertuples()]
-    spread = [speeds.times_faster - speeds.low, speeds.high - speeds.times_faster]
-    right.barh(range(len(names)), speeds.times_faster, xerr=spread, color=COLOURS["ReSTE"], height=0.6)
-    right.axvline(1, color="#777777", lw=1.2)
-    right.set_yticks(range(len(names)), names)
-    right.invert_yaxis()
-    right.set(xlabel="times faster than float32 (median, quartiles)")
-    right.set_title("Whole networks")
-    return picture
 
 
 def judge(files: pd.DataFrame, speeds: pd.DataFrame, by_layer: pd.DataFrame, profile: str) -> verdict.Verdict:

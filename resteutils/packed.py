@@ -72,14 +72,20 @@ class PackedModel(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of normalised images. Raises ``ValueError`` for images of another shape."""
+        """Logits of normalised images, float32 on the CPU, under autocast too; NaN for an image that is not finite.
+        Raises ``ValueError`` for images of another shape, dtype or device.
+        """
+        if x.dtype != torch.float32 or x.device.type != "cpu":
+            raise ValueError(f"images are {x.dtype} on {x.device}; a packed network takes float32 on the CPU")
         if x.dim() != 4 or list(x.shape[1:]) != self.header["input"]:
             raise ValueError(
                 f"images of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, self.header['input']))})"
             )
-        if self._runs_compiled(x):
-            return torch.ops.resteutils.run_program(x, *self._compiled)
-        return self.run_in_torch(x)
+        with torch.autocast("cpu", enabled=False):
+            compiled = self._runs_compiled()
+            logits = torch.ops.resteutils.run_program(x, *self._compiled) if compiled else self.run_in_torch(x)
+        lost = ~torch.isfinite(x).flatten(1).all(1)  # a bit cannot be NaN: it would be taken for +1 and hidden
+        return logits.masked_fill_(lost[:, None], torch.nan) if lost.any() else logits
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> what the network was trained on."""
@@ -163,8 +169,8 @@ class PackedModel(nn.Module):
 
     # --- compiled ---------------------------------------------------------------------------------------------------
 
-    def _runs_compiled(self, x: Tensor) -> bool:
-        if self.path == "torch" or x.device.type != "cpu" or x.dtype != torch.float32 or self.header["bits"] != "1/1":
+    def _runs_compiled(self) -> bool:
+        if self.path == "torch" or self.header["bits"] != "1/1":
             return False
         if self._compiled is None:
             from resteutils import kernels

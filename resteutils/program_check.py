@@ -29,7 +29,8 @@ OPERATIONS = {
     "affine": ("relu",),
     "linear": (),
 }
-_LARGEST = 2**28  # numbers of one value for one image
+_LARGEST = 2**28  # numbers of all values for one image
+_LONGEST = 2**31  # of a size, a stride or a number of channels
 _F32, _BYTES, _CUTS = (torch.float32,), (torch.uint8,), (torch.int16, torch.int32)
 
 
@@ -43,7 +44,7 @@ class _Value(NamedTuple):
 def check(program: Program, header: dict[str, Any]) -> None:
     """Raise ``ValueError``, naming the step, where the program does not fit its tensors, the input or itself."""
     _check_header(header)
-    values, tensors = [_Value(tuple(header["input"]), floats=True, bits=False)], {}
+    values, tensors, numbers = [_Value(tuple(header["input"]), floats=True, bits=False)], {}, 0
     for number, step in enumerate(program.steps):
         try:
             _check_fields(step, len(values))
@@ -54,6 +55,8 @@ def check(program: Program, header: dict[str, Any]) -> None:
         except ValueError as error:
             raise ValueError(f"step {number}: {error}") from None
         tensors |= {f"{number}.{name}": None for name in expected}
+        numbers += math.prod(values[-1].shape)
+        _require(numbers <= _LARGEST, f"the values up to step {number} hold {numbers:.2g} numbers an image: too many")
     if extra := sorted(set(program.tensors) - set(tensors)):
         raise ValueError(f"tensors {', '.join(extra)} belong to no step")
     last = values[-1]
@@ -79,8 +82,8 @@ def _check_header(header: dict[str, Any]) -> None:
 
 
 def _whole(numbers: Any, count: int, least: int) -> bool:
-    return isinstance(numbers, list | tuple) and len(numbers) == count and all(type(n) is int for n in numbers) and (
-        min(numbers) >= least
+    return isinstance(numbers, list | tuple) and len(numbers) == count and all(
+        type(n) is int and least <= n < _LONGEST for n in numbers
     )  # fmt: skip
 
 
@@ -146,6 +149,9 @@ def _follow(step: dict[str, Any], values: list[_Value], bits: str) -> _Value:
     match do:
         case "project":
             _require(tuple(step["kernel"]) == (1, 1) and not any(step["padding"]), "a project is 1x1, without padding")
+        case "max_pool":
+            for k, p, size in zip(step["kernel"], step["padding"], source.shape[1:], strict=True):
+                _require(2 * p <= k <= 2 * size + 1, f"a kernel of {k} with padding {p} for a source of {size}")
         case "pad":
             height, width = (-(-size // s) for size, s in zip((height, width), step["stride"], strict=True))
             _require(step["before"] + channels <= out, f"out = {out} has no room for {channels} channels")
@@ -158,7 +164,6 @@ def _follow(step: dict[str, Any], values: list[_Value], bits: str) -> _Value:
     if do in ("max_pool", "avg_pool", "flatten", "affine"):
         _require(out == channels, f"out = {out}, its source gives {channels}")
     shape = (out, height, width)
-    _require(math.prod(shape) <= _LARGEST, f"a result of shape {shape} is too large")
     if "skip" in step:
         skip = values[step["skip"]]
         _require(skip.floats and skip.shape == shape, f"skips over to {shape} from {skip.shape}")

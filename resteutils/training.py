@@ -8,6 +8,7 @@ numbers of one that was not (on the same device, with the same threads and compi
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from resteutils.tracking import NoTracker, Tracker
 
 __all__ = ["Interrupted", "NonFinite", "build_model", "open_data", "train"]
 
+_SEEDING = threading.Lock()  # the explorer builds networks beside its training thread, from one global random state
 STEPS_BETWEEN_CHECKS = 50  # on GPUs, where looking at a number stalls the device
 
 
@@ -66,7 +68,7 @@ class State:
 
 def build_model(recipe: Recipe, num_classes: int = 0) -> nn.Module:
     """The recipe's network, initialised from its seed, on the CPU; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return create(
             recipe.model,

@@ -263,6 +263,10 @@ def test_switched_off_and_forced_by_the_environment():
         "import torch; from resteutils import kernels; print(kernels.binary_linear(torch.ones(1, 3), torch.ones(1, 3)))"
     )
     assert "3." in python(code, RESTEUTILS_KERNEL="scalar").stdout
+    code = (
+        "import torch; from resteutils import kernels as k; print(k.paths()[0], k.pack_weight(torch.ones(1, 3)).path)"
+    )
+    assert python(code, RESTEUTILS_KERNEL="scalar").stdout.split() == ["scalar", "scalar"]
     assert "this machine offers" in python(code, RESTEUTILS_KERNEL="sse9").stderr
 
 

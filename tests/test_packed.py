@@ -90,8 +90,9 @@ def test_thresholds_equal_batch_norm_at_every_integer():
         norm.running_mean.normal_().mul_(2)
         norm.running_var.uniform_(0.1, 3)
         model = nn.Sequential(
-            nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), layer, nn.ReLU(), norm, ru.BinaryConv2d(40, 2, 1), nn.BatchNorm2d(2)
-        ).eval()
+            nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3), layer, nn.ReLU(), norm,
+            ru.BinaryConv2d(40, 2, 1), nn.BatchNorm2d(2),
+        ).eval()  # fmt: skip
         program = fold(model)
         step = next(i for i, s in enumerate(program.steps) if s["do"] == "threshold")
         cuts = program.of(step, "cuts").view(-1, 1)
@@ -179,7 +180,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         (1, {"stride": [0, 0]}, "stride"),
         (1, {"padding": [2**40, 2**40]}, "padding"),
         (1, {"out": 17}, "expected torch.uint8"),
-        (1, {"channels": 2**62}, "its source has 16"),
+        (1, {"channels": 2**30}, "its source has 16"),
+        (1, {"channels": 2**62}, "channels = .* is impossible"),
         (1, {"activations": 32}, "activations = 32 at 1/1"),
         (2, {"bits": False}, "step 3: its source is not kept in the form"),
         (1, {"do": "explode"}, "unknown operation 'explode'"),
@@ -193,6 +195,29 @@ def test_a_program_that_does_not_hold_together_is_refused(tmp_path, step, fields
     small.program.steps[step] |= fields
     with pytest.raises(packed.PackedFileError, match=message):
         packed.load(small.save(tmp_path / "crafted.rbit"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kernel": [5000, 5000], "padding": [2500, 2500]}, "a kernel of 5000 with padding 2500 for a source of"),
+        ({"kernel": [4, 4], "padding": [3, 3]}, "a kernel of 4 with padding 3"),
+    ],
+)
+def test_a_pool_that_would_take_for_ever_is_refused(tmp_path, fields, message):
+    small = ru.pack(trained("vgg_small"))
+    next(step for step in small.program.steps if step["do"] == "max_pool").update(fields)
+    with pytest.raises(packed.PackedFileError, match=message):
+        packed.load(small.save(tmp_path / "crafted.rbit"))
+
+
+def test_many_large_values_are_refused_together(tmp_path, monkeypatch):
+    from resteutils import program_check
+
+    small = ru.pack(trained("resnet20"))
+    monkeypatch.setattr(program_check, "_LARGEST", 100_000)  # each is smaller
+    with pytest.raises(packed.PackedFileError, match="the values up to step 6 hold 1.*too many"):
+        packed.load(small.save(tmp_path / "large.rbit"))
 
 
 @pytest.mark.parametrize(
@@ -317,6 +342,19 @@ def test_a_run_is_found_by_its_names(run):
         deploy.find_run("table9/none", str(folder), str(results))
 
 
+def test_without_the_kernels_no_layer_is_timed_and_the_figure_says_so(monkeypatch):
+    import pandas as pd
+
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    by_layer = onebit.layers()
+    assert by_layer.empty
+    assert list(by_layer.columns) == onebit.LAYER_COLUMNS
+    values = {"times_faster": 1.0, "low": 0.9, "high": 1.1, "packed_ms": 2.0}
+    speeds = pd.DataFrame([{"network": "ResNet-20", "batch": 1, **values}])
+    picture = onebit.figure(speeds, by_layer)
+    assert "no compiled kernels here" in [text.get_text() for text in picture.axes[0].texts]
+
+
 @pytest.mark.parametrize("name", ["table1/resnet20-1w1a", "table3/reste", "figure6/o3", "figure4/resnet20-o3"])
 def test_a_row_of_any_item_finds_the_run_they_share_and_no_shorter_one(name, tmp_path, monkeypatch):
     from resteutils import records, runs
@@ -327,6 +365,72 @@ def test_a_row_of_any_item_finds_the_run_they_share_and_no_shorter_one(name, tmp
     assert deploy.find_run(name).recipe == full
     monkeypatch.setattr(runs, "finished_runs", lambda *folders: found[:1])
     assert deploy.find_run("table1/resnet20-1w1a").recipe == brief  # better than none: its record says what it is
+
+
+def small_network(*changed: nn.Module, at: int = 0) -> nn.Sequential:
+    """A network that can be packed, with ``changed`` in the place of the module at ``at``."""
+    parts = [
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        ru.BinaryConv2d(8, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.BatchNorm2d(8),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    ]
+    parts[at : at + len(changed)] = changed
+    return nn.Sequential(*parts).eval()
+
+
+@pytest.mark.parametrize(
+    ("at", "module", "message"),
+    [
+        (0, nn.Conv2d(3, 8, 3, padding=1), "a convolution with a bias has no packed form"),
+        (0, nn.Conv2d(3, 8, 3, padding=1, bias=False, padding_mode="reflect"), "padding_mode = 'reflect'"),
+        (0, nn.Conv2d(3, 8, 3, padding=2, bias=False, dilation=2), r"dilation = \(2, 2\)"),
+        (0, nn.Conv2d(3, 8, 3, padding="same", bias=False), "padding = 'same'"),
+        (1, nn.BatchNorm2d(8, affine=False), "affine = False"),
+        (1, nn.BatchNorm2d(8, track_running_stats=False), "track_running_stats = False"),
+        (5, nn.MaxPool2d(3, ceil_mode=True), "ceil_mode = True"),
+        (5, nn.MaxPool2d(2, dilation=2), "dilation = 2"),
+        (6, nn.AdaptiveAvgPool2d(2), "output_size = 2"),
+        (8, ru.BinaryLinear(8, 5), "BinaryLinear has no packed form"),
+        (8, nn.Tanh(), "Tanh has no packed form"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_would_be_computed_otherwise_is_refused(at: int, module: nn.Module, message: str):
+    with pytest.raises(ValueError, match=message):
+        packed.pack(small_network(module, at=at), input_size=(3, 8, 8))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_network_of_one_s_own_gives_the_same_logits(bias: bool):
+    torch.manual_seed(0)
+    model, x = small_network(nn.Linear(8, 5, bias=bias), at=8), torch.randn(6, 3, 8, 8)
+    for path in ("", "torch"):
+        small = packed.pack(model)
+        small = packed.PackedModel(small.header | {"input": [3, 8, 8]}, small.program, path)
+        torch.testing.assert_close(small(x), model(x).detach(), rtol=1e-5, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert small(x).equal(small(x.clone()))
+            assert small(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_an_image_that_is_not_finite_is_not_hidden(bad: float):
+    small, x = packed.pack(small_network()), torch.randn(3, 3, 32, 32)
+    x[1, 2, 3, 4] = bad
+    logits = small(x)
+    assert logits[1].isnan().all()
+    assert logits[[0, 2]].isfinite().all()
+
+
+def test_images_of_another_dtype_are_refused_by_name():
+    with pytest.raises(ValueError, match="images are torch.float64 on cpu; a packed network takes float32 on the CPU"):
+        packed.pack(small_network())(torch.randn(1, 3, 32, 32, dtype=torch.float64))
 
 
 def test_packing_leaves_the_network_as_it_is():

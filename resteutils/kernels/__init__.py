@@ -11,6 +11,7 @@ None of the operations is differentiable by itself; ``resteutils.layers`` gives 
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import torch
@@ -78,9 +79,16 @@ def why_not() -> str:
 
 @_constant
 def paths() -> list[str]:
-    """The code paths that this machine offers, best first. Raises ``RuntimeError`` where there is none."""
+    """The code paths that this machine offers: the one that ``RESTEUTILS_KERNEL`` names, then the others, best first.
+
+    Raises ``RuntimeError`` where there is none, and where another one is asked for.
+    """
     _require()
-    return torch.ops.resteutils.paths().split(",")
+    offered = torch.ops.resteutils.paths().split(",")
+    wish = os.environ.get("RESTEUTILS_KERNEL", "")
+    if wish not in ("", "auto", *offered):
+        raise RuntimeError(f"RESTEUTILS_KERNEL={wish}: this machine offers auto, {', '.join(offered)}, or off")
+    return sorted(offered, key=lambda path: path != wish)
 
 
 @_constant
