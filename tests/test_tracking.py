@@ -290,14 +290,15 @@ def test_an_offline_run_is_complete_and_wandb_would_sync_it(tmp_path: Path, no_k
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     kinds: list[str] = []
     for _ in range(600):  # W&B writes in a process of its own, which may be a little behind
-        records = wandb_records(folder / "run-reste-test-s0.wandb")
+        records = wandb_records(next(folder.glob("run-reste-test-s0-*.wandb")))
         kinds = [record.WhichOneof("record_type") for record in records]
         if "exit" in kinds:
             break
         time.sleep(0.1)
     assert "exit" in kinds  # the run ended properly
     started = records[kinds.index("run")].run
-    assert (started.run_id, started.run_group, started.job_type) == ("reste-test-s0", "table3", "train")
+    assert (started.display_name, started.run_group, started.job_type) == ("reste-test-s0", "table3", "train")
+    assert started.run_id == (tmp_path / "wandb" / "reste-test-s0.id").read_text().strip()
     assert values(started.config.update)["identity"] == "abc"
     rows = [values(record.history.item) for record in records if record.WhichOneof("record_type") == "history"]
     assert [(row["epoch"], row["train_loss"]) for row in rows] == [(1, 2.0), (2, 1.0)]

@@ -209,7 +209,7 @@ def test_binary_maps_are_black_and_white_and_the_twin_is_beside(folders) -> None
         parsed(view.value)
 
 
-# --- cells that are run again, runs that look alike ---
+# --- cells that are run again, runs that look alike ------------------------------------------------------------------
 
 
 def test_a_cell_that_is_run_again_shows_the_same_panel(folders) -> None:
