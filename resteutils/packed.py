@@ -21,6 +21,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,14 @@ class PackedModel(nn.Module):
             raise ValueError(
                 f"images of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, self.header['input']))})"
             )
-        with torch.autocast("cpu", enabled=False):
-            compiled = self._runs_compiled()
-            logits = torch.ops.resteutils.run_program(x, *self._compiled) if compiled else self.run_in_torch(x)
+        if torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self.forward(x)
+        logits = torch.ops.resteutils.run_program(x, *self._compiled) if self._runs_compiled() else self.run_in_torch(x)
+        if math.isfinite(x.sum().item()):  # a sum is, where all its terms are, and costs the least
+            return logits
         lost = ~torch.isfinite(x).flatten(1).all(1)  # a bit cannot be NaN: it would be taken for +1 and hidden
-        return logits.masked_fill_(lost[:, None], torch.nan) if lost.any() else logits
+        return logits.masked_fill_(lost[:, None], torch.nan)
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> what the network was trained on."""
