@@ -133,15 +133,12 @@ class Recipe:
 
     def identifying(self) -> dict[str, Any]:
         """The fields that make the identity: those that change the result and are not at their default."""
-        mine, default = self.to_dict(), _DEFAULTS
-        left_out = (*LABELS, *EXECUTION, "seed")
-        return {name: value for name, value in mine.items() if name not in left_out and value != default[name]}
+        mine = self.to_dict()
+        return {name: mine[name] for name in _differing(mine, _DEFAULTS)}
 
     def changed(self, usual: Recipe) -> list[str]:
         """``NAME = VALUE`` of every field that changes the result and is not as in ``usual``."""
-        mine, theirs = self.to_dict(), usual.to_dict()
-        left_out = (*LABELS, *EXECUTION, "seed")
-        return [f"{n} = {getattr(self, n)}" for n in mine if n not in left_out and mine[n] != theirs[n]]
+        return [f"{name} = {getattr(self, name)}" for name in _differing(self.to_dict(), usual.to_dict())]
 
     @property
     def run_id(self) -> str:
@@ -157,6 +154,12 @@ class Recipe:
     def name(self) -> str:
         """``item/row``, e.g. ``table1/resnet20-1w1a``."""
         return f"{self.item}/{self.row}" if self.item else self.row
+
+
+def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """The fields that change the result, except the seed, and that two recipes do not share."""
+    left_out = (*LABELS, *EXECUTION, "seed")
+    return [name for name in mine if name not in left_out and mine[name] != theirs[name]]
 
 
 def parsed(values: dict[str, Any]) -> dict[str, Any]:
