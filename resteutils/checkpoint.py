@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from resteutils.recipes import Recipe
 from resteutils.settings import write_atomic
 
-__all__ = ["CheckpointError", "WrongRecipe", "load_checkpoint", "load_latest", "save_checkpoint"]
+__all__ = ["CheckpointError", "WrongRecipe", "compare_environment", "load_checkpoint", "load_latest", "save_checkpoint"]
 
 LAST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 MAGIC = b"RESTE1 "
@@ -50,7 +51,7 @@ def save_checkpoint(folder: str | os.PathLike, state: dict[str, Any], recipe: Re
     return folder / LAST
 
 
-def load_checkpoint(path: str | os.PathLike, recipe: Recipe, map_location: Any = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike, recipe: Recipe) -> dict[str, Any]:
     """Read one checkpoint file.
 
     Raises ``CheckpointError`` where it is missing, damaged or holds anything but tensors and plain values, and
@@ -67,7 +68,7 @@ def load_checkpoint(path: str | os.PathLike, recipe: Recipe, map_location: Any =
     if header[len(MAGIC) :].decode("ascii", "replace") != hashlib.sha256(payload).hexdigest():
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum ({len(content)} bytes)")
     try:
-        state = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         # torch's own message suggests to load it without weights_only: the one thing never to do.
         raise CheckpointError(
@@ -93,6 +94,28 @@ def load_latest(folder: str | os.PathLike, recipe: Recipe, say=print) -> dict[st
         except CheckpointError as error:
             say(f"{error}; looking for an earlier one")
     return None
+
+
+def compare_environment(
+    before: dict[str, Any], now: dict[str, Any], folder: Path, say: Callable[[str], None]
+) -> dict[str, list[Any]]:
+    """What decides the rounding and has changed since the checkpoint, for the record: {name: earlier values}; each
+    change of this time is said. Raises ``CheckpointError`` where the run began on another folder of images.
+    """
+    if before.get("files", "") != now["files"]:
+        raise CheckpointError(
+            f"the checkpoint in {folder} is of a run on other images than those in DATA_DIR now (names or sizes "
+            "differ): set DATA_DIR to those, or RUNS_DIR to another folder; `--force` trains from the start"
+        )
+    changed: dict[str, list[Any]] = before.get("changed", {})
+    for name, then in before.items():
+        if name != "changed" and then != now.get(name):
+            changed.setdefault(name, []).append(then)
+            say(
+                f"resuming with {name} = {now.get(name)}, the run began with {then}: the result may differ in rounding "
+                "from that of an undisturbed run"
+            )
+    return changed
 
 
 def _check_recipe(path: Path, found: dict[str, Any], recipe: Recipe) -> None:

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
+from resteutils.stopping import Interrupted, NonFinite
+
 __all__ = ["UsageError", "fail", "status_of", "usage"]
 
 Profile = Annotated[Literal["smoke", "demo", "short", "paper"], arg(help="what the run is worth")]
@@ -40,11 +42,10 @@ def usage() -> Iterator[None]:
 
 
 def status_of(error: Exception) -> int:
-    """The exit status of an error. Only a loaded training module can have raised its own two."""
-    training = sys.modules.get("resteutils.training")
-    if training is not None and isinstance(error, training.Interrupted):
+    """The exit status of an error."""
+    if isinstance(error, Interrupted):
         return 128 + error.signum if error.signum else 1
-    if training is not None and isinstance(error, training.NonFinite):
+    if isinstance(error, NonFinite):
         return 3
     return 2 if isinstance(error, UsageError) else 1
 

@@ -70,7 +70,7 @@ def export_run(run: Any, to: str = "packed", path: str | os.PathLike = "", data_
     if to == "onnx":
         recipe = run.recipe
         return export_onnx(model, (recipe.in_channels, recipe.image_size, recipe.image_size), target)
-    from resteutils.training import open_data
+    from resteutils.construct import open_data
 
     return packed.pack(model, run, data=open_data(run.recipe, data_dir)).save(target)
 

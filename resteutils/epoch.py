@@ -1,8 +1,19 @@
-"""What is counted while an epoch runs, and how it becomes one row of the history."""
+"""What is counted while an epoch runs, and how it becomes one row of the history.
+
+The columns, of the epoch as a whole unless said otherwise: ``epoch`` from 1; ``progress`` on the estimator's path in
+[0, 1], ``lr`` and ``o`` (NaN where the estimator has none) of its last step; ``train_loss`` a nat per image and
+``train_top1`` in %, in training mode and with augmentation; ``test_loss``, ``test_top1``, ``test_top5`` in evaluation
+mode; ``error_...``, ``instability_...`` and ``spread`` (:mod:`resteutils.indicators`) in two readings, see
+:func:`epoch_row`; the shares of the weights in ReSTE's zones; ``seconds`` with evaluation, ``images_per_second``
+without.
+"""
 
 from __future__ import annotations
 
+import csv
 import math
+import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +26,9 @@ from resteutils.execution import autocast, place
 from resteutils.layers import binary_layers
 from resteutils.processes import Processes
 from resteutils.recipes import Recipe
+from resteutils.settings import write_atomic
 
-__all__ = ["Sums", "epoch_row", "evaluate"]
+__all__ = ["Sums", "epoch_row", "evaluate", "measured_steps", "read_history", "write_history"]
 
 INDICATOR_BATCHES = 16  # batches of an epoch over which the indicators "as defined" are averaged
 
@@ -28,7 +40,7 @@ class Sums:
         self.loss = torch.tensor(values.get("loss", 0.0), dtype=torch.float64, device=device)
         self.correct = torch.tensor(values.get("correct", 0), dtype=torch.int64, device=device)
         self.plain = {name: values.get(name, 0) for name in ("images", "error", "instability", "spread", "measured")}
-        self.seconds = values.get("seconds", 0.0)
+        self.seconds, self.begun = values.get("seconds", 0.0), time.monotonic()
 
     def add(self, loss: Tensor, correct: Tensor, images: int) -> None:
         self.loss += loss
@@ -42,14 +54,18 @@ class Sums:
         self.plain["spread"] += indicators.gradient_spread(model)
         self.plain["measured"] += 1
 
-    def values(self, group: Processes, seconds: float) -> dict[str, float]:
+    def age(self) -> float:
+        """Seconds since these sums were begun, or taken up again at a checkpoint."""
+        return time.monotonic() - self.begun
+
+    def values(self, group: Processes) -> dict[str, float]:
         """Plain numbers for the checkpoint and the history, over all processes; the leading process keeps them."""
         counts = torch.stack([self.loss, self.correct.double(), torch.full_like(self.loss, self.plain["images"])])
         loss, correct, images = group.sum(counts).tolist()
         if not group.leads:
             return {}
         whole = {"loss": loss, "correct": int(correct), "images": int(images)}
-        return {**self.plain, **whole, "seconds": self.seconds + seconds}
+        return {**self.plain, **whole, "seconds": self.seconds + self.age()}
 
 
 def measured_steps(steps: int) -> set[int]:
@@ -104,3 +120,17 @@ def evaluate(model: nn.Module, data: Any, recipe: Recipe, group: Processes | Non
     model.train(training)
     loss, top1, top5, images = group.sum(totals).tolist()
     return {"loss": loss / images, "top1": 100 * top1 / images, "top5": 100 * top5 / images}
+
+
+def write_history(path: Path, rows: list[dict[str, float]]) -> None:
+    """One line per finished epoch, as CSV."""
+    lines = [",".join(rows[0]), *(",".join(str(value) for value in row.values()) for row in rows)]
+    write_atomic(path, "\n".join(lines) + "\n")
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """What :func:`write_history` wrote; nothing where no epoch was finished."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

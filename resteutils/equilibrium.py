@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from resteutils import measured, paper, stats, verdict
+from resteutils.construct import build_model
 from resteutils.estimators import ReSTE
 from resteutils.indicators import estimating_error
 from resteutils.kept import kept
@@ -25,7 +26,6 @@ from resteutils.layers import binary_layers
 from resteutils.recipes import ITEMS, Recipe
 from resteutils.runs import finished_runs
 from resteutils.tables import pipeline_check
-from resteutils.training import build_model
 
 if TYPE_CHECKING:
     import pandas as pd

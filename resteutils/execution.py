@@ -11,14 +11,25 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from resteutils import kernels
 from resteutils.recipes import Recipe
 
-__all__ = ["autocast", "compiled", "numerics", "place", "resolve_compile", "resolve_device", "resolve_packed"]
+__all__ = [
+    "autocast",
+    "compiled",
+    "environment",
+    "numerics",
+    "place",
+    "resolve_compile",
+    "resolve_device",
+    "resolve_packed",
+]
 
 # Compiling ResNet-20 took 50 to 90 s here and repaid itself after some 20,000 images of 32x32 (162 against 400 images/s
 # on one thread; `make bench` measures it again). Below twice that, "auto" does not compile.
@@ -126,6 +137,19 @@ def resolve_packed(recipe: Recipe, device: torch.device, images: int) -> bool:
 def _worth_compiling(recipe: Recipe, images: int) -> bool:
     """Whether a run is long enough to repay what compiling anything costs."""
     return images * recipe.epochs * (recipe.image_size / 32) ** 2 >= IMAGES_WORTH_COMPILING
+
+
+def environment(device: torch.device, mode: str, packed: bool) -> dict[str, Any]:
+    """What decides how a run is rounded, and nothing else of its result: for its checkpoints and its record."""
+    return {
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,  # draws the order of the images
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "compile": mode,
+        "packed_forward": packed,
+        "kernels": device.type == "cpu" and kernels.ready(),
+    }
 
 
 def compiled(network: Callable, mode: str) -> Callable:

@@ -16,7 +16,7 @@ from typing import Any
 from resteutils.recipes import Recipe, item_recipes
 from resteutils.runs import Busy, load_or_train
 from resteutils.settings import runs_dir as runs_folder
-from resteutils.training import Interrupted, NonFinite
+from resteutils.stopping import Interrupted, NonFinite
 
 __all__ = ["Worker", "launch"]
 

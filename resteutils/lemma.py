@@ -16,10 +16,10 @@ from torch import Tensor
 
 from resteutils import verdict
 from resteutils.binarize import sign
+from resteutils.construct import build_model
 from resteutils.estimators import STE, ReSTE
 from resteutils.layers import binary_layers
 from resteutils.recipes import recipe
-from resteutils.training import build_model
 
 if TYPE_CHECKING:
     import pandas as pd

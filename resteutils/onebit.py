@@ -43,7 +43,7 @@ def networks(runs: Iterable[Any], data_dir: str = "") -> pd.DataFrame:
     """
     import pandas as pd
 
-    from resteutils.training import open_data
+    from resteutils.construct import open_data
 
     lines = []
     for run in runs:

@@ -65,7 +65,7 @@ class Run:
         """
         from safetensors.torch import load_file
 
-        from resteutils.training import build_model
+        from resteutils.construct import build_model
 
         path = self.path / "model.safetensors"
         if not path.exists():

@@ -23,7 +23,7 @@ from typing import Any
 from resteutils import results, settings
 from resteutils.executed import notebook_html, tidy
 from resteutils.folders import replaced
-from resteutils.training import Interrupted, NonFinite
+from resteutils.stopping import Interrupted, NonFinite
 
 __all__ = ["ReproductionError", "notebook_of", "reproduce", "reproduce_all"]
 

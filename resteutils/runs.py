@@ -25,8 +25,9 @@ from resteutils.settings import data_dir as data_folder
 from resteutils.settings import results_dir as results_folder
 from resteutils.settings import runs_dir as runs_folder
 from resteutils.settings import writable, write_atomic
+from resteutils.stopping import NonFinite
 from resteutils.tracking import open_tracker
-from resteutils.training import NonFinite, train
+from resteutils.training import train
 
 __all__ = ["Busy", "Diverged", "Run", "Runs", "finished_runs", "load_or_train", "run_item"]
 

@@ -1,4 +1,6 @@
-"""SIGINT and SIGTERM as a wish to stop: noted, and honoured by the loop where everything can be saved."""
+"""How a training ends before its time: by a wish to stop, which the loop honours where everything can be saved, or by
+numbers that are not finite.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,29 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
-__all__ = ["StopSignals", "stop_signals"]
+__all__ = ["Interrupted", "NonFinite", "StopSignals", "stop_signals"]
 
 SAME_WISH = 2.0  # seconds: srun and systemd signal every process, and torchrun then passes on what it got itself
+
+
+class Interrupted(Exception):
+    """Training was asked to stop (a signal, or ``stop``); its state is saved and the same call continues it."""
+
+    def __init__(self, message: str, signum: int = 0) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+class NonFinite(RuntimeError):
+    """The loss or the gradients stopped being finite numbers. ``what`` says where, without run and advice;
+    ``environment`` is what the training had resolved, for its record.
+    """
+
+    def __init__(self, message: str, what: str = "", environment: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.what, self.environment = what or message, environment or {}
 
 
 class StopSignals:

@@ -8,52 +8,41 @@ numbers of one that was not (on the same device, with the same threads and compi
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resteutils import kernels
-from resteutils.checkpoint import CheckpointError, load_latest, save_checkpoint
-from resteutils.epoch import Sums, epoch_row, evaluate, measured_steps
-from resteutils.execution import autocast, compiled, numerics, place, resolve_compile, resolve_device, resolve_packed
+from resteutils.checkpoint import CheckpointError, compare_environment, load_latest, save_checkpoint
+from resteutils.construct import build_model, open_data
+from resteutils.epoch import Sums, epoch_row, evaluate, measured_steps, write_history
+from resteutils.execution import (
+    autocast,
+    compiled,
+    environment,
+    numerics,
+    place,
+    resolve_compile,
+    resolve_device,
+    resolve_packed,
+)
 from resteutils.layers import anneal, binary_layers
-from resteutils.models import create
 from resteutils.processes import Processes, processes, without_sync
 from resteutils.progress import Progress
 from resteutils.recipes import Recipe
 from resteutils.schedules import learning_rate, path_progress
-from resteutils.settings import write_atomic
-from resteutils.stopping import StopSignals, stop_signals
+from resteutils.stopping import Interrupted, NonFinite, StopSignals, stop_signals
 from resteutils.tracking import NoTracker, Tracker
 
-__all__ = ["Interrupted", "NonFinite", "build_model", "open_data", "train"]
+__all__ = ["train"]
 
-_SEEDING = threading.Lock()  # the explorer builds networks beside its training thread, from one global random state
 STEPS_BETWEEN_CHECKS = 50  # on GPUs, where looking at a number stalls the device
-
-
-class Interrupted(Exception):
-    """Training was asked to stop (a signal, or ``stop``); its state is saved and the same call continues it."""
-
-    def __init__(self, message: str, signum: int = 0) -> None:
-        super().__init__(message)
-        self.signum = signum
-
-
-class NonFinite(RuntimeError):
-    """The loss or the gradients stopped being finite numbers. ``what`` says where, without run and advice."""
-
-    def __init__(self, message: str, what: str = "") -> None:
-        super().__init__(message)
-        self.what = what or message
 
 
 @dataclass
@@ -64,52 +53,6 @@ class State:
     step: int = 0  # finished steps of the epoch under way
     sums: dict[str, float] = field(default_factory=dict)  # of the epoch under way
     history: list[dict[str, float]] = field(default_factory=list)
-
-
-def build_model(recipe: Recipe, num_classes: int = 0) -> nn.Module:
-    """The recipe's network, initialised from its seed, on the CPU; the global random state is left as it was."""
-    with _SEEDING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        return create(
-            recipe.model,
-            recipe.bits,
-            recipe.estimator,
-            recipe.input_estimator,
-            num_classes=num_classes or recipe.num_classes,
-            image_size=recipe.image_size,
-            in_channels=recipe.in_channels,
-            scale=recipe.scale,
-            scale_order=recipe.scale_order,
-            standardize=recipe.standardize,
-        )
-
-
-def open_data(
-    recipe: Recipe,
-    data_dir: str = "",
-    device: torch.device | str = "cpu",
-    patience: Callable[[], None] = lambda: None,
-):
-    """The recipe's dataset: in memory on ``device``, or streamed from a folder of images, whose first check takes long:
-    ``patience`` may end it by raising.
-    """
-    if recipe.dataset in ("imagenet", "digits-folder"):
-        from resteutils.image_folder import open_folder
-
-        return open_folder(recipe, data_dir, device, patience)
-    from resteutils.data import open_images
-
-    images = open_images(
-        recipe.dataset, data_dir, recipe.train_size, recipe.test_size, recipe.holdout,
-        recipe.augment, recipe.padding, recipe.normalization,
-    )  # fmt: skip
-    shape = (recipe.in_channels, recipe.image_size, recipe.image_size)
-    if tuple(images.train_images.shape[1:]) != shape or images.num_classes != recipe.num_classes:
-        raise ValueError(
-            f"the recipe expects images {shape} in {recipe.num_classes} classes, {recipe.dataset} has "
-            f"{tuple(images.train_images.shape[1:])} in {images.num_classes}"
-        )
-    return images.to(device)
 
 
 def train(
@@ -180,13 +123,7 @@ class _Loop:
         self.state, self.asked = State(), False
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self.environment = {
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,  # draws the order of the images
-            "device": device.type,
-            "threads": torch.get_num_threads(),
-            "compile": self.compile,
-            "packed_forward": self.packed,
-            "kernels": device.type == "cpu" and kernels.ready(),
+            **environment(device, self.compile, self.packed),
             "world": group.world,
             "num_classes": self.data.num_classes,
             "files": getattr(self.data, "digest", ""),
@@ -213,29 +150,10 @@ class _Loop:
             ) from error
         sums = found["sums"] if self.group.leads else {}
         self.state = State(found["epoch"], found["step"], sums, found["history"])
-        self.compare_environment(found["environment"])
+        if changed := compare_environment(found["environment"], self.environment, self.folder, self.say):
+            self.environment["changed"] = changed
         self.say(f"{self.recipe.run_id}: going on after epoch {self.state.epoch}, step {self.state.step}")
         self.progress.start(self.global_step)
-
-    def compare_environment(self, before: dict[str, Any]) -> None:
-        """Warn of what decides the rounding and has changed since the checkpoint, and keep it for the record. Raises
-        ``CheckpointError`` where the run began on another folder of images.
-        """
-        if before.get("files", "") != self.environment["files"]:
-            raise CheckpointError(
-                f"the checkpoint in {self.folder} is of a run on other images than those in DATA_DIR now (names or "
-                "sizes differ): set DATA_DIR to those, or RUNS_DIR to another folder; `--force` trains from the start"
-            )
-        changed: dict[str, list[Any]] = before.get("changed", {})
-        for name, then in before.items():
-            if name != "changed" and then != self.environment.get(name):
-                changed.setdefault(name, []).append(then)
-                self.say(
-                    f"resuming with {name} = {self.environment.get(name)}, the run began with {then}: the result may "
-                    "differ in rounding from that of an undisturbed run"
-                )
-        if changed:
-            self.environment["changed"] = changed
 
     def save(self) -> None:
         """Checkpoint everything; the leading process writes."""
@@ -258,35 +176,40 @@ class _Loop:
         """The rest of the epoch under way; leaves its sums in the state."""
         recipe, state, group = self.recipe, self.state, self.group
         sums, measured = Sums(state.sums, self.device), measured_steps(self.steps)
-        begun = saved = time.monotonic()
         self.model.train()
         batches = self.data.train_batches(
             recipe.batch_size, recipe.seed, state.epoch, state.step, group.rank, group.world
         )
         with contextlib.closing(batches):  # sends its workers home, whatever ends the epoch
             for images, labels in batches:
-                anneal(self.model, path_progress(recipe, self.global_step, self.steps))
-                loss, correct = self.gradients(images, labels)
-                self.watch(loss)
-                sums.add(loss, correct, len(labels))
-                if state.step in measured:
-                    sums.add_indicators(self.model)
-                self.optimizer.step()
-                state.step += 1
-                self.progress.step()
-                overdue = time.monotonic() - saved > 60 * recipe.checkpoint_minutes
+                self.train_step(images, labels, sums, state.step in measured)
                 self.asked = bool(signals.caught) or stop()
+                overdue = sums.age() > 60 * recipe.checkpoint_minutes
                 stopping, overdue, signum = self.agree(self.asked, overdue, signals.caught)
                 if (stopping or overdue) and state.step < self.steps:  # a complete epoch is evaluated, then saved
-                    self.raise_if_bad()
-                    saved = time.monotonic()
-                    state.sums = sums.values(group, saved - begun)
+                    sums = self.keep(sums)
                     self.save()
-                    sums, begun = Sums(state.sums, self.device), saved
                     if stopping:
                         self.leave(signum)
+        self.keep(sums)
+
+    def train_step(self, images: Tensor, labels: Tensor, sums: Sums, measure: bool) -> None:
+        """One update, on one batch."""
+        anneal(self.model, path_progress(self.recipe, self.global_step, self.steps))
+        loss, correct = self.gradients(images, labels)
+        self.watch(loss)
+        sums.add(loss, correct, len(labels))
+        if measure:
+            sums.add_indicators(self.model)
+        self.optimizer.step()
+        self.state.step += 1
+        self.progress.step()
+
+    def keep(self, sums: Sums) -> Sums:
+        """Put the sums so far into the state, and go on from there."""
         self.raise_if_bad()
-        state.sums = sums.values(group, time.monotonic() - begun)
+        self.state.sums = sums.values(self.group)
+        return Sums(self.state.sums, self.device)
 
     def agree(self, *values: float) -> tuple[int, ...]:
         """The largest of each value over all processes; on many GPUs looked at now and then only, and else 0."""
@@ -358,7 +281,7 @@ class _Loop:
             f"estimator = {layers[0][1].estimator.at(progress) if layers else None}"
         )
         hint = "the last checkpoint is from before it. Try a smaller lr or a smaller o"
-        raise NonFinite(f"{self.recipe.run_id}: {what}; {hint}", what)
+        raise NonFinite(f"{self.recipe.run_id}: {what}; {hint}", what, self.environment)
 
     def finish_epoch(self) -> dict[str, float]:
         """Evaluate, write the epoch's row to the history and checkpoint."""
@@ -384,12 +307,6 @@ class _Loop:
             self.progress.epoch(state.epoch, recipe.epochs, row)
         self.save()
         return row
-
-
-def write_history(path: Path, rows: list[dict[str, float]]) -> None:
-    """One line per finished epoch, as CSV."""
-    lines = [",".join(rows[0]), *(",".join(str(value) for value in row.values()) for row in rows)]
-    write_atomic(path, "\n".join(lines) + "\n")
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def _loaded(data: bytes) -> nn.Module:
     """The network of a kept file; every tensor must fit."""
     from safetensors.torch import load
 
-    from resteutils.training import build_model
+    from resteutils.construct import build_model
 
     network = build_model(_recipe(data), int(_metadata(data)["num_classes"]))
     network.load_state_dict(load(data))
@@ -121,9 +121,9 @@ def _loaded(data: bytes) -> nn.Module:
 
 def _score(network: nn.Module, recipe: Recipe, data_dir: str, device: str) -> float:
     """Top-1 in % on the images that the recipe evaluates on."""
+    from resteutils.construct import open_data
     from resteutils.epoch import evaluate
     from resteutils.execution import numerics, resolve_device
-    from resteutils.training import open_data
 
     place = resolve_device(device)
     with numerics(recipe, place):

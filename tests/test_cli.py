@@ -136,7 +136,7 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_statuses_of_interrupted_and_diverged_trainings(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from resteutils import runs, training
+    from resteutils import runs, stopping
 
     def raising(error: BaseException):
         def load_or_train(*_, **__):
@@ -145,9 +145,9 @@ def test_the_statuses_of_interrupted_and_diverged_trainings(run, monkeypatch: py
         return load_or_train
 
     cases = [
-        (training.Interrupted("stopped, saved", signal.SIGINT), 130),
-        (training.Interrupted("stopped, saved", signal.SIGTERM), 143),
-        (training.NonFinite("loss is nan at o = 3, lr = 0.1, step 7"), 3),
+        (stopping.Interrupted("stopped, saved", signal.SIGINT), 130),
+        (stopping.Interrupted("stopped, saved", signal.SIGTERM), 143),
+        (stopping.NonFinite("loss is nan at o = 3, lr = 0.1, step 7"), 3),
         (KeyboardInterrupt(), 130),
         (OSError(28, "No space left on device"), 1),
         (ZeroDivisionError("division by zero"), 1),

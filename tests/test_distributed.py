@@ -23,10 +23,10 @@ from two_processes import ACCUMULATED, RECIPE, SIZES, float64, frozen_statistics
 
 import resteutils as ru
 from resteutils import training
+from resteutils.construct import build_model, open_data
 from resteutils.epoch import evaluate
 from resteutils.processes import Processes, processes
 from resteutils.schedules import learning_rate, path_progress
-from resteutils.training import build_model, open_data
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

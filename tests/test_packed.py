@@ -300,7 +300,7 @@ def test_export_predict_and_bench(run, tmp_path):
 
 
 def test_predictions_of_the_file_are_those_of_the_run(run, tmp_path):
-    from resteutils.training import open_data
+    from resteutils.construct import open_data
 
     data = open_data(run.recipe)
     model, small = run.model(), packed.load(deploy.export_run(run, "packed", tmp_path / "digits.rbit"))

@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from resteutils import report, reproduce, tracking
 from resteutils.executed import notebook_html, tidy
 from resteutils.runs import run_item
-from resteutils.training import Interrupted, NonFinite
+from resteutils.stopping import Interrupted, NonFinite
 
 PARAMETERS = """profile: str = "demo"  # help
 rows: str = ""

@@ -15,7 +15,8 @@ import torch
 from tiny import tiny, untimed
 
 from resteutils.checkpoint import LAST, PREVIOUS, CheckpointError, load_checkpoint, save_checkpoint
-from resteutils.training import Interrupted, train
+from resteutils.stopping import Interrupted
+from resteutils.training import train
 
 RECIPE = tiny(checkpoint_minutes=0)  # a checkpoint after every step
 STEPS = 6

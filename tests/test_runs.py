@@ -13,9 +13,10 @@ from tiny import RECIPE, TIMES, call, record_path, tiny
 
 import resteutils as ru
 from resteutils import runs as module
+from resteutils.construct import open_data
 from resteutils.recipes import Recipe
 from resteutils.runs import Run, finished_runs, load_or_train, run_item
-from resteutils.training import NonFinite, open_data
+from resteutils.stopping import NonFinite
 
 
 @pytest.fixture(scope="module")

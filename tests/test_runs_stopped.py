@@ -21,7 +21,8 @@ from resteutils import records
 from resteutils import runs as module
 from resteutils.records import diverged_runs
 from resteutils.runs import Busy, finished_runs
-from resteutils.training import Interrupted, NonFinite, _Loop
+from resteutils.stopping import Interrupted, NonFinite
+from resteutils.training import _Loop
 
 
 def test_interrupted_then_finished_equals_undisturbed(tmp_path: Path) -> None:

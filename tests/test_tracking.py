@@ -13,8 +13,8 @@ import pytest
 from tiny import RECIPE, call, tiny
 
 from resteutils.runs import load_or_train
+from resteutils.stopping import Interrupted
 from resteutils.tracking import NoTracker, WandbTracker, open_tracker, wandb_mode
-from resteutils.training import Interrupted
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def test_what_a_run_tells_its_tracker(recorder: Recorder, tmp_path: Path) -> Non
 
 
 def test_a_failed_run_is_marked_failed(recorder: Recorder, tmp_path: Path) -> None:
-    from resteutils.training import NonFinite
+    from resteutils.stopping import NonFinite
 
     with pytest.raises(NonFinite):
         load_or_train(tiny(lr=1e20, warmup_epochs=0), tmp_path / "r", "cpu", results_dir=tmp_path / "s", show=False)

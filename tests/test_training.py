@@ -17,10 +17,12 @@ from resteutils import epoch as epoch_module
 from resteutils import kernels
 from resteutils import training as module
 from resteutils.checkpoint import LAST, CheckpointError
+from resteutils.construct import build_model, open_data
 from resteutils.epoch import evaluate, measured_steps
 from resteutils.progress import Progress, watched
 from resteutils.recipes import Recipe
-from resteutils.training import Interrupted, NonFinite, build_model, open_data, train
+from resteutils.stopping import Interrupted, NonFinite
+from resteutils.training import train
 
 COLUMNS = (
     "epoch progress lr o train_loss train_top1 test_loss test_top1 test_top5 error_code error_definition "

@@ -11,10 +11,11 @@ import torch.distributed as dist
 from tiny import tiny
 
 from resteutils import training
+from resteutils.construct import build_model, open_data
 from resteutils.data import Images
 from resteutils.epoch import evaluate
 from resteutils.processes import Processes
-from resteutils.training import build_model, open_data, train
+from resteutils.training import train
 
 # 23 images in batches of 8: the last batch gives the processes 4 and 3 of them.
 RECIPE = tiny(train_size=23, test_size=9, batch_size=8, eval_batch_size=4)

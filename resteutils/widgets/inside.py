@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from resteutils.binarize import sign
+from resteutils.construct import open_data
 from resteutils.layers import binary_layers
 from resteutils.runs import Run
-from resteutils.training import open_data
 from resteutils.widgets.marks import Bars, Picture
 from resteutils.widgets.parts import ChartView, Message, guarded, offer, panel, row
 from resteutils.widgets.shelf import Shelf, run_label

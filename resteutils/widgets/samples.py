@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resteutils.construct import build_model, open_data
 from resteutils.estimators import Estimator
 from resteutils.indicators import estimating_error, gradient_instability, gradient_spread, zone_shares
 from resteutils.layers import BinaryLinear, binary_layers
 from resteutils.recipes import Recipe, recipe
 from resteutils.runs import Run
-from resteutils.training import build_model, open_data
 
 __all__ = ["Measured", "Sample", "fresh_network", "normal_values", "trained_network"]
 

@@ -10,9 +10,10 @@ import ipywidgets as w
 import numpy as np
 
 from resteutils import kernels
+from resteutils.construct import open_data
 from resteutils.recipes import PROFILES, Recipe, recipe
 from resteutils.runs import Run, load_or_train
-from resteutils.training import Interrupted, open_data
+from resteutils.stopping import Interrupted
 from resteutils.widgets.controls import Controls
 from resteutils.widgets.marks import Line, Note
 from resteutils.widgets.parts import ChartView, Message, grid, guarded, legend, panel, row
