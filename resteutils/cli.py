@@ -129,12 +129,12 @@ def list_(
 
     with usage():
         recipes = item_recipes(item, profile) if item else []
-    from resteutils.records import diverged_runs, finished_runs
+    from resteutils.records import ended_runs
 
-    folders = {"runs_dir": runs_dir, "results_dir": results_dir}
-    finished = {run.recipe.run_id for run in finished_runs(**folders)}
+    ended = ended_runs(runs_dir, results_dir)
+    finished = {run.recipe.run_id for run in ended}
     if item:
-        diverged = {run.recipe.run_id for run in diverged_runs(**folders, say=lambda line: None)}
+        diverged = {run.recipe.run_id for run in ended.diverged}
         for r in recipes:
             state = "finished" if r.run_id in finished else "diverged" if r.run_id in diverged else "-"
             print(f"{r.name:<32} {state:<9} {r.epochs:>5} epochs of {r.dataset}  {r.run_id}")

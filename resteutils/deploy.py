@@ -66,7 +66,7 @@ def export_run(run: Any, to: str = "packed", path: str | os.PathLike = "", data_
     target = Path(path) if path else Path(f"{run.recipe.run_id}{FORMATS[to]}")
     model = run.model()
     if to == "state-dict":
-        return write_atomic(target, (run.path / "model.safetensors").read_bytes())
+        return write_atomic(target, run.model_file.read_bytes())
     if to == "onnx":
         recipe = run.recipe
         return export_onnx(model, (recipe.in_channels, recipe.image_size, recipe.image_size), target)

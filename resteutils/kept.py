@@ -40,7 +40,7 @@ def kept(
                 return found["value"]
         except (ValueError, KeyError, TypeError) as error:
             print(f"{path} does not count as a measurement ({type(error).__name__}: {error})")
-    if not (run.path / "model.safetensors").is_file():
+    if not run.model_file:
         return None
     value = measure(run)
     text = json.dumps({"trained": trained, "value": value, "provenance": provenance()}, allow_nan=False)

@@ -7,6 +7,7 @@ test set stands beside it because that is what the paper reports.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +73,8 @@ def per_run(runs: Iterable[Any]) -> pd.DataFrame:
 
 
 def _line(run: Any) -> dict[str, Any]:
-    r, result, nan = run.recipe, run.result, float("nan")
-    numbers = {key: result.get(key, nan) for key in ("top1", "top5", "best_top1", "best_epoch", "train_loss")}
-    numbers = {key: nan if value is None else value for key, value in numbers.items()}
-    seconds = run.history["seconds"].mean() if "seconds" in run.history and len(run.history) else nan
+    r, result, history = run.recipe, run.result, run.history
+    numbers = ("top1", "top5", "best_top1", "best_epoch", "train_loss")
     return {
         "row": r.row,
         "backbone": BACKBONES.get(r.model, r.model),
@@ -85,8 +84,8 @@ def _line(run: Any) -> dict[str, Any]:
         "profile": r.profile,
         "epochs": r.epochs,
         "seed": r.seed,
-        **numbers,
-        "seconds_per_epoch": seconds,
+        **{name: result.get(name, math.nan) for name in numbers},
+        "seconds_per_epoch": history["seconds"].mean() if "seconds" in history else math.nan,
         "identity": r.identity,
         "run_id": r.run_id,
     }
@@ -95,8 +94,9 @@ def _line(run: Any) -> dict[str, Any]:
 def lines(runs: Iterable[Any], value: str = "top1") -> dict[tuple[str, int], dict[int, float]]:
     """The values of each line: {(row, epochs): {seed: value}}, in the order in which the rows first appear."""
     found: dict[tuple[str, int], dict[int, float]] = {}
-    for line in per_run(runs).itertuples():
-        found.setdefault((line.row, line.epochs), {})[line.seed] = float(getattr(line, value))
+    for run in runs:
+        r = run.recipe
+        found.setdefault((r.row, r.epochs), {})[r.seed] = float(run.result.get(value, math.nan))
     return found
 
 
@@ -122,7 +122,7 @@ def elsewhere(run: Any) -> bool:
 
 def not_run(rows: Iterable[str], runs: Iterable[Any]) -> list[str]:
     """Those of ``rows`` that have no run, neither finished nor diverged."""
-    there = {run.recipe.row for run in [*runs, *Runs.of(runs).diverged]}
+    there = {run.recipe.row for run in Runs.of(runs).every}
     return [row for row in rows if row not in there]
 
 
@@ -160,7 +160,7 @@ def changed(recipe: Any) -> list[str]:
 def changed_words(runs: Iterable[Any]) -> list[str]:
     """A sentence for each set of overrides: what their recipes changed, and in which rows unless in all."""
     rows: dict[tuple[str, ...], list[str]] = {}
-    for run in [*runs, *Runs.of(runs).diverged]:
+    for run in Runs.of(runs).every:
         rows.setdefault(tuple(changed(run.recipe)), []).append(run.recipe.row)
     return [
         f"{'Every run' if len(rows) == 1 else 'Rows ' + ', '.join(dict.fromkeys(of))} with {', '.join(fields)}."

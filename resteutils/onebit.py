@@ -47,7 +47,7 @@ def networks(runs: Iterable[Any], data_dir: str = "") -> pd.DataFrame:
 
     lines = []
     for run in runs:
-        if run.recipe.bits != "1/1" or not (run.path / "model.safetensors").exists():
+        if run.recipe.bits != "1/1" or not run.model_file:
             continue
         data, model = open_data(run.recipe, data_dir), run.model()
         small = packed.pack(model, run, data=data)

@@ -7,7 +7,6 @@ finished and ``diverged``, the reason, where its loss or gradients stopped being
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resteutils.epoch import read_history
 from resteutils.recipes import Recipe
 from resteutils.settings import results_dir as results_folder
 from resteutils.settings import runs_dir as runs_folder
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import nn
 
-__all__ = ["Diverged", "Run", "Runs", "diverged_runs", "finished_runs"]
+__all__ = ["Diverged", "Run", "Runs", "ended_runs", "finished_runs"]
 
 SCHEMA = 1
+MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run.
+class Outcome:
+    """How a run ended.
 
-    ``record`` is its JSON: recipe, history by column, result, provenance. ``path`` is its folder, which may be gone
-    where only the committed record survives.
+    ``record`` is its JSON: recipe, history by column, provenance, and the result or the reason. ``path`` is its folder,
+    which may be gone where only the committed record survives.
     """
 
     recipe: Recipe
@@ -44,10 +45,20 @@ class Run:
 
     @property
     def history(self) -> DataFrame:
-        """One row per epoch; the columns are described in :mod:`resteutils.epoch`."""
+        """One row per finished epoch; the columns are described in :mod:`resteutils.epoch`."""
         import pandas
 
-        return pandas.DataFrame(self.record["history"], dtype=float).astype({"epoch": int})
+        columns = self.record["history"] or {"epoch": [], "train_loss": []}
+        return pandas.DataFrame(columns, dtype=float).astype({"epoch": int})
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Commit, versions, machine, and what the training resolved (threads, compilation, kernels)."""
+        return self.record["provenance"]
+
+
+class Run(Outcome):
+    """A finished run."""
 
     @property
     def result(self) -> dict[str, Any]:
@@ -55,8 +66,10 @@ class Run:
         return {name: math.nan if value is None else value for name, value in self.record["result"].items()}
 
     @property
-    def provenance(self) -> dict[str, Any]:
-        return self.record["provenance"]
+    def model_file(self) -> Path | None:
+        """The trained network's weights, where they survive."""
+        path = self.path / MODEL_FILE
+        return path if path.is_file() else None
 
     def model(self, device: str = "cpu") -> nn.Module:
         """The trained network in evaluation mode, loaded strictly.
@@ -67,41 +80,24 @@ class Run:
 
         from resteutils.construct import build_model
 
-        path = self.path / "model.safetensors"
-        if not path.exists():
-            recipe = self.recipe
+        recipe = self.recipe
+        if not self.model_file:
             raise FileNotFoundError(
-                f"{path} is not there: only the record of {recipe.run_id} survives. Train it again with "
-                f"`resteutils train {recipe.name} --profile {recipe.profile} --seed {recipe.seed} --force`"
+                f"{self.path / MODEL_FILE} is not there: only the record of {recipe.run_id} survives. Train it again "
+                f"with `resteutils train {recipe.name} --profile {recipe.profile} --seed {recipe.seed} --force`"
             )
-        network = build_model(self.recipe, self.record["result"]["num_classes"])
-        network.load_state_dict(load_file(path))
+        network = build_model(recipe, self.record["result"]["num_classes"])
+        network.load_state_dict(load_file(self.model_file))
         return network.to(device).eval()
 
 
-@dataclass(frozen=True)
-class Diverged:
+class Diverged(Outcome):
     """A run that ended in numbers that are not finite: a result too, with a record, but without an accuracy."""
-
-    recipe: Recipe
-    path: Path
-    record: dict[str, Any]
 
     @property
     def reason(self) -> str:
         """Step, learning rate and estimator of the first bad number."""
         return self.record["diverged"]
-
-    @property
-    def history(self) -> DataFrame:
-        """One row per epoch that it finished before; may be empty."""
-        import pandas
-
-        return pandas.DataFrame(self.record["history"] or {"epoch": [], "train_loss": []}, dtype=float)
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        return self.record["provenance"]
 
 
 class Runs(list[Run]):
@@ -116,6 +112,11 @@ class Runs(list[Run]):
         """The same object if it is one already: whatever diverged is not lost on the way to a table."""
         return runs if isinstance(runs, cls) else cls(runs)
 
+    @property
+    def every(self) -> list[Run | Diverged]:
+        """Those that finished, then those that diverged."""
+        return [*self, *self.diverged]
+
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -124,40 +125,38 @@ def finished_runs(
     runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = "", say: Callable[[str], None] = print
 ) -> list[Run]:
     """Every finished run on this disk, in ``runs/`` or as a committed record, by run id."""
-    return [run for run in _every(runs_dir, results_dir, say) if isinstance(run, Run)]
+    return list(ended_runs(runs_dir, results_dir, say))
 
 
-def diverged_runs(
+def ended_runs(
     runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = "", say: Callable[[str], None] = print
-) -> list[Diverged]:
-    """Every run on this disk that is recorded as diverged, by run id."""
-    return [run for run in _every(runs_dir, results_dir, say) if isinstance(run, Diverged)]
-
-
-def _every(runs_dir: str | os.PathLike, results_dir: str | os.PathLike, say: Callable) -> list[Run | Diverged]:
-    runs = runs_folder(runs_dir)
-    paths = [*results_folder(results_dir).glob("*/runs/*.json"), *runs.glob("*/record.json")]
-    found = {}
-    for path in sorted(paths):
+) -> Runs:
+    """Every run on this disk that has ended, finished or diverged, by run id; a record in ``runs/`` goes before a
+    committed one.
+    """
+    runs, found = runs_folder(runs_dir), {}
+    for path in [*sorted(results_folder(results_dir).glob("*/runs/*.json")), *sorted(runs.glob("*/record.json"))]:
         if record := _read(path, say):
             found[record["run_id"]] = _outcome(Recipe.from_dict(record["recipe"]), runs / record["run_id"], record)
-    return [found[run_id] for run_id in sorted(found)]
+    ended = [found[run_id] for run_id in sorted(found)]
+    return Runs((r for r in ended if isinstance(r, Run)), (r for r in ended if isinstance(r, Diverged)))
 
 
 def find(recipe: Recipe, folder: Path, records: Path, say: Callable[[str], None]) -> Run | Diverged | None:
     """What became of a run, if it has a valid record, in its own folder or among the committed ones of any profile."""
-    kept = records / recipe.profile / "runs" / f"{recipe.run_id}.json"
     others = sorted(records.glob(f"*/runs/{recipe.run_id}.json"))
-    for path in dict.fromkeys([folder / "record.json", kept, *others]):
+    for path in dict.fromkeys([folder / "record.json", committed(recipe, records), *others]):
         if not path.exists():
             continue
         record = _read(path, say)
-        if record is None or (record["identity"], record["recipe"]["seed"]) != (recipe.identity, recipe.seed):
-            continue
-        if not kept.exists():
-            write_atomic(kept, path.read_bytes())
-        return _outcome(recipe, folder, record)
+        if record is not None and (record["identity"], record["recipe"]["seed"]) == (recipe.identity, recipe.seed):
+            return _outcome(recipe, folder, record)
     return None
+
+
+def committed(recipe: Recipe, records: Path) -> Path:
+    """Where the record lies that is committed."""
+    return records / recipe.profile / "runs" / f"{recipe.run_id}.json"
 
 
 def _outcome(recipe: Recipe, folder: Path, record: dict[str, Any]) -> Run | Diverged:
@@ -192,9 +191,25 @@ def _complete(record: dict[str, Any], recipe: Recipe) -> bool:
 
 def write(record: dict[str, Any], recipe: Recipe, folder: Path, records: Path) -> None:
     """Into the run's folder, and to the records that are committed."""
-    text = json.dumps(record, allow_nan=False) + "\n"
-    write_atomic(folder / "record.json", text)
-    write_atomic(records / recipe.profile / "runs" / f"{recipe.run_id}.json", text)
+    write_atomic(folder / "record.json", _text(record))
+    write_atomic(committed(recipe, records), _text(record))
+
+
+def keep(found: Run | Diverged, records: Path, say: Callable[[str], None]) -> None:
+    """Put a record that was found elsewhere to those that are committed too; a folder that cannot be written is said
+    and does not stop the reading.
+    """
+    path = committed(found.recipe, records)
+    if path.exists():
+        return
+    try:
+        write_atomic(path, _text(found.record))
+    except OSError as error:
+        say(f"the record of {found.recipe.run_id} was read, and not kept with the results: {error.strerror or error}")
+
+
+def _text(record: dict[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
 
 
 def finished(recipe: Recipe, history: list[dict[str, float]], source: dict[str, Any]) -> dict[str, Any]:
@@ -217,11 +232,7 @@ def finished(recipe: Recipe, history: list[dict[str, float]], source: dict[str, 
 
 def diverged(recipe: Recipe, reason: str, folder: Path, source: dict[str, Any]) -> dict[str, Any]:
     """The record of a run that ended in numbers that are not finite, with the epochs that it finished before."""
-    history, path = [], folder / "history.csv"
-    if path.exists():
-        with open(path, newline="", encoding="utf-8") as file:
-            history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    return {**_common(recipe, history, source), "diverged": reason}
+    return {**_common(recipe, read_history(folder / "history.csv"), source), "diverged": reason}
 
 
 def _common(recipe: Recipe, history: list[dict[str, float]], source: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resteutils import results, settings
+from resteutils import settings, standing
 from resteutils.executed import notebook_html, tidy
 from resteutils.folders import replaced
 from resteutils.stopping import Interrupted, NonFinite
@@ -72,7 +72,7 @@ def reproduce(
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
     item_recipes(item, profile, rows, seeds, epochs, overrides)  # what is wrong is refused before a kernel is started
-    target = results.item_folder(item, profile, results_dir)
+    target = standing.item_folder(item, profile, results_dir)
     parameters = {
         "profile": profile,
         "rows": rows if isinstance(rows, str) else ",".join(rows),

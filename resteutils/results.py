@@ -4,11 +4,7 @@
 the executed notebook where :mod:`resteutils.reproduce` ran it; the folder is replaced as a whole
 (:mod:`resteutils.folders`).
 
-**A table of some rows never overwrites a fuller one.** :func:`item_runs` gives the runs that were asked for *and* those
-that the standing table was made of, read from their records, so that a table only grows: other rows, other seeds and
-other numbers of epochs stay as lines of their own. A standing run is dropped only when this call brings the same row at
-the same number of epochs from another recipe: those two may not be averaged, and the newer recipe counts. Where a
-standing run's record is gone, :func:`save_item` refuses to replace the table and says what to do.
+A table of some rows never overwrites a fuller one: :mod:`resteutils.standing`.
 """
 
 from __future__ import annotations
@@ -18,15 +14,13 @@ import json
 import os
 import textwrap
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resteutils import measured, pages
-from resteutils.folders import heal, replaced
+from resteutils import measured, pages, standing
+from resteutils.folders import replaced
 from resteutils.provenance import provenance
-from resteutils.records import Runs, diverged_runs, finished_runs
-from resteutils.settings import results_dir as results_folder
+from resteutils.records import Runs
 from resteutils.settings import write_atomic
 from resteutils.tables import Table
 from resteutils.verdict import CLAIMS, Verdict
@@ -35,24 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = [
-    "item_folder",
-    "item_provenance",
-    "item_runs",
-    "recipes_of",
-    "save_item",
-    "standing_runs",
-]
+__all__ = ["about", "item_provenance", "item_runs", "recipes_of", "save_item", "show", "stamp"]
 
 DPI = 160
-
-
-def item_folder(item: str, profile: str, results_dir: str | os.PathLike = "") -> Path:
-    """``<results_dir>/<profile>/<item>``."""
-    return results_folder(results_dir) / profile / item
-
-
-# --- runs ------------------------------------------------------------------------------------------------------------
 
 
 def item_runs(
@@ -78,7 +57,7 @@ def item_runs(
 
     if overrides:
         recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
-        _refuse_replacing(item_folder(item, profile, results_dir), recipes)
+        standing.refuse_replacing(standing.item_folder(item, profile, results_dir), recipes)
     asked = run_item(
         item,
         profile=profile,
@@ -91,54 +70,14 @@ def item_runs(
         results_dir=results_dir,
         overrides=overrides,
     )
-    every = [*asked, *asked.diverged]
-    kept = standing_runs(item, profile, runs_dir, results_dir)
+    kept = standing.standing_runs(item, profile, runs_dir, results_dir)
     place = {row: index for index, row in enumerate(ITEMS[item].rows)}
 
-    def ordered(runs: Iterable[Any], standing: Iterable[Any]) -> list[Any]:
-        together = [*runs, *(run for run in standing if not _superseded(run, every))]
+    def ordered(runs: Iterable[Any], before: Iterable[Any]) -> list[Any]:
+        together = [*runs, *(run for run in before if not standing.superseded(run, asked.every))]
         return sorted(together, key=lambda r: (place.get(r.recipe.row, len(place)), r.recipe.epochs, r.recipe.seed))
 
     return Runs(ordered(asked, kept), ordered(asked.diverged, kept.diverged))
-
-
-def _superseded(run: Any, asked: Iterable[Any]) -> bool:
-    """Is the run among those asked for, or of another recipe for one of their lines?"""
-    same_line = [r for r in asked if (r.recipe.row, r.recipe.epochs) == (run.recipe.row, run.recipe.epochs)]
-    mine = run.recipe
-    return any(r.recipe.seed == mine.seed or r.recipe.identity != mine.identity for r in same_line)
-
-
-def standing_runs(
-    item: str, profile: str, runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = ""
-) -> Runs:
-    """The runs behind the item's standing table whose records are still there; empty where there is no table."""
-    folder = item_folder(item, profile, results_dir)
-    heal(folder)
-    rows = {entry["run_id"]: entry["row"] for entry in _standing(folder)}
-    if not rows:
-        return Runs()
-
-    def named(runs: Iterable[Any]) -> list[Any]:
-        found = {run.recipe.run_id: run for run in runs}
-        return [_relabelled(found[i], item, row, profile) for i, row in rows.items() if i in found]
-
-    said = {"runs_dir": runs_dir, "results_dir": results_dir}
-    return Runs(named(finished_runs(**said)), named(diverged_runs(**said, say=lambda line: None)))
-
-
-def _standing(folder: Path) -> list[dict[str, Any]]:
-    """What provenance.json of a finished folder says of its runs, diverged ones included."""
-    try:
-        said = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-        return said["runs"] + said.get("diverged", [])
-    except FileNotFoundError:
-        return []
-
-
-def _relabelled(run: Any, item: str, row: str, profile: str) -> Any:
-    """The run under the name that this item knows it by: runs are shared between items."""
-    return replace(run, recipe=replace(run.recipe, item=item, row=row, profile=profile))
 
 
 # --- what goes into the folder ---------------------------------------------------------------------------------------
@@ -173,9 +112,8 @@ def save_item(
         shown = table
     else:
         shown = Table(table, {"Numbers": table}, measured.caption(runs, profile))
-    target = item_folder(item, profile, results_dir)
-    heal(target)
-    _refuse_losses(target, runs)
+    target = standing.item_folder(item, profile, results_dir)
+    standing.refuse_losses(target, runs)
     if out_dir:
         folder = Path(out_dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -295,39 +233,9 @@ def recipes_of(runs: Iterable[Any]) -> pd.DataFrame:
     import pandas as pd
 
     names = "row model bits dataset epochs batch_size lr seed identity".split()
-    every = [*runs, *Runs.of(runs).diverged]
+    every = Runs.of(runs).every
     return pd.DataFrame([{name: getattr(run.recipe, name) for name in names} for run in every], columns=names)
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-
-
-def _refuse_replacing(target: Path, recipes: Iterable[Any]) -> None:
-    """What overrides make may not take the place of a standing line of another recipe."""
-    asked = {(recipe.row, recipe.epochs): recipe.identity for recipe in recipes}
-    for entry in _standing(target):
-        if asked.get((entry["row"], entry["epochs"]), entry["recipe"]) != entry["recipe"]:
-            raise ValueError(
-                f"{target} holds {entry['row']} at {measured.epochs_words(entry['epochs'])} by another recipe, which "
-                "these overrides would replace: name a RESULTS_DIR of their own, or move that folder away"
-            )
-
-
-def _refuse_losses(target: Path, runs: Runs) -> None:
-    """A standing line (row at so many epochs, and its seeds) must be in what replaces it."""
-    new: dict[tuple[str, int], set[int]] = {}
-    recipes: dict[tuple[str, int], set[str]] = {}
-    for run in [*runs, *runs.diverged]:
-        new.setdefault((run.recipe.row, run.recipe.epochs), set()).add(run.recipe.seed)
-        recipes.setdefault((run.recipe.row, run.recipe.epochs), set()).add(run.recipe.identity)
-    lost = []
-    for entry in _standing(target):
-        line = (entry["row"], entry["epochs"])
-        if line not in new or (entry["seed"] not in new[line] and entry["recipe"] in recipes[line]):
-            lost.append(f"{entry['row']} ({entry['epochs']} epochs, seed {entry['seed']})")
-    if lost:
-        raise ValueError(
-            f"{target} has lines that the new table would lose: {', '.join(lost)}. Pass their runs too "
-            f"(results.item_runs finds them by their records), or move that folder away to start afresh."
-        )

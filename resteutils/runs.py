@@ -67,12 +67,12 @@ def load_or_train(
     folder, records = runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir)
     force = force and not (folder / AGAIN).exists()  # a forced run that was interrupted goes on
     again = force or (folder / AGAIN).exists()
-    if not again and (run := _ended(recipe, folder, records, data_dir, say)):
-        return run
     leads, alone = int(os.environ.get("RANK", "0")) == 0, int(os.environ.get("WORLD_SIZE", "1")) <= 1
+    if not again and (run := _ended(recipe, folder, records, data_dir, leads, say)):
+        return run
     writable(folder, "RUNS_DIR")
     with _only_one(folder, wait, say) if leads else contextlib.nullcontext():
-        if not again and leads and (run := _ended(recipe, folder, records, data_dir, say)):
+        if not again and leads and (run := _ended(recipe, folder, records, data_dir, leads, say)):
             if alone:
                 return run
             # The other processes are waiting for this one to train: fail, so that torchrun ends them all.
@@ -108,23 +108,24 @@ def run_item(
             run = load_or_train(recipe, runs_dir, device, data_dir, results_dir, say=say, show=True)
         except NonFinite as error:
             say(f"{label}: DIVERGED, no result. {error}")
-            record = {"history": {}, "diverged": error.what, "provenance": {}}
             found = record_files.find(recipe, runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir), say)
-            runs.diverged.append(found if isinstance(found, Diverged) else Diverged(recipe, Path(), record))
+            runs.diverged.append(found)
             continue
         say(f"{label}: top-1 {run.result['top1']:.2f} %")
         runs.append(run)
     return runs
 
 
-def _ended(recipe: Recipe, folder: Path, records: Path, data_dir: str, say: Callable[[str], None]) -> Run | None:
+def _ended(recipe: Recipe, folder: Path, records: Path, data_dir: str, leads: bool, say: Callable) -> Run | None:
     """The finished run; ``NonFinite`` where it is known to diverge, ``ValueError`` where it saw other images."""
     found = record_files.find(recipe, folder, records, say)
+    if found and leads:
+        record_files.keep(found, records, say)
     if found and recipe.dataset == "imagenet" and not recipe.num_classes:  # whatever folder DATA_DIR was
         from resteutils.image_folder import folder_digest
 
-        root = data_folder(data_dir)
-        if folder_digest(root) not in ("", found.provenance.get("files", "")):
+        root, seen = data_folder(data_dir), found.provenance.get("files", "")
+        if seen and folder_digest(root) not in ("", seen):
             raise ValueError(
                 f"{recipe.run_id} is finished, on other images than those in {root} (names or sizes differ): give each "
                 "folder of images a RUNS_DIR and a RESULTS_DIR of its own, or train it again with --force"
@@ -161,7 +162,7 @@ def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say
         model, history, environment = train(recipe, folder, device, data_dir, tracker, stop, on_epoch, say, show)
         if not leads:
             return Run(recipe, folder, {"history": {}, "result": {}, "provenance": environment})
-        _save_model(folder / "model.safetensors", model, recipe, history[-1]["test_top1"])
+        _save_model(folder / record_files.MODEL_FILE, model, recipe, history[-1]["test_top1"])
         source = {**provenance(), **environment, "started": started, "finished": now()}
         record = record_files.finished(recipe, history, source)
         record_files.write(record, recipe, folder, records)
@@ -171,7 +172,7 @@ def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say
         return Run(recipe, folder, record)
     except NonFinite as error:
         if leads:
-            source = {**provenance(), "started": started, "finished": now()}
+            source = {**provenance(), **error.environment, "started": started, "finished": now()}
             record_files.write(record_files.diverged(recipe, error.what, folder, source), recipe, folder, records)
             (folder / AGAIN).unlink(missing_ok=True)
         raise

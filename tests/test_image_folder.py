@@ -290,6 +290,7 @@ def test_a_long_check_of_the_files_ends_when_asked(folder: Path, monkeypatch: py
 def test_a_finished_run_on_another_folder_of_images_is_not_taken_for_this_one(folder: Path, results_dir: Path) -> None:
     from resteutils import records
     from resteutils.runs import load_or_train
+    from resteutils.stopping import NonFinite
 
     r = recipe("table2/resnet18-1w1a", "short", epochs=1)
     row = dict.fromkeys(("train_loss", "test_loss", "test_top1", "test_top5", "seconds", "images_per_second"), 1.0)
@@ -303,6 +304,10 @@ def test_a_finished_run_on_another_folder_of_images_is_not_taken_for_this_one(fo
         else:
             assert load_or_train(r, data_dir=str(folder), show=False).result["top1"] == 1.0
         assert load_or_train(r, data_dir=str(folder / "nowhere"), show=False).result["top1"] == 1.0
+    lost = records.diverged(r, "loss is nan", results_dir / "run", {})  # from before such a record named its images
+    records.write(lost, r, results_dir / "run", results_dir)
+    with pytest.raises(NonFinite, match="so its record says"):
+        load_or_train(r, data_dir=str(folder), show=False)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

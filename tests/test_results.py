@@ -100,9 +100,9 @@ def test_another_recipe_for_the_same_line_does_replace_it(results_dir: Path) -> 
 
 def standing(monkeypatch: pytest.MonkeyPatch, records: list, asked: list) -> None:
     """Let `runs` find ``records`` on the disk and give ``asked`` for a call."""
-    from resteutils import runs
+    from resteutils import runs, standing
 
-    monkeypatch.setattr(results, "finished_runs", lambda runs_dir="", results_dir="": list(records))
+    monkeypatch.setattr(standing, "ended_runs", lambda runs_dir="", results_dir="": Runs.of(records))
     monkeypatch.setattr(runs, "run_item", lambda item, **kwargs: Runs(asked))
 
 
@@ -231,6 +231,5 @@ def test_what_diverged_stays_with_the_table(results_dir: Path, monkeypatch) -> N
     assert (entry["row"], entry["reason"]) == ("ste-identity", "the loss is not finite")
     with pytest.raises(ValueError, match=r"would lose: ste-identity \(10 epochs, seed 0\)"):
         save_table3(comparison.table3(list(runs), "short"), runs=list(runs))
-    standing(monkeypatch, list(runs), [])
-    monkeypatch.setattr(results, "diverged_runs", lambda **folders: [lost])
+    standing(monkeypatch, runs, [])
     assert results.item_runs("table3", "short", results_dir=str(results_dir)).diverged == [lost]

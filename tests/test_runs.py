@@ -12,6 +12,7 @@ import torch
 from tiny import RECIPE, TIMES, call, record_path, tiny
 
 import resteutils as ru
+from resteutils import records as record_files
 from resteutils import runs as module
 from resteutils.construct import open_data
 from resteutils.recipes import Recipe
@@ -134,6 +135,21 @@ def test_finished_runs_are_found_once(made) -> None:
     assert finished_runs(made[0] / "nowhere", made[1] / "nowhere") == []
 
 
+def test_a_record_elsewhere_is_read_and_kept_with_the_results(made, tmp_path: Path, monkeypatch) -> None:
+    folders, said = (made[0], tmp_path / "results"), []
+    assert call(folders).result["epochs"] == 2
+    kept = record_files.committed(RECIPE, folders[1])
+    assert kept.is_file()
+    kept.unlink()
+
+    def refused(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(record_files, "write_atomic", refused)
+    assert call(folders, say=said.append).result["epochs"] == 2  # reading asks for no room
+    assert len(said) == 1 and "not kept with the results: Read-only file system" in said[0]
+
+
 # --- what survives ---------------------------------------------------------------------------------------------------
 
 
@@ -243,14 +259,18 @@ def test_every_run_of_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_run_that_diverges_does_not_take_the_others_with_it(monkeypatch, tmp_path: Path) -> None:
     import resteutils.runs as module
 
+    said, train = [], module.train
+
     def train_one(recipe, *args, **kwargs):
         if recipe.row == "ste-identity":
-            raise NonFinite("loss is nan")
-        return module.Run(recipe, tmp_path, {"result": {"top1": 50.0}})
+            raise NonFinite("loss is nan; try a smaller lr", "loss is nan", {"threads": 1, "files": "abc"})
+        return train(recipe, *args, **kwargs)
 
-    said = []
-    monkeypatch.setattr(module, "load_or_train", train_one)
-    runs = module.run_item("table3", "smoke", rows="ste,ste-identity", seeds="0", say=said.append)
+    monkeypatch.setattr(module, "train", train_one)
+    folders = {"runs_dir": tmp_path / "runs", "results_dir": tmp_path / "results"}
+    runs = module.run_item("table3", "smoke", rows="ste,ste-identity", seeds="0", **folders, say=said.append)
     assert [run.recipe.row for run in runs] == ["ste"]
     assert any("ste-identity" in line and "DIVERGED" in line for line in said)
     assert [(lost.recipe.row, lost.reason) for lost in runs.diverged] == [("ste-identity", "loss is nan")]
+    assert runs.diverged[0].provenance["threads"] == 1  # what it was trained with, as of a finished run
+    assert [run.recipe.row for run in runs.every] == ["ste", "ste-identity"]

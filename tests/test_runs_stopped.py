@@ -13,13 +13,14 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny import RECIPE, TIMES, call, record_path, tiny
 
 import resteutils as ru
 from resteutils import records
 from resteutils import runs as module
-from resteutils.records import diverged_runs
+from resteutils.records import ended_runs
 from resteutils.runs import Busy, finished_runs
 from resteutils.stopping import Interrupted, NonFinite
 from resteutils.training import _Loop
@@ -51,8 +52,9 @@ def test_a_diverged_run_is_recorded_and_not_trained_again(tmp_path: Path, monkey
     with pytest.raises(NonFinite) as first:
         call(folders, recipe)
     assert finished_runs(*folders) == []
-    (found,) = diverged_runs(*folders)
+    (found,) = ended_runs(*folders).diverged
     assert found.reason == first.value.what and len(found.history) < recipe.epochs
+    assert found.provenance["threads"] == torch.get_num_threads()  # what was resolved, as in a finished run's
     assert (folders[1] / recipe.profile / "runs" / f"{recipe.run_id}.json").is_file()
     with monkeypatch.context() as patch:
         patch.setattr(module, "train", lambda *args: pytest.fail("trained again"))
@@ -73,7 +75,7 @@ def test_the_epochs_before_a_divergence_are_in_its_record(tmp_path: Path, monkey
     monkeypatch.setattr(_Loop, "gradients", bad)
     with pytest.raises(NonFinite):
         call(folders, recipe)
-    (found,) = diverged_runs(*folders)
+    (found,) = ended_runs(*folders).diverged
     assert found.history["epoch"].tolist() == [1]
     assert math.isfinite(found.history["train_loss"][0])
 

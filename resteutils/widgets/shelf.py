@@ -67,7 +67,7 @@ class Shelf:
 
     def with_models(self) -> list[Run]:
         """The runs whose trained weights are here too, not only their record."""
-        return [run for run in self.runs.values() if (run.path / "model.safetensors").exists()]
+        return [run for run in self.runs.values() if run.model_file]
 
     def twin(self, run: Run) -> Run | None:
         """The float twin of a run: same network, same data, 32/32; of several the one trained most nearly as long."""
