@@ -4,7 +4,8 @@ Exit status: 0 done; 1 failed; 2 wrong usage; 3 the training loss was no longer 
 stopped with everything saved, so that the same command continues. An error is one line; RESTEUTILS_DEBUG=1 shows the
 traceback.
 
-Commands import what they need when they run, so that ``--help`` costs little more than Python.
+Commands import what they need when they run: ``--help`` loads torch, as the package does, and none of pandas,
+matplotlib, wandb and papermill.
 """
 
 from __future__ import annotations
@@ -102,12 +103,13 @@ def train(
         if taken := [name for name in ("name", "item", "row", "profile", "seed") if name in overrides]:
             raise ValueError(f"--set {taken[0]}: ITEM/ROW, --profile and --seed say what is trained")
         chosen = recipe(name, profile=profile, seed=seed, **overrides)
+    from resteutils.processes import first_process
     from resteutils.runs import load_or_train
 
     run = load_or_train(
         chosen, runs_dir=runs_dir, device=device, data_dir=data_dir, results_dir=results_dir, force=force
     )
-    if os.environ.get("RANK", "0") == "0":  # the first of the processes that torchrun started, if it did
+    if first_process():
         result = run.result
         reached = f"top-1 {result['top1']:.2f} % at epoch {result['epochs']}"
         print(f"{chosen.name} {profile} seed {seed}: {reached}, {run.path}")

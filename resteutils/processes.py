@@ -11,7 +11,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["Processes", "processes", "without_sync"]
+__all__ = ["Processes", "first_process", "processes", "together", "without_sync"]
+
+
+def together() -> int:
+    """How many processes ``torchrun`` started together with this one, itself included; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def first_process() -> bool:
+    """Whether this is the first of them, which reads and writes the records; also without ``torchrun``."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
     NCCL on GPUs, gloo on CPUs. A group that exists already is used and left as it is. Raises ``ValueError`` where the
     machine has no GPU of its own for this process.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+    if together() <= 1:
         yield Processes()
         return
     ours = not dist.is_initialized()

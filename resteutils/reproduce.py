@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from typing import Any
 from resteutils import settings, standing
 from resteutils.executed import notebook_html, tidy
 from resteutils.folders import replaced
-from resteutils.stopping import Interrupted, NonFinite
+from resteutils.stopping import Interrupted, NonFinite, handling
 
 __all__ = ["ReproductionError", "notebook_of", "reproduce", "reproduce_all"]
 
@@ -203,15 +202,8 @@ def _forwarded_signals() -> Iterator[tuple[type, list[int]]]:
             raise KeyboardInterrupt
         os.kill(process, signal.SIGINT)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handling(forward):
         yield Known, asked
-        return
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield Known, asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _kernel_config() -> Any:

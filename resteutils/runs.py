@@ -18,6 +18,7 @@ from torch import nn
 
 from resteutils import records as record_files
 from resteutils.locks import locked
+from resteutils.processes import first_process, together
 from resteutils.provenance import now, provenance
 from resteutils.recipes import Recipe, item_recipes
 from resteutils.records import Diverged, Run, Runs, finished_runs
@@ -67,13 +68,13 @@ def load_or_train(
     folder, records = runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir)
     force = force and not (folder / AGAIN).exists()  # a forced run that was interrupted goes on
     again = force or (folder / AGAIN).exists()
-    leads, alone = int(os.environ.get("RANK", "0")) == 0, int(os.environ.get("WORLD_SIZE", "1")) <= 1
+    leads = first_process()
     if not again and (run := _ended(recipe, folder, records, data_dir, leads, say)):
         return run
     writable(folder, "RUNS_DIR")
     with _only_one(folder, wait, say) if leads else contextlib.nullcontext():
         if not again and leads and (run := _ended(recipe, folder, records, data_dir, leads, say)):
-            if alone:
+            if together() <= 1:
                 return run
             # The other processes are waiting for this one to train: fail, so that torchrun ends them all.
             raise Busy(f"{recipe.run_id} was finished by another process meanwhile; the same call reads it")

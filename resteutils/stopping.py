@@ -8,10 +8,10 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Interrupted", "NonFinite", "StopSignals", "stop_signals"]
+__all__ = ["Interrupted", "NonFinite", "StopSignals", "handling", "stop_signals"]
 
 SAME_WISH = 2.0  # seconds: srun and systemd signal every process, and torchrun then passes on what it got itself
 
@@ -49,14 +49,23 @@ class StopSignals:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Note SIGINT and SIGTERM for the length of the block. Only the main thread may; another one uses ``stop``."""
+    """Note SIGINT and SIGTERM for the length of the block, in the main thread; another one uses ``stop``."""
     signals = StopSignals()
+    with handling(signals.note):
+        yield signals
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Let ``handler`` have SIGINT and SIGTERM for the length of the block. Only the main thread may; in another one
+    nothing is changed.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield signals
+        yield
         return
-    before = {number: signal.signal(number, signals.note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield signals
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -165,18 +165,18 @@ def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 def parsed(values: dict[str, Any]) -> dict[str, Any]:
     """Overrides as they come from JSON, notebooks or a command line; estimators may be names or dicts."""
     known = [entry.name for entry in fields(Recipe)]
-    parsed = dict(values)
+    overrides = dict(values)
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"a recipe has no field {name!r}; it has: {', '.join(known)}")
         if name in ("estimator", "input_estimator"):
             if isinstance(value, str):
-                parsed[name] = estimator(value)
+                overrides[name] = estimator(value)
             elif isinstance(value, dict):
                 if "name" not in value:
                     raise ValueError(f'{name} = {value!r} has no name, expected e.g. {{"name": "reste", "o": 3}}')
-                parsed[name] = estimator(**value)
-    return parsed
+                overrides[name] = estimator(**value)
+    return overrides
 
 
 _DEFAULTS = Recipe().to_dict()
