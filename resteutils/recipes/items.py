@@ -77,6 +77,8 @@ def _table3() -> dict[str, dict[str, Any]]:
         "reste-weights": {"estimator": ReSTE(), "input_estimator": plain},
         "reste-activations": {"estimator": plain, "input_estimator": ReSTE()},
         "reste-o1": {"estimator": ReSTE(o=1)},  # a straight line with ReSTE's clip: the rest is the power's
+        "ste-gain-clip": {"estimator": GainSTE(), "input_estimator": ReSTE(o=1)},  # both: the rest is the curve's
+        "ede-weights": {"estimator": EDE(), "input_estimator": plain},  # IR-Net clips its activations' gradients too
         "approxsign": {"estimator": plain, "input_estimator": ApproxSign()},
         "swishsign": {"estimator": SwishSign()},
         "reste-linear": {"estimator": ReSTE(path="linear")},
