@@ -21,6 +21,14 @@ def watched() -> str:
     return "terminal" if sys.stderr.isatty() else ""
 
 
+def _left(seconds: float) -> str:
+    """``, about 3.5 hours left``, by the pace of the last epoch; nothing for less than two minutes."""
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f", about {seconds / size:.{int(seconds < 10 * size)}f} {unit} left"
+    return ""
+
+
 class Progress:
     """Counts the steps of one run. ``step`` moves the bar, ``epoch`` reports figures, ``close`` ends it."""
 
@@ -55,6 +63,7 @@ class Progress:
             self.say(
                 f"{self.title}: epoch {epoch}/{epochs}, training loss {row['train_loss']:.4f}, "
                 f"test top-1 {row['test_top1']:.2f} %, {row['images_per_second']:.0f} images/s"
+                + _left((epochs - epoch) * row["seconds"])
             )
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resteutils.epoch import read_history
+from resteutils.estimators import UnknownEstimator
 from resteutils.recipes import Recipe
 from resteutils.settings import results_dir as results_folder
 from resteutils.settings import runs_dir as runs_folder
@@ -42,6 +43,7 @@ class Outcome:
     recipe: Recipe
     path: Path
     record: dict[str, Any]
+    results: Path | None = None  # the results folder, whose models/ may hold the network where ``path`` does not
 
     @property
     def history(self) -> DataFrame:
@@ -56,6 +58,13 @@ class Outcome:
         """Commit, versions, machine, and what the training resolved (threads, compilation, kernels)."""
         return self.record["provenance"]
 
+    @property
+    def origin(self) -> str:
+        """When and on what it was trained, e.g. ``trained 2026-11-25 on AMD EPYC``."""
+        machine = self.provenance.get("machine", {})
+        on = machine.get("gpu") or machine.get("cpu") or "an unknown machine"
+        return f"trained {self.provenance.get('created', 'at an unknown time')[:10]} on {on}"
+
 
 class Run(Outcome):
     """A finished run."""
@@ -67,27 +76,41 @@ class Run(Outcome):
 
     @property
     def model_file(self) -> Path | None:
-        """The trained network's weights, where they survive."""
+        """The trained network's weights: in the run's folder, else among the published ones; None where neither is."""
         path = self.path / MODEL_FILE
-        return path if path.is_file() else None
+        if path.is_file():
+            return path
+        published = (self.results or self.path) / "models" / f"{self.recipe.run_id}.safetensors"
+        try:
+            card = json.loads(published.with_suffix(".json").read_text(encoding="utf-8"))
+            same = card["commit"] == self.provenance["commit"] and abs(card["top1"] - self.result["top1"]) < 0.05
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return published if same and published.is_file() else None  # the same training, not another of its recipe
 
     def model(self, device: str = "cpu") -> nn.Module:
         """The trained network in evaluation mode, loaded strictly.
 
-        Raises ``FileNotFoundError`` where only the record survives.
+        Raises ``FileNotFoundError`` where only the record survives, ``RuntimeError`` where the file is damaged.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         from resteutils.construct import build_model
 
         recipe = self.recipe
-        if not self.model_file:
+        again = f"resteutils train {recipe.name} --profile {recipe.profile} --seed {recipe.seed} --force"
+        if not (file := self.model_file):
             raise FileNotFoundError(
                 f"{self.path / MODEL_FILE} is not there: only the record of {recipe.run_id} survives. Train it again "
-                f"with `resteutils train {recipe.name} --profile {recipe.profile} --seed {recipe.seed} --force`"
+                f"with `{again}`"
             )
         network = build_model(recipe, self.record["result"]["num_classes"])
-        network.load_state_dict(load_file(self.model_file))
+        try:
+            network.load_state_dict(load_file(file))
+        except (SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise RuntimeError(f"{file} is damaged or of another network ({reason}); train again: `{again}`") from error
         return network.to(device).eval()
 
 
@@ -134,10 +157,17 @@ def ended_runs(
     """Every run on this disk that has ended, finished or diverged, by run id; a record in ``runs/`` goes before a
     committed one.
     """
-    runs, found = runs_folder(runs_dir), {}
-    for path in [*sorted(results_folder(results_dir).glob("*/runs/*.json")), *sorted(runs.glob("*/record.json"))]:
-        if record := _read(path, say):
-            found[record["run_id"]] = _outcome(Recipe.from_dict(record["recipe"]), runs / record["run_id"], record)
+    runs, results, found = runs_folder(runs_dir), results_folder(results_dir), {}
+    unknown: dict[str, set[str]] = {}
+    for path in [*sorted(results.glob("*/runs/*.json")), *sorted(runs.glob("*/record.json"))]:
+        if record := _read(path, say, unknown):
+            recipe = Recipe.from_dict(record["recipe"])
+            found[record["run_id"]] = _outcome(recipe, runs / recipe.run_id, record, results)
+    for name, paths in unknown.items():
+        say(
+            f"{len(paths)} run(s) with an estimator {name!r}, which is not registered here, are left out: "
+            "RESTEUTILS_IMPORT=MODULE names the module that defines it"
+        )
     ended = [found[run_id] for run_id in sorted(found)]
     return Runs((r for r in ended if isinstance(r, Run)), (r for r in ended if isinstance(r, Diverged)))
 
@@ -150,7 +180,7 @@ def find(recipe: Recipe, folder: Path, records: Path, say: Callable[[str], None]
             continue
         record = _read(path, say)
         if record is not None and (record["identity"], record["recipe"]["seed"]) == (recipe.identity, recipe.seed):
-            return _outcome(recipe, folder, record)
+            return _outcome(recipe, folder, record, records)
     return None
 
 
@@ -159,18 +189,25 @@ def committed(recipe: Recipe, records: Path) -> Path:
     return records / recipe.profile / "runs" / f"{recipe.run_id}.json"
 
 
-def _outcome(recipe: Recipe, folder: Path, record: dict[str, Any]) -> Run | Diverged:
-    return (Diverged if "diverged" in record else Run)(recipe, folder, record)
+def _outcome(recipe: Recipe, folder: Path, record: dict[str, Any], results: Path) -> Run | Diverged:
+    return (Diverged if "diverged" in record else Run)(recipe, folder, record, results)
 
 
-def _read(path: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """A record, or ``None`` with a word about why it does not count."""
+def _read(path: Path, say: Callable[[str], None], unknown: dict[str, set[str]] | None = None) -> dict[str, Any] | None:
+    """A record, or ``None`` with a word about why it does not count; run ids whose estimator is not registered go to
+    ``unknown`` instead, where it is given.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         recipe = Recipe.from_dict(record["recipe"])
         if record["schema"] == SCHEMA and record["identity"] == recipe.identity and _complete(record, recipe):
             return record
         reason = "it is incomplete or from another version of the recipe"
+    except UnknownEstimator as error:
+        if unknown is not None:
+            unknown.setdefault(error.name, set()).add(record["run_id"])
+            return None
+        reason = str(error)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
     say(f"{path} does not count as a finished run ({reason})")

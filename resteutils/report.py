@@ -64,8 +64,19 @@ def _results_of(root: Path, item: str) -> dict[str, Path]:
     folders = {profile: root / profile / item for profile in PROFILES}
     for folder in folders.values():
         heal(folder)
-    found = {p: folder for p, folder in folders.items() if (folder / "provenance.json").is_file()}
+    found = {p: folder for p, folder in folders.items() if _readable(folder)}
     return {p: f for p, f in found.items() if p != "smoke" or len(found) == 1}
+
+
+def _readable(folder: Path) -> bool:
+    """Whether the folder holds a finished item; one that is damaged is said and left out."""
+    for path in (folder / "provenance.json", folder / "verdict.json"):
+        try:
+            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        except ValueError as error:
+            print(f"{folder} is left out of the report: {path.name} is damaged ({error})")
+            return False
+    return (folder / "provenance.json").is_file()
 
 
 def _copy(folder: Path, site: Path) -> None:

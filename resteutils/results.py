@@ -49,15 +49,18 @@ def item_runs(
     """Train or read the runs that are asked for, and add those behind the standing table of the item.
 
     The order is that of the item's rows, then epochs, then seeds; so is that of ``diverged``. Arguments as in
-    :func:`resteutils.runs.run_item`. Raises ``ValueError``, before anything is trained, where ``overrides`` would
-    replace lines of the standing table.
+    :func:`resteutils.runs.run_item`. Raises ``ValueError``, before anything is trained, where the standing table would
+    lose lines, or ``overrides`` would replace some.
     """
     from resteutils.recipes import ITEMS, item_recipes
     from resteutils.runs import run_item
 
+    recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
+    kept = standing.standing_runs(item, profile, runs_dir, results_dir)
+    target = standing.item_folder(item, profile, results_dir)
+    standing.refuse_losses(target, [*recipes, *(run.recipe for run in kept.every)])
     if overrides:
-        recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
-        standing.refuse_replacing(standing.item_folder(item, profile, results_dir), recipes)
+        standing.refuse_replacing(target, recipes)
     asked = run_item(
         item,
         profile=profile,
@@ -70,7 +73,6 @@ def item_runs(
         results_dir=results_dir,
         overrides=overrides,
     )
-    kept = standing.standing_runs(item, profile, runs_dir, results_dir)
     place = {row: index for index, row in enumerate(ITEMS[item].rows)}
 
     def ordered(runs: Iterable[Any], before: Iterable[Any]) -> list[Any]:
@@ -113,7 +115,7 @@ def save_item(
     else:
         shown = Table(table, {"Numbers": table}, measured.caption(runs, profile))
     target = standing.item_folder(item, profile, results_dir)
-    standing.refuse_losses(target, runs)
+    standing.refuse_losses(target, [run.recipe for run in runs.every])
     if out_dir:
         folder = Path(out_dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,6 +184,11 @@ def about(item: str, profile: str) -> Any:
     import pandas as pd
     from IPython.display import HTML
 
+    from resteutils.recipes import ITEMS
+
+    for what, value, accepted in (("item", item, ITEMS), ("profile", profile, CLAIMS)):
+        if value not in accepted:
+            raise ValueError(f"unknown {what} {value!r}; known: {', '.join(accepted)}")
     made = provenance()
     machine = ", ".join(str(value) for key, value in made["machine"].items() if value and key in ("cpu", "gpu", "simd"))
     facts = {

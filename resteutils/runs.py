@@ -102,7 +102,7 @@ def run_item(
     A run whose loss stops being finite is reported and kept in ``Runs.diverged``, so that one estimator that diverges
     does not take the others' results with it.
     """
-    recipes, runs = item_recipes(item, profile, rows, seeds, epochs, overrides), Runs()
+    recipes, runs, began = item_recipes(item, profile, rows, seeds, epochs, overrides), Runs(), now()
     for number, recipe in enumerate(recipes, 1):
         label = f"[{number}/{len(recipes)}] {recipe.row}, seed {recipe.seed}"
         try:
@@ -112,7 +112,8 @@ def run_item(
             found = record_files.find(recipe, runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir), say)
             runs.diverged.append(found)
             continue
-        say(f"{label}: top-1 {run.result['top1']:.2f} %")
+        read = "" if run.provenance.get("created", "") >= began else f" (read from its record: {run.origin})"
+        say(f"{label}: top-1 {run.result['top1']:.2f} %{read}")
         runs.append(run)
     return runs
 
@@ -170,7 +171,7 @@ def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say
         for path in (*folder.glob("checkpoint*.pt*"), folder / AGAIN):  # the model and the record replace them
             path.unlink(missing_ok=True)
         summary, files, failed = record["result"], [folder / "record.json", folder / "history.csv"], False
-        return Run(recipe, folder, record)
+        return Run(recipe, folder, record, records)
     except NonFinite as error:
         if leads:
             source = {**provenance(), **error.environment, "started": started, "finished": now()}

@@ -1,8 +1,8 @@
 """Where things live on disk, and how a file is written without ever being half-written.
 
 Every folder is a setting: an argument wins, then the environment (``DATA_DIR``, ``RUNS_DIR``, ``RESULTS_DIR``), then a
-folder of the project. What is set by name on a command line, ``NAME=VALUE``, is
-parsed here too. Nothing is read or created when this module is imported.
+folder of the project. What is set by name on a command line, ``NAME=VALUE``, is parsed here too. Nothing is read or
+created when this module is imported.
 """
 
 from __future__ import annotations
@@ -64,10 +64,11 @@ def setting(text: str) -> tuple[str, object]:
 def settings(text: str) -> dict[str, object]:
     """``accumulate=2, scale_order=before`` by name; a comma parts two where NAME= follows it.
 
-    >>> settings("accumulate=2, estimator=ste")
-    {'accumulate': 2, 'estimator': 'ste'}
+    >>> settings("accumulate=2, estimator=reste(o=5,t=1)")
+    {'accumulate': 2, 'estimator': 'reste(o=5,t=1)'}
     """
-    return dict(setting(part) for part in re.split(r",(?=\s*[A-Za-z_][\w-]*\s*=)", text) if part.strip())
+    commas = r",(?=\s*[A-Za-z_][\w-]*\s*=)(?![^()]*\))"  # none of those within an estimator's parentheses
+    return dict(setting(part) for part in re.split(commas, text) if part.strip())
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 
 from resteutils import measured
 from resteutils.folders import heal
+from resteutils.recipes import Recipe
 from resteutils.records import Runs, ended_runs
 from resteutils.settings import results_dir as results_folder
 
@@ -49,11 +50,17 @@ def standing_runs(
 def _entries(folder: Path) -> list[dict[str, Any]]:
     """What provenance.json of a finished folder says of its runs, diverged ones included."""
     heal(folder)
+    path = folder / "provenance.json"
     try:
-        said = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        said = json.loads(path.read_text(encoding="utf-8"))
         return said["runs"] + said.get("diverged", [])
     except FileNotFoundError:
         return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {error}); take it from the repository again (git checkout), "
+            f"or move {folder} away to start afresh"
+        ) from error
 
 
 def _relabelled(run: Any, item: str, row: str, profile: str) -> Any:
@@ -79,20 +86,23 @@ def refuse_replacing(target: Path, recipes: Iterable[Any]) -> None:
             )
 
 
-def refuse_losses(target: Path, runs: Runs) -> None:
-    """A standing line (row at so many epochs, and its seeds) must be in what replaces it."""
+def refuse_losses(target: Path, recipes: Iterable[Recipe]) -> None:
+    """A standing line (row at so many epochs, and its seeds) must be in what replaces it: ``recipes``, those of all
+    runs, finished or diverged.
+    """
     new: dict[tuple[str, int], set[int]] = {}
-    recipes: dict[tuple[str, int], set[str]] = {}
-    for run in runs.every:
-        new.setdefault((run.recipe.row, run.recipe.epochs), set()).add(run.recipe.seed)
-        recipes.setdefault((run.recipe.row, run.recipe.epochs), set()).add(run.recipe.identity)
+    known: dict[tuple[str, int], set[str]] = {}
+    for recipe in recipes:
+        new.setdefault((recipe.row, recipe.epochs), set()).add(recipe.seed)
+        known.setdefault((recipe.row, recipe.epochs), set()).add(recipe.identity)
     lost = []
     for entry in _entries(target):
         line = (entry["row"], entry["epochs"])
-        if line not in new or (entry["seed"] not in new[line] and entry["recipe"] in recipes[line]):
+        if line not in new or (entry["seed"] not in new[line] and entry["recipe"] in known[line]):
             lost.append(f"{entry['row']} ({entry['epochs']} epochs, seed {entry['seed']})")
     if lost:
         raise ValueError(
-            f"{target} has lines that the new table would lose: {', '.join(lost)}. Pass their runs too "
-            f"(results.item_runs finds them by their records), or move that folder away to start afresh."
+            f"{target} has lines that the new table would lose: {', '.join(lost)}. Their runs have no readable record "
+            "here: bring it back, or set RESTEUTILS_IMPORT where the estimator is one of your own; or move that folder "
+            "away to start afresh, or set RESULTS_DIR elsewhere"
         )

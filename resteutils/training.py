@@ -138,6 +138,8 @@ class _Loop:
         if -low != high:
             raise RuntimeError(f"not all processes see the same checkpoint in {self.folder}; all must share RUNS_DIR")
         if found is None:
+            threads = f", {torch.get_num_threads()} thread(s)" if self.device.type == "cpu" else ""
+            self.say(f"{self.recipe.run_id}: training on {self.device.type}{threads}, {self.recipe.epochs} epoch(s)")
             return
         try:
             self.model.load_state_dict(found["model"])

@@ -197,6 +197,8 @@ def test_overrides_as_text_reach_every_recipe_of_an_item() -> None:
     assert not {r.run_id for r in changed} & {r.run_id for r in usual}
     assert changed[0].changed(usual[0]) == ["scale_order = before", "accumulate = 2"]
     assert usual[0].changed(usual[1]) == []
+    (other,) = item_recipes("table3", "short", "reste", "0", overrides="lr=0.05,estimator=reste(o=5, t=1)")
+    assert (other.lr, other.estimator) == (0.05, ru.ReSTE(o=5, t=1))
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -214,6 +216,9 @@ def test_overrides_as_text_reach_every_recipe_of_an_item() -> None:
         (lambda: recipe("table3/ste", estimator="rest"), "unknown estimator 'rest'"),
         (lambda: recipe("table3/ste", estimator={"name": "reste", "o": 0.5}), r"o = 0\.5, expected a finite power"),
         (lambda: item_recipes("table3", seeds="a"), "seeds = 'a', expected whole numbers such as 0,1,2"),
+        (lambda: item_recipes("table3", "quick"), "unknown profile 'quick'; known: smoke"),
+        (lambda: recipe("table3/ste", o=5), "no field 'o'.*an estimator has it: estimator=reste\\(o=5\\)"),
+        (lambda: recipe("table3/ste", estimator="reste(o=5"), "is no estimator, expected a name such as reste, or"),
         (lambda: item_recipes("table3", rows="nope"), "unknown row of table3 'nope'"),
         (lambda: item_recipes("table3", seeds="-1"), "seed = -1, expected a whole number of at least 0"),
         (lambda: Recipe(epochs=3), r"warmup_epochs = 5\.0, expected at most epochs = 3"),

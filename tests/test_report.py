@@ -56,6 +56,14 @@ def test_the_profile_that_may_claim_most_comes_first(results_dir: Path) -> None:
     assert "Published competitors" in text
 
 
+def test_a_damaged_item_is_said_and_left_out(results_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    add(results_dir, "demo")
+    (add(results_dir, "short") / "provenance.json").write_text('{"item": ')
+    text = report.build(results_dir).read_text(encoding="utf-8")
+    assert "Profile demo:" in text and "Profile short:" not in text
+    assert "is left out of the report: provenance.json is damaged" in capsys.readouterr().out
+
+
 def test_an_empty_report_names_the_commands(results_dir: Path) -> None:
     text = report.build(results_dir).read_text(encoding="utf-8")
     assert text.count("not reproduced yet") == len(ITEMS)

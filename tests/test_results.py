@@ -85,6 +85,29 @@ def test_a_table_of_some_rows_does_not_replace_a_fuller_one(results_dir: Path) -
     assert (folder / "table.csv").read_bytes() == before
 
 
+def test_what_would_be_lost_is_said_before_anything_is_trained(results_dir: Path, monkeypatch) -> None:
+    from resteutils import runs
+
+    save(fake_runs("table1", rows="vgg-small-fp"), results_dir)  # made-up runs: no record of them is on the disk
+    monkeypatch.setattr(runs, "run_item", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="would lose: vgg-small-fp .* Their runs have no readable record here"):
+        results.item_runs("table1", "short", rows="resnet20-1w1a", results_dir=str(results_dir))
+
+
+def test_a_damaged_table_names_its_file(results_dir: Path) -> None:
+    folder = save(fake_runs("table1"), results_dir)
+    (folder / "provenance.json").write_text("[")
+    with pytest.raises(ValueError, match="provenance.json is damaged .*; take it from the repository again"):
+        results.item_runs("table1", "short", rows="resnet20-1w1a", results_dir=str(results_dir))
+
+
+@pytest.mark.parametrize("asked", [("table1", "quick"), ("tableX", "demo")])
+def test_a_mistyped_item_or_profile_is_named(asked: tuple[str, str]) -> None:
+    for call in (results.about, results.item_runs):
+        with pytest.raises(ValueError, match=r"unknown (profile 'quick'|item 'tableX'); known: (smoke, demo|table1)"):
+            call(*asked)
+
+
 @pytest.mark.parametrize("asked", [{"seeds": "0"}, {"epochs": 2}])
 def test_nor_do_fewer_seeds_or_other_epochs(results_dir: Path, asked: dict) -> None:
     save(fake_runs("table1"), results_dir)

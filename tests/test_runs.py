@@ -241,7 +241,8 @@ def test_every_run_of_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def fake(recipe, *arguments, **options):
         trained.append(recipe)
-        return Run(recipe, tmp_path, {"result": {"top1": 50.0}})
+        source = {"created": "2026-01-02T03:04:05+00:00", "machine": {"cpu": "a CPU", "gpu": ""}}
+        return Run(recipe, tmp_path, {"result": {"top1": 50.0}, "provenance": source})
 
     monkeypatch.setattr(module, "load_or_train", fake)
     said: list[str] = []
@@ -253,7 +254,7 @@ def test_every_run_of_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("reste", 1, 3),
     ]
     assert [run.recipe for run in found] == trained
-    assert said[-1] == "[4/4] reste, seed 1: top-1 50.00 %"
+    assert said[-1] == "[4/4] reste, seed 1: top-1 50.00 % (read from its record: trained 2026-01-02 on a CPU)"
 
 
 def test_a_run_that_diverges_does_not_take_the_others_with_it(monkeypatch, tmp_path: Path) -> None:
@@ -271,6 +272,7 @@ def test_a_run_that_diverges_does_not_take_the_others_with_it(monkeypatch, tmp_p
     runs = module.run_item("table3", "smoke", rows="ste,ste-identity", seeds="0", **folders, say=said.append)
     assert [run.recipe.row for run in runs] == ["ste"]
     assert any("ste-identity" in line and "DIVERGED" in line for line in said)
+    assert not [line for line in said if "read from its record" in line]  # it was trained just now
     assert [(lost.recipe.row, lost.reason) for lost in runs.diverged] == [("ste-identity", "loss is nan")]
     assert runs.diverged[0].provenance["threads"] == 1  # what it was trained with, as of a finished run
     assert [run.recipe.row for run in runs.every] == ["ste", "ste-identity"]

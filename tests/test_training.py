@@ -372,9 +372,12 @@ def test_headless_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch, capsy
     progress = Progress("name", 6, said.append)
     for _ in range(3):
         progress.step()
-    row = {"train_loss": 1.0, "test_top1": 50.0, "images_per_second": 100.0}
-    progress.epoch(1, 2, row)  # too soon after the last line
-    progress.epoch(2, 2, row)
+    row = {"train_loss": 1.0, "test_top1": 50.0, "images_per_second": 100.0, "seconds": 300.0}
+    progress.epoch(1, 26, row)  # too soon after the last line
+    progress.last_line -= 60
+    progress.epoch(2, 26, row)
+    progress.epoch(26, 26, row)
     progress.close()
-    assert said == ["name: epoch 2/2, training loss 1.0000, test top-1 50.00 %, 100 images/s"]
+    figures = "training loss 1.0000, test top-1 50.00 %, 100 images/s"
+    assert said == [f"name: epoch 2/26, {figures}, about 2.0 hours left", f"name: epoch 26/26, {figures}"]
     assert capsys.readouterr() == ("", "")

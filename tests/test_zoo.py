@@ -50,6 +50,34 @@ def test_verify_scores_again(models: Path, folders: dict[str, str], capsys: pyte
     assert capsys.readouterr().out.startswith("ok ")
 
 
+def test_a_published_network_stands_for_a_run_of_which_only_the_record_survives(
+    run: Run, models: Path, folders: dict[str, str], tmp_path: Path
+) -> None:
+    elsewhere = {"runs_dir": str(tmp_path), "results_dir": folders["results_dir"]}
+    bare = load_or_train(run.recipe, **elsewhere)
+    assert not bare.path.exists() and bare.model_file == models / f"{run.recipe.run_id}.safetensors"
+    published, own = bare.model().state_dict(), run.model().state_dict()
+    assert published.keys() == own.keys() and all(published[name].equal(own[name]) for name in own)
+    card = models / f"{run.recipe.run_id}.json"
+    text = card.read_text()
+    card.write_text(text.replace(json.loads(text)["commit"], "0" * 40))
+    try:
+        assert load_or_train(run.recipe, **elsewhere).model_file is None  # a network of another training
+    finally:
+        card.write_text(text)
+
+
+def test_a_damaged_network_names_its_file(run: Run) -> None:
+    file = run.path / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    try:
+        with pytest.raises(RuntimeError, match="model.safetensors is damaged .* train again: `resteutils train table3"):
+            run.model()
+    finally:
+        file.write_bytes(whole)
+
+
 def test_another_file_is_found_out(models: Path, folders: dict[str, str], capsys: pytest.CaptureFixture) -> None:
     (file,) = models.glob("*.safetensors")
     whole = file.read_bytes()

@@ -22,6 +22,17 @@ def register(cls: type[Estimator]) -> type[Estimator]:
     return cls
 
 
+class UnknownEstimator(ValueError):
+    """No estimator of that ``name`` is registered."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"unknown estimator {name!r}; known: {', '.join(ESTIMATORS)} (RESTEUTILS_IMPORT names the module that "
+            "registers one of your own)"
+        )
+        self.name = name
+
+
 def estimator(name: str, **parameters: float | str) -> Estimator:
     """Build an estimator by name.
 
@@ -31,7 +42,7 @@ def estimator(name: str, **parameters: float | str) -> Estimator:
     Raises ``ValueError`` for an unknown name, an unknown parameter or a value out of range.
     """
     if name not in ESTIMATORS:
-        raise ValueError(f"unknown estimator {name!r}; known: {', '.join(ESTIMATORS)}")
+        raise UnknownEstimator(name)
     cls = ESTIMATORS[name]
     known = [field.name for field in fields(cls)]
     for parameter in parameters:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
 
 from resteutils.binarize import SCALE_ORDERS, SCALES
 from resteutils.data import AUGMENTATIONS, NORMALIZATIONS
-from resteutils.estimators import Estimator, ReSTE, estimator
+from resteutils.estimators import ESTIMATORS, Estimator, ReSTE, estimator
 from resteutils.models import BITS, MODELS
+from resteutils.settings import settings
 
 PROFILES = ("smoke", "demo", "short", "paper")
 DATASETS = ("digits", "cifar10", "imagenet", "digits-folder")
@@ -162,16 +164,26 @@ def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return [name for name in mine if name not in left_out and mine[name] != theirs[name]]
 
 
+def _estimator(text: str) -> Estimator:
+    """``reste`` or ``reste(o=5, t=1.5)``."""
+    call = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
+    if call is None:
+        raise ValueError(f"{text!r} is no estimator, expected a name such as reste, or reste(o=5)")
+    return estimator(call[1], **settings(call[2] or ""))
+
+
 def parsed(values: dict[str, Any]) -> dict[str, Any]:
     """Overrides as they come from JSON, notebooks or a command line; estimators may be names or dicts."""
     known = [entry.name for entry in fields(Recipe)]
     overrides = dict(values)
     for name, value in values.items():
         if name not in known:
-            raise ValueError(f"a recipe has no field {name!r}; it has: {', '.join(known)}")
+            owners = [key for key, cls in ESTIMATORS.items() if name in [entry.name for entry in fields(cls)]]
+            hint = f"; an estimator has it: estimator={owners[0]}({name}={value})" if owners else ""
+            raise ValueError(f"a recipe has no field {name!r}; it has: {', '.join(known)}{hint}")
         if name in ("estimator", "input_estimator"):
             if isinstance(value, str):
-                overrides[name] = estimator(value)
+                overrides[name] = _estimator(value)
             elif isinstance(value, dict):
                 if "name" not in value:
                     raise ValueError(f'{name} = {value!r} has no name, expected e.g. {{"name": "reste", "o": 3}}')

@@ -210,8 +210,9 @@ def item_recipes(
     _known("item", item, ITEMS)
     chosen = _listed("rows", rows, "ste,reste") or list(ITEMS[item].rows)
     asked = _listed("seeds", seeds, "0,1,2")
+    usual = default_seeds(item, profile)
     try:
-        numbers = [int(seed) for seed in asked] or list(default_seeds(item, profile))
+        numbers = [int(seed) for seed in asked] or list(usual)
     except ValueError as error:
         raise ValueError(f"seeds = {seeds!r}, expected whole numbers such as 0,1,2") from error
     changed = settings(overrides) | fields | ({"epochs": epochs} if epochs else {})
