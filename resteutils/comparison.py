@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from resteutils import measured, paper, stats, verdict
+from resteutils.checks import LAST_EPOCH, number_checks, ordering_check, pipeline_check
 from resteutils.estimators import Estimator
 from resteutils.records import Runs
-from resteutils.tables import LAST_EPOCH, Table, every_run, number_checks, ordering_check, pipeline_check
+from resteutils.tables import Table, every_run
 
 __all__ = ["REFERENCE", "TABLE3_COLUMNS", "Rationality", "rationality", "table3", "table3_verdict"]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from resteutils import measured, paper, stats, verdict
+from resteutils.checks import number_checks, pipeline_check
 from resteutils.records import Diverged, Runs
-from resteutils.tables import number_checks, pipeline_check
 
 if TYPE_CHECKING:
     import pandas as pd

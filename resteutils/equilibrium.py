@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from resteutils import measured, paper, stats, verdict
+from resteutils.checks import pipeline_check
 from resteutils.estimators import ReSTE
 from resteutils.indicators import estimating_error
 from resteutils.kept import kept
 from resteutils.layers import binary_layers
 from resteutils.recipes import ITEMS, Recipe
 from resteutils.runs import finished_runs
-from resteutils.tables import pipeline_check
 from resteutils.training import build_model
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resteutils import measured, stats, verdict
+from resteutils.checks import pipeline_check
 from resteutils.execution import resolve_device
 from resteutils.kept import kept
 from resteutils.layers import binary_layers
 from resteutils.records import Runs
-from resteutils.tables import pipeline_check
 from resteutils.training import open_data
 
 if TYPE_CHECKING:

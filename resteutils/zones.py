@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from resteutils import indicators, measured, verdict
+from resteutils.checks import pipeline_check
 from resteutils.estimators import Estimator, ReSTE
 from resteutils.execution import resolve_device
 from resteutils.gradients import one_batch
 from resteutils.kept import kept
 from resteutils.layers import anneal, binary_layers
 from resteutils.records import Runs
-from resteutils.tables import pipeline_check
 from resteutils.training import build_model
 
 if TYPE_CHECKING:
