@@ -8,11 +8,9 @@ comes from training.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -24,7 +22,6 @@ from resteutils.indicators import estimating_error
 from resteutils.kept import kept
 from resteutils.layers import binary_layers
 from resteutils.recipes import ITEMS, Recipe
-from resteutils.runs import finished_runs
 from resteutils.training import build_model
 
 if TYPE_CHECKING:
@@ -37,8 +34,6 @@ __all__ = [
     "frozen",
     "frozen_errors",
     "judge",
-    "neighbours",
-    "plane",
     "points",
     "table",
 ]
@@ -121,70 +116,6 @@ def frozen_errors(model: nn.Module) -> list[dict[str, float]]:
         layer.estimator = e
         layer.set_progress(progress)
     return found
-
-
-# --- the plane -------------------------------------------------------------------------------------------------------
-
-
-def plane(runs: Sequence[Any], runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = "") -> pd.DataFrame:
-    """One line per estimator: label, o (NaN but for plain ReSTE), e and s as defined, top1, n and the run ids; means
-    over seeds, of s geometric ones, since it is drawn and compared in decades.
-
-    All finished runs that differ from the figure's ResNet-20 runs of most epochs in nothing but estimators and seed.
-    """
-    import pandas as pd
-
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for run in neighbours(runs, finished_runs(runs_dir, results_dir)):
-        last = run.history.iloc[-1]
-        label, o = _label(run.recipe)
-        values = {"o": o, "e": last["error_definition"], "s": last["instability_definition"]}
-        rows.setdefault(label, []).append({**values, "top1": run.result["top1"], "run": run.recipe.run_id})
-    means = [
-        {
-            "label": label,
-            **pd.DataFrame(lines)[["o", "e", "top1"]].mean(),
-            "s": stats.geometric([line["s"] for line in lines])[0],
-            "n": len(lines),
-            "runs": [line["run"] for line in lines],
-        }
-        for label, lines in rows.items()
-    ]
-    return pd.DataFrame(means, columns=["label", "o", "e", "s", "top1", "n", "runs"]).sort_values(["o", "label"])
-
-
-def neighbours(runs: Sequence[Any], others: Iterable[Any]) -> list[Any]:
-    """``others`` that differ from the ResNet-20 ``runs`` of most epochs in estimators and seed only, and these, without
-    doubles."""
-    mine = [run for run in runs if run.recipe.model == "resnet20"]
-    most = max((run.recipe.epochs for run in mine), default=0)
-    mine = [run for run in mine if run.recipe.epochs == most]
-    same = {_stripped(run.recipe) for run in mine}
-    found = {run.recipe.run_id: run for run in others if run.recipe.bits == "1/1" and _stripped(run.recipe) in same}
-    return list((found | {run.recipe.run_id: run for run in mine}).values())
-
-
-def _stripped(r: Recipe) -> str:
-    return replace(r, estimator=ReSTE(), input_estimator=None, standardize=False).identity
-
-
-@functools.cache
-def _known() -> dict[tuple, str]:
-    """The rows of Table 3 by what makes them: estimators and standardised weights."""
-    rows = {}
-    for name, fields in ITEMS["table3"].rows.items():
-        weights = fields["estimator"]
-        rows[weights, fields.get("input_estimator", weights), fields.get("standardize", False)] = name
-    return rows
-
-
-def _label(r: Recipe) -> tuple[str, float]:
-    """Name and power: ``o = 3`` for plain ReSTE, the row of Table 3 for what stands there, else the estimator."""
-    inputs = r.input_estimator or r.estimator
-    plain = isinstance(r.estimator, ReSTE) and inputs == r.estimator and not r.standardize
-    if plain and r.estimator == ReSTE(o=r.estimator.o):
-        return f"o = {r.estimator.o:g}", r.estimator.o
-    return _known().get((r.estimator, inputs, r.standardize), f"{r.estimator} / {inputs}"), math.nan
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
