@@ -8,7 +8,7 @@ import pytest
 from fakes import fake_run, fake_runs
 from made_up import diverged
 
-from resteutils import charts, comparison, measured, pages, paper, stats, tables
+from resteutils import comparison, measured, pages, paper, plots, stats, tables
 from resteutils.estimators import DSQ, EDE, FDA, RBNN, STE, ApproxSign, GainSTE, ReSTE
 from resteutils.recipes import recipe
 from resteutils.records import Runs
@@ -98,7 +98,7 @@ def test_small_profiles_warn_against_comparing() -> None:
     assert "not comparable" in tables.table1(fake_runs("table1", "demo"), "demo").to_markdown()
     assert "not comparable" not in tables.table1(fake_runs("table1", "short"), "short").to_markdown()
     for profile, words in (("demo", "published (the paper's data)"), ("short", "published")):
-        figure = charts.measured_beside_published("table1", fake_runs("table1", profile))
+        figure = plots.measured_beside_published("table1", fake_runs("table1", profile))
         assert words in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
@@ -237,7 +237,7 @@ def test_what_diverged_stands_in_the_table_the_picture_and_the_verdict() -> None
     checks = {check.claim: check for check in comparison.table3_verdict(runs, "short").checks}
     assert "ste-identity (seed 0)" in checks["every run of the table finished or diverged"].shown
     assert checks["ReSTE above ste-identity after 10 epochs"].status == "undecided"
-    assert "diverged" in [text.get_text() for text in charts.differences(runs).axes[0].texts]
+    assert "diverged" in [text.get_text() for text in plots.differences(runs).axes[0].texts]
 
 
 def test_the_clean_contrast_of_the_weights_is_a_control() -> None:
@@ -255,7 +255,7 @@ def test_table1_shows_a_row_of_which_every_run_diverged() -> None:
     assert table.frame.set_index("row").loc[row, "n"] == 0
     reading = table.sections["Measured beside published (top-1, %)"].set_index("Row")
     assert reading.loc[row, "Last epoch"] == "diverged"
-    assert "diverged" in [text.get_text() for text in charts.measured_beside_published("table1", runs).axes[0].texts]
+    assert "diverged" in [text.get_text() for text in plots.measured_beside_published("table1", runs).axes[0].texts]
 
 
 def test_rows_that_a_profile_makes_one_recipe_say_so() -> None:

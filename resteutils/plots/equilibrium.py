@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resteutils import measured, paper, stats
-from resteutils.charts import styled
 from resteutils.equilibrium import NETWORKS, POWERS
-from resteutils.plots.style import INK, OKABE_ITO, SOFT, absent, label_points
+from resteutils.plots.style import INK, OKABE_ITO, SOFT, absent, label_points, styled
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,8 @@ import torch
 
 from resteutils import lemma as statement
 from resteutils.binarize import sign
-from resteutils.charts import blank, styled
 from resteutils.estimators import STE, ReSTE
-from resteutils.plots.style import INK, OKABE_ITO
+from resteutils.plots.style import INK, OKABE_ITO, blank, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

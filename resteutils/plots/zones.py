@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resteutils import measured, zones
-from resteutils.charts import blank, styled
 from resteutils.kept import missing
-from resteutils.plots.style import OKABE_ITO, absent, by_row, longest
+from resteutils.plots.style import OKABE_ITO, absent, blank, by_row, longest, styled
 from resteutils.zones import ZONES, Zones
 
 if TYPE_CHECKING:
