@@ -24,7 +24,6 @@ from resteutils.execution import resolve_device
 from resteutils.gradients import one_batch
 from resteutils.kept import kept
 from resteutils.layers import anneal, binary_layers
-from resteutils.records import Runs
 from resteutils.training import build_model
 
 if TYPE_CHECKING:
@@ -51,8 +50,7 @@ def measure(
 ) -> list[Zones]:
     """The zones of each run; the activations' only where its network is there, or was when they were measured."""
     take = functools.partial(_of_run, device=device, data_dir=data_dir)
-    found = (Zones(run, through_training(run), kept("zones", run, take, results_dir) or {}) for run in runs)
-    return Runs(found, Runs.of(runs).diverged)
+    return [Zones(run, through_training(run), kept("zones", run, take, results_dir) or {}) for run in runs]
 
 
 def through_training(run: Any) -> pd.DataFrame:
@@ -141,9 +139,8 @@ def table(found: Sequence[Zones]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def judge(found: Sequence[Zones], profile: str) -> verdict.Verdict:
+def judge(runs: Sequence[Any], found: Sequence[Zones], profile: str) -> verdict.Verdict:
     """The paper makes no claim here: two questions of ours, about ReSTE's weights and activations at the end."""
-    runs = Runs([z.run for z in found], Runs.of(found).diverged)
     checks = [pipeline_check(runs)]
     mine = [z for z in found if isinstance(z.run.recipe.estimator, ReSTE)]
     if mine:

@@ -100,7 +100,7 @@ def test_what_diverged_takes_no_verdict_from_the_others() -> None:
 def test_what_diverged_is_named_in_figures_2_and_4(results_dir: Path) -> None:
     lost = diverged(item_recipes("figure2", "short", rows="ede", seeds="0")[0], [2.3])
     only = Runs([], [lost])
-    assert gradients.judge(only, "short").status != "supported"
+    assert gradients.judge(only, gradients.measure(only), "short").status != "supported"
     runs = Runs(records("figure4", rows="resnet20-o3,resnet20-o10", seeds="0"))
     runs.diverged += [diverged(item_recipes("figure4", "short", rows="resnet20-o20", seeds="0")[0], [2.3])]
     said = equilibrium.judge(runs, equilibrium.points(runs), equilibrium.frozen(runs, results_dir), "short")
@@ -161,15 +161,16 @@ def test_records_alone_still_judge_figure_2() -> None:
         run.record["history"]["instability_definition"][-1] = 1e-6 * scale
     found = gradients.measure(runs)
     assert all(not g.layers for g in found)
-    checks = {check.claim: check.status for check in gradients.judge(found, "short").checks}
+    checks = {check.claim: check.status for check in gradients.judge(runs, found, "short").checks}
     assert checks["ede's s = var(|g|) is larger than ste's after 10 epochs"] == "supported"
     assert checks["ede's scale-free spread is larger than ste's after 10 epochs"] == "undecided"  # equal everywhere
 
 
 def test_figure_2_judges_each_budget_by_itself() -> None:
     runs = records("figure2", seeds="0,1")
-    together = gradients.judge(gradients.measure(runs + records("figure2", seeds="0", epochs=3)), "short").checks
-    alone = gradients.judge(gradients.measure(runs), "short").checks
+    more = runs + records("figure2", seeds="0", epochs=3)
+    together = gradients.judge(more, gradients.measure(more), "short").checks
+    alone = gradients.judge(runs, gradients.measure(runs), "short").checks
     assert set(alone[1:]) < set(together)
     assert "ede's s = var(|g|) is larger than ste's after 3 epochs" in [check.claim for check in together]
 
@@ -241,8 +242,8 @@ def test_weights_start_as_initialised() -> None:
 
 
 def test_the_papers_figure_5_is_never_claimed() -> None:
-    found = zones.measure(records("figure5", "paper", seeds="0"))
-    assert zones.judge(found, "paper").status == "not claimed"
+    runs = records("figure5", "paper", seeds="0")
+    assert zones.judge(runs, zones.measure(runs), "paper").status == "not claimed"
 
 
 # --- curves and lemma ------------------------------------------------------------------------------------------------

@@ -153,11 +153,11 @@ def test_one_row_is_enough_for_a_picture_and_a_verdict(results_dir: Path) -> Non
     runs = records("figure2", rows="ste", seeds="0")
     found = gradients.measure(runs, results_dir=results_dir)
     assert_legible(plots.figure2(found), runs)
-    assert gradients.judge(found, "short").status == "not claimed"
+    assert gradients.judge(runs, found, "short").status == "not claimed"
     runs = records("figure5", rows="ste", seeds="0")
     sits = zones.measure(runs, results_dir=results_dir)
     assert_legible(plots.figure5(sits), runs)
-    assert zones.judge(sits, "short").status == "not claimed"
+    assert zones.judge(runs, sits, "short").status == "not claimed"
     runs = records("figure6", rows="o10", seeds="0")
     assert_legible(plots.figure6(runs), runs)
     assert divergence.judge(runs, "short").status == "not claimed"
