@@ -264,10 +264,10 @@ def test_the_two_plateaus() -> None:
 
 
 def test_the_lemma_holds_and_its_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lemma.judge("smoke").status == "supported"
+    assert lemma.judge(lemma.distances(), "smoke").status == "supported"
     monkeypatch.setattr(lemma, "POWERS", (3, 1))  # the wrong way round
     assert lemma.violation()[0] > 0.1
-    assert lemma.judge("smoke").status == "contradicted"
+    assert lemma.judge(lemma.distances(), "smoke").status == "contradicted"
 
 
 def test_what_the_chord_leaves_of_small_weights() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from made_up import diverged, records
 
-from resteutils import divergence, equilibrium, gradients, plane, plots, results, zones
+from resteutils import divergence, equilibrium, gradients, lemma, plane, plots, results, zones
 from resteutils.recipes import item_recipes
 from resteutils.records import Run, Runs
 from resteutils.runs import load_or_train
@@ -50,7 +50,7 @@ def assert_legible(figure, runs: list[Run], profile: str = "short") -> None:
         assert wide <= 1.5 or high <= 1.5, f"{a!r} overlaps {b!r}"
 
 
-@pytest.mark.parametrize("draw", [plots.figure1, plots.figure3, plots.lemma])
+@pytest.mark.parametrize("draw", [plots.figure1, plots.figure3, lambda: plots.lemma(lemma.distances())])
 def test_curves_are_legible(draw) -> None:
     assert_legible(draw(), [])
 
