@@ -8,6 +8,7 @@ the path is shown.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,7 @@ class Rationality:
         return f"no: above STE's for |z| in {self.first:.3g} to {self.last:.3g}, at {self.progress:.0%} of training"
 
 
+@functools.cache
 def rationality(estimator: Estimator, limit: float = 2.0, points: int = 2000, stages: int = 41) -> Rationality:
     """Compare the estimator's squared error with STE's on ``points`` values in (0, limit], at ``stages`` of its path.
 

@@ -140,7 +140,7 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
 def _by_row(lines: pd.DataFrame, column: str) -> dict[str, dict[int, float]]:
     """{row: {seed: value}} of the runs that have the value: what diverged has no accuracy."""
     known = lines.dropna(subset=[column])
-    return {row: dict(zip(part["Seed"], part[column].astype(float), strict=True)) for row, part in known.groupby("Row")}
+    return stats.groups(known["Row"], known["Seed"], known[column])
 
 
 def _counted(pooled: stats.Pooled) -> stats.Pooled:

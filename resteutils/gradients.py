@@ -160,10 +160,7 @@ def _wider(lines: pd.DataFrame, when: str) -> list[verdict.Check]:
     for said, of_batch, of_epoch in WIDTHS:
         chosen = of_epoch if lines[of_batch].isna().any() else of_batch
         known = lines[lines[chosen] > 0]  # where every gradient is zero there is no width to compare
-        groups = {
-            row: dict(zip(part["Seed"], part[chosen].map(math.log10), strict=True))
-            for row, part in known.groupby("Row")
-        }
+        groups = stats.groups(known["Row"], known["Seed"], known[chosen].map(math.log10))
         for wide, narrow, kind in PAIRS:
             if wide in groups and narrow in groups:
                 d = stats.difference(groups[wide], groups[narrow], stats.pool(groups))
