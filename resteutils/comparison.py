@@ -8,14 +8,16 @@ the path is shown.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from resteutils import measured, paper, stats, verdict
+from resteutils.checks import LAST_EPOCH, number_checks, ordering_check, pipeline_check
 from resteutils.estimators import Estimator
 from resteutils.records import Runs
-from resteutils.tables import LAST_EPOCH, Table, every_run, number_checks, ordering_check, pipeline_check
+from resteutils.tables import Table, every_run
 
 __all__ = ["REFERENCE", "TABLE3_COLUMNS", "Rationality", "rationality", "table3", "table3_verdict"]
 
@@ -52,6 +54,7 @@ class Rationality:
         return f"no: above STE's for |z| in {self.first:.3g} to {self.last:.3g}, at {self.progress:.0%} of training"
 
 
+@functools.cache
 def rationality(estimator: Estimator, limit: float = 2.0, points: int = 2000, stages: int = 41) -> Rationality:
     """Compare the estimator's squared error with STE's on ``points`` values in (0, limit], at ``stages`` of its path.
 
@@ -88,7 +91,7 @@ def table3(runs: Iterable[Any], profile: str) -> Table:
 
     runs = Runs.of(runs)
     seconds = measured.per_run(runs).groupby(["row", "epochs"])["seconds_per_epoch"].mean()
-    recipes = {(run.recipe.row, run.recipe.epochs): run.recipe for run in [*runs, *runs.diverged]}
+    recipes = {(run.recipe.row, run.recipe.epochs): run.recipe for run in runs.every}
     known, rows = measured.lines(runs), []
     for (row, epochs), values in ((key, known.get(key, {})) for key in recipes):
         groups = measured.by_seed(runs, epochs)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from resteutils import measured, paper, stats, verdict
+from resteutils.checks import number_checks, pipeline_check
 from resteutils.records import Diverged, Runs
-from resteutils.tables import number_checks, pipeline_check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def table(runs: Iterable[Any]) -> pd.DataFrame:
     import pandas as pd
 
     runs, rows = Runs.of(runs), []
-    for run in [*runs, *runs.diverged]:
+    for run in runs.every:
         r, found, cell = run.recipe, spikes(losses(run)), paper.find("figure6", run.recipe.row)
         ended = not isinstance(run, Diverged)
         rows.append(
@@ -140,7 +140,7 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
 def _by_row(lines: pd.DataFrame, column: str) -> dict[str, dict[int, float]]:
     """{row: {seed: value}} of the runs that have the value: what diverged has no accuracy."""
     known = lines.dropna(subset=[column])
-    return {row: dict(zip(part["Seed"], part[column].astype(float), strict=True)) for row, part in known.groupby("Row")}
+    return stats.groups(known["Row"], known["Seed"], known[column])
 
 
 def _counted(pooled: stats.Pooled) -> stats.Pooled:

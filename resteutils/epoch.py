@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resteutils import indicators
-from resteutils.estimators import GainSTE, ReSTE
 from resteutils.execution import autocast, place
 from resteutils.layers import binary_layers
 from resteutils.processes import Processes
@@ -85,7 +84,6 @@ def epoch_row(model: nn.Module, recipe: Recipe, sums: dict[str, float], test: di
     """
     layers = binary_layers(model)
     now = layers[0][1].current if layers else None
-    zones = now if isinstance(now, (ReSTE, GainSTE)) else ReSTE()
     images, measured = max(sums["images"], 1), max(sums["measured"], 1)
     return {
         "o": getattr(now, "o", math.nan),
@@ -97,7 +95,7 @@ def epoch_row(model: nn.Module, recipe: Recipe, sums: dict[str, float], test: di
         "instability_code": indicators.gradient_instability(model, "code"),
         "instability_definition": sums["instability"] / measured,
         "spread": sums["spread"] / measured,
-        **indicators.zone_shares(model, m=zones.m, t=zones.t),
+        **indicators.zone_shares(model, *indicators.zone_ends(now)),
     }
 
 

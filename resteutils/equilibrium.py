@@ -8,24 +8,22 @@ comes from training.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from resteutils import measured, paper, stats, verdict
+from resteutils.checks import pipeline_check
 from resteutils.construct import build_model
 from resteutils.estimators import ReSTE
 from resteutils.indicators import estimating_error
 from resteutils.kept import kept
 from resteutils.layers import binary_layers
 from resteutils.recipes import ITEMS, Recipe
-from resteutils.runs import finished_runs
-from resteutils.tables import pipeline_check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,12 +31,11 @@ if TYPE_CHECKING:
 __all__ = [
     "NETWORKS",
     "POWERS",
+    "best_power",
     "ceilings",
     "frozen",
     "frozen_errors",
     "judge",
-    "neighbours",
-    "plane",
     "points",
     "table",
 ]
@@ -46,6 +43,11 @@ __all__ = [
 NETWORKS = ("resnet20", "resnet18", "vgg_small")
 POWERS = tuple(sorted({fields["estimator"].o for fields in ITEMS["figure4"].rows.values()}))
 VALUES = ("error_definition", "error_code", "instability_definition", "instability_code", "spread", "top1")
+
+
+def best_power(model: str) -> float:
+    """The power that the paper recommends for a network."""
+    return paper.published("figure4", model.replace("_", "-"), "best_o").value
 
 
 def points(runs: Iterable[Any]) -> pd.DataFrame:
@@ -93,7 +95,7 @@ def frozen(runs: Iterable[Any], results_dir: str | os.PathLike = "") -> pd.DataF
     for first in _first_of_each(runs):
         network = _network(first.recipe)
         found = {"initial": frozen_errors(network)}
-        best = paper.published("figure4", first.recipe.model.replace("_", "-"), "best_o").value
+        best = best_power(first.recipe.model)
         mine = [r for r in runs if r.recipe.model == first.recipe.model and r.recipe.estimator.o == best]
         for run in sorted(mine, key=lambda r: (-r.recipe.epochs, r.recipe.seed))[:1]:
             value = kept("frozen", run, lambda run: {"errors": frozen_errors(run.model())}, results_dir)
@@ -121,70 +123,6 @@ def frozen_errors(model: nn.Module) -> list[dict[str, float]]:
         layer.estimator = e
         layer.set_progress(progress)
     return found
-
-
-# --- the plane -------------------------------------------------------------------------------------------------------
-
-
-def plane(runs: Sequence[Any], runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = "") -> pd.DataFrame:
-    """One line per estimator: label, o (NaN but for plain ReSTE), e and s as defined, top1, n and the run ids; means
-    over seeds, of s geometric ones, since it is drawn and compared in decades.
-
-    All finished runs that differ from the figure's ResNet-20 runs of most epochs in nothing but estimators and seed.
-    """
-    import pandas as pd
-
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for run in neighbours(runs, finished_runs(runs_dir, results_dir)):
-        last = run.history.iloc[-1]
-        label, o = _label(run.recipe)
-        values = {"o": o, "e": last["error_definition"], "s": last["instability_definition"]}
-        rows.setdefault(label, []).append({**values, "top1": run.result["top1"], "run": run.recipe.run_id})
-    means = [
-        {
-            "label": label,
-            **pd.DataFrame(lines)[["o", "e", "top1"]].mean(),
-            "s": stats.geometric([line["s"] for line in lines])[0],
-            "n": len(lines),
-            "runs": [line["run"] for line in lines],
-        }
-        for label, lines in rows.items()
-    ]
-    return pd.DataFrame(means, columns=["label", "o", "e", "s", "top1", "n", "runs"]).sort_values(["o", "label"])
-
-
-def neighbours(runs: Sequence[Any], others: Iterable[Any]) -> list[Any]:
-    """``others`` that differ from the ResNet-20 ``runs`` of most epochs in estimators and seed only, and these, without
-    doubles."""
-    mine = [run for run in runs if run.recipe.model == "resnet20"]
-    most = max((run.recipe.epochs for run in mine), default=0)
-    mine = [run for run in mine if run.recipe.epochs == most]
-    same = {_stripped(run.recipe) for run in mine}
-    found = {run.recipe.run_id: run for run in others if run.recipe.bits == "1/1" and _stripped(run.recipe) in same}
-    return list((found | {run.recipe.run_id: run for run in mine}).values())
-
-
-def _stripped(r: Recipe) -> str:
-    return replace(r, estimator=ReSTE(), input_estimator=None, standardize=False).identity
-
-
-@functools.cache
-def _known() -> dict[tuple, str]:
-    """The rows of Table 3 by what makes them: estimators and standardised weights."""
-    rows = {}
-    for name, fields in ITEMS["table3"].rows.items():
-        weights = fields["estimator"]
-        rows[weights, fields.get("input_estimator", weights), fields.get("standardize", False)] = name
-    return rows
-
-
-def _label(r: Recipe) -> tuple[str, float]:
-    """Name and power: ``o = 3`` for plain ReSTE, the row of Table 3 for what stands there, else the estimator."""
-    inputs = r.input_estimator or r.estimator
-    plain = isinstance(r.estimator, ReSTE) and inputs == r.estimator and not r.standardize
-    if plain and r.estimator == ReSTE(o=r.estimator.o):
-        return f"o = {r.estimator.o:g}", r.estimator.o
-    return _known().get((r.estimator, inputs, r.standardize), f"{r.estimator} / {inputs}"), math.nan
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -257,7 +195,7 @@ def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:
         groups = _groups(lines, column, math.log10 if unit == "decades" else _percent)
         larger, smaller = (high, low) if direction > 0 else (low, high)
         d = stats.difference(groups[larger], groups[smaller], stats.pool(groups))
-        steps = [direction * (stats.mean(b) - stats.mean(a)) > 0 for a, b in _neighbouring(groups)]
+        steps = [direction * (stats.mean(b) - stats.mean(a)) > 0 for a, b in pairwise(groups.values())]
         note = f"{sum(steps)} of {len(steps)} steps from power to power go that way"
         claim = f"{label}: {said} from o = {low:g} to {high:g}"
         checks.append(verdict.ordering(claim, d, unit, note, kind))
@@ -277,34 +215,29 @@ def _added(label: str, lines: pd.DataFrame, initial: pd.DataFrame) -> list[verdi
     groups = _groups(lines, "share_definition", _percent)
     fixed = dict(zip(initial["o"], 100 * initial["share_definition"], strict=True))
     checks, pooled = [], stats.pool(groups)
-    for o in (o for o in sorted(groups) if o in fixed):
+    for o in (o for o in groups if o in fixed):
         d = stats.difference(dict.fromkeys(groups[o], fixed[o]), groups[o], pooled)
         claim = f"{label}: at o = {o:g} training lowers e (definition) below that of the initial weights"
         checks.append(verdict.ordering(claim, d, CEILING, kind="control"))
     return checks
 
 
-def _neighbouring(groups: dict[float, dict[int, float]]) -> list[tuple[dict[int, float], dict[int, float]]]:
-    powers = sorted(groups)
-    return [(groups[a], groups[b]) for a, b in zip(powers, powers[1:], strict=False)]
-
-
 def _groups(lines: pd.DataFrame, column: str, scale: Callable[[float], float] = float) -> dict[float, dict[int, float]]:
-    values = lines[column].map(scale)
-    return {o: dict(zip(part["seed"], values[part.index], strict=True)) for o, part in lines.groupby("o")}
+    """{o: {seed: value}}, powers in ascending order."""
+    return stats.groups(lines["o"], lines["seed"], lines[column].map(scale))
 
 
 def _peak(label: str, model: str, lines: pd.DataFrame) -> list[verdict.Check]:
-    cell, groups = paper.published("figure4", model.replace("_", "-"), "best_o"), _groups(lines, "top1")
-    if cell.value not in groups:
+    published, groups = best_power(model), _groups(lines, "top1")
+    if published not in groups:
         return []
     pooled, checks = stats.pool(groups), []
     for end in (min(groups), max(groups)):
-        if end != cell.value:
-            d = stats.difference(groups[cell.value], groups[end], pooled)
-            claim = f"{label}: o = {cell.value:g} scores above o = {end:g}"
+        if end != published:
+            d = stats.difference(groups[published], groups[end], pooled)
+            claim = f"{label}: o = {published:g} scores above o = {end:g}"
             checks.append(verdict.ordering(claim, d))
     best = max(groups, key=lambda o: stats.mean(groups[o]))
-    shown = f"o = {best:g} with {stats.mean(groups[best]):.2f} %, of {', '.join(f'{o:g}' for o in sorted(groups))}"
-    claim = f"{label}: the best power is the published one, {cell.value:g}"
-    return [*checks, verdict.fact(claim, best == cell.value, shown, "number")]
+    shown = f"o = {best:g} with {stats.mean(groups[best]):.2f} %, of {', '.join(f'{o:g}' for o in groups)}"
+    claim = f"{label}: the best power is the published one, {published:g}"
+    return [*checks, verdict.fact(claim, best == published, shown, "number")]

@@ -18,12 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resteutils import measured, stats, verdict
+from resteutils.checks import pipeline_check
 from resteutils.construct import open_data
 from resteutils.execution import resolve_device
 from resteutils.kept import kept
 from resteutils.layers import binary_layers
-from resteutils.records import Runs
-from resteutils.tables import pipeline_check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +53,7 @@ def measure(
     """The gradients of each run, measured on its trained network, or as they were kept when that was there."""
     take = functools.partial(_of_run, device=device, data_dir=data_dir)
     found = ((run, kept("gradients", run, take, results_dir)) for run in runs)
-    lost = Runs.of(runs).diverged
-    return Runs((Gradients(run, tuple(value["layers"]) if value else ()) for run, value in found), lost)
+    return [Gradients(run, tuple(value["layers"]) if value else ()) for run, value in found]
 
 
 def _of_run(run: Any, device: str, data_dir: str) -> dict[str, Any]:
@@ -135,12 +133,11 @@ def _line(g: Gradients) -> dict[str, Any]:
     }
 
 
-def judge(found: Sequence[Gradients], profile: str) -> verdict.Verdict:
+def judge(runs: Sequence[Any], found: Sequence[Gradients], profile: str) -> verdict.Verdict:
     """EDE's gradients are spread wider than STE's: by s (which a common gain raises too) and free of scale.
 
     Where no network is left the record's last epoch stands in, all parameters instead of the binary weights.
     """
-    runs = Runs([g.run for g in found], Runs.of(found).diverged)
     frame, checks = table(found), [pipeline_check(runs)]
     if frame.empty:
         return verdict.judge(profile, checks, "No run has gradients to compare.")
@@ -163,10 +160,7 @@ def _wider(lines: pd.DataFrame, when: str) -> list[verdict.Check]:
     for said, of_batch, of_epoch in WIDTHS:
         chosen = of_epoch if lines[of_batch].isna().any() else of_batch
         known = lines[lines[chosen] > 0]  # where every gradient is zero there is no width to compare
-        groups = {
-            row: dict(zip(part["Seed"], part[chosen].map(math.log10), strict=True))
-            for row, part in known.groupby("Row")
-        }
+        groups = stats.groups(known["Row"], known["Seed"], known[chosen].map(math.log10))
         for wide, narrow, kind in PAIRS:
             if wide in groups and narrow in groups:
                 d = stats.difference(groups[wide], groups[narrow], stats.pool(groups))

@@ -8,11 +8,22 @@ gradients of the last backward pass.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["READINGS", "estimating_error", "gradient_instability", "gradient_spread", "zone_shares"]
+from resteutils.estimators import Estimator, GainSTE, ReSTE
+
+__all__ = [
+    "READINGS",
+    "estimating_error",
+    "gradient_instability",
+    "gradient_spread",
+    "value_shares",
+    "zone_ends",
+    "zone_shares",
+]
 
 READINGS = ("code", "definition")
 
@@ -61,15 +72,26 @@ def gradient_spread(model: nn.Module) -> float:
     return float(variance.sqrt() / mean)
 
 
-def zone_shares(model: nn.Module, m: float = 0.1, t: float = 1.5) -> dict[str, float]:
+def zone_ends(estimator: Estimator | None) -> tuple[float, float]:
+    """m and t that divide the axis into ReSTE's zones: the estimator's own, or ReSTE's defaults where it has none."""
+    own = estimator if isinstance(estimator, (ReSTE, GainSTE)) else ReSTE()
+    return own.m, own.t
+
+
+def zone_shares(model: nn.Module, m: float = ReSTE.m, t: float = ReSTE.t) -> dict[str, float]:
     """Share of binary weights in ReSTE's zones: plateau \\|w\\| <= m, power m < \\|w\\| <= t, clipped beyond. NaN
     without any."""
-    weights = [layer.effective_weight().detach().abs() for layer in _binary_layers(model)]
-    count = sum(weight.numel() for weight in weights)
+    return value_shares([layer.effective_weight().detach() for layer in _binary_layers(model)], m, t)
+
+
+def value_shares(values: Sequence[Tensor], m: float, t: float) -> dict[str, float]:
+    """:func:`zone_shares` of tensors of any shapes, all together."""
+    sizes = [z.abs() for z in values]
+    count = sum(size.numel() for size in sizes)
     if not count:
         return {"plateau": math.nan, "power": math.nan, "clipped": math.nan}
-    plateau = float(sum((weight <= m).sum() for weight in weights)) / count
-    clipped = float(sum((weight > t).sum() for weight in weights)) / count
+    plateau = float(sum((size <= m).sum() for size in sizes)) / count
+    clipped = float(sum((size > t).sum() for size in sizes)) / count
     return {"plateau": plateau, "power": 1 - plateau - clipped, "clipped": clipped}
 
 

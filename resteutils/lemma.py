@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,10 +25,12 @@ from resteutils.recipes import recipe
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["POWERS", "above_clipped_ste", "distance", "judge", "limit", "samples", "table", "violation"]
+__all__ = ["POWERS", "above_clipped_ste", "distance", "distances", "judge", "limit", "samples", "table", "violation"]
 
 POWERS = (1, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000)
 POINTS = 20_000
+
+Distances = dict[tuple[str, bool], list[float]]  # (vector, truncated) -> a value for each of POWERS
 
 
 @cache
@@ -78,24 +81,32 @@ def above_clipped_ste(o: float = 3.0) -> tuple[float, float]:
     return float(above.min()), float(above.max())
 
 
-def table() -> pd.DataFrame:
-    """D/sqrt(n) per vector and power, with and without the truncations."""
+def distances() -> Distances:
+    """:func:`distance` of every vector at every power, without and with the truncations."""
+    return {
+        (name, truncated): [distance(z, o, truncated) for o in POWERS]
+        for name, z in samples().items()
+        for truncated in (False, True)
+    }
+
+
+def table(found: Distances) -> pd.DataFrame:
+    """One line per vector, with and without the truncations; a column for every power."""
     import pandas as pd
 
     rows = [
         {"Vector": name, "f": "as trained" if truncated else "as in the lemma"}
-        | {f"o = {o:g}": distance(z, o, truncated) for o in POWERS}
-        for name, z in samples().items()
-        for truncated in (False, True)
+        | {f"o = {o:g}": value for o, value in zip(POWERS, values, strict=True)}
+        for (name, truncated), values in found.items()
     ]
     return pd.DataFrame(rows)
 
 
-def judge(profile: str) -> verdict.Verdict:
+def judge(found: Distances, profile: str) -> verdict.Verdict:
     """The statement on the grid and on vectors; then what truncations, zeros and another baseline do to it."""
     rise, where = violation()
-    vectors = {name: [distance(z, o) for o in POWERS] for name, z in samples().items()}
-    falling = [name for name, d in vectors.items() if all(b <= a + 1e-12 for a, b in zip(d, d[1:], strict=False))]
+    vectors = {name: values for (name, truncated), values in found.items() if not truncated}
+    falling = [name for name, d in vectors.items() if all(b <= a + 1e-12 for a, b in pairwise(d))]
     cut_rise, _ = violation(truncated=True)
     weights = samples()["initial weights, ResNet-20"]
     floor, bare = limit(weights), distance(weights, 1e6)

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 
 from resteutils import kernels, packed, verdict
-from resteutils.charts import COLOURS, blank, styled
 from resteutils.measured import BACKBONES
 from resteutils.models import create
+from resteutils.plots.style import COLOURS, blank, styled
 from resteutils.tables import Table
 
 if TYPE_CHECKING:

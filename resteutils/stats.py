@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "LEVEL",
@@ -19,6 +20,7 @@ __all__ = [
     "Pooled",
     "difference",
     "geometric",
+    "groups",
     "mean",
     "pool",
     "smallest_detectable",
@@ -53,6 +55,18 @@ def geometric(values: Iterable[float]) -> tuple[float, float]:
     """
     logs = {number: math.log(value) for number, value in enumerate(values) if value > 0}
     return math.exp(mean(logs)), math.exp(std(logs))
+
+
+def groups(keys: Iterable[Any], seeds: Iterable[int], values: Iterable[float]) -> dict[Any, dict[int, float]]:
+    """{key: {seed: value}}, keys in ascending order, from three columns of a table with one line per run.
+
+    >>> groups(["b", "a", "b"], [0, 0, 1], [1.0, 2.0, 3.0])
+    {'a': {0: 2.0}, 'b': {0: 1.0, 1: 3.0}}
+    """
+    found: dict[Any, dict[int, float]] = {}
+    for key, seed, value in zip(keys, seeds, values, strict=True):
+        found.setdefault(key, {})[seed] = float(value)
+    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)

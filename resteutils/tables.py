@@ -13,30 +13,21 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from resteutils import measured, pages, paper, stats, verdict
+from resteutils.checks import LAST_EPOCH, number_checks, ordering_check, pipeline_check
 from resteutils.records import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "NUMBER_TOLERANCE",
     "TABLE1_COLUMNS",
     "Table",
     "every_run",
-    "number_checks",
-    "ordering_check",
-    "pipeline_check",
     "table1",
     "table1_verdict",
     "table2",
     "table2_verdict",
 ]
-
-LAST_EPOCH = "Reported figures are from the last epoch."
-
-# Top-1 points (profile `paper` only). Full-length runs of one recipe differ by a few tenths from seed to seed, and the
-# published figure is the best of all epochs on the test set while ours is the last one: half a point covers both.
-NUMBER_TOLERANCE = 0.5
 
 TABLE1_COLUMNS = ("row backbone method bits published source measured_mean measured_std n profile epochs").split()
 
@@ -108,7 +99,7 @@ class _Line:
 def _lines(runs: Runs) -> list[_Line]:
     top1, top5 = measured.lines(runs, "top1"), measured.lines(runs, "top5")
     best = measured.lines(runs, "best_top1")
-    recipes = {(r.row, r.epochs): r for r in (run.recipe for run in [*runs, *runs.diverged])}
+    recipes = {(r.row, r.epochs): r for r in (run.recipe for run in runs.every)}
     return [
         _Line(
             row,
@@ -247,29 +238,6 @@ def _published_rows(item: str) -> list[str]:
     return [c.row for c in paper.cells(item, metric="top1") if c.row and c.in_table and c.value is not None]
 
 
-def pipeline_check(runs: Sequence[Any]) -> verdict.Check:
-    """Every run is there, with finite numbers or recorded as one whose numbers stopped being finite."""
-    frame = measured.per_run(runs)
-    broken = frame[~(frame.top1.between(0, 100) & frame.train_loss.abs().lt(float("inf")))]
-    shown = f"{len(frame) - len(broken)} of {len(frame)} runs end with a finite loss and an accuracy"
-    if len(broken):
-        shown += f"; not so: {', '.join(broken.run_id)}"
-    lost = measured.diverged(runs)
-    if lost:
-        said = (f"{row} (seed {', '.join(map(str, sorted(of)))})" for (row, _), of in lost.items())
-        shown += f"; diverged, and recorded as such: {', '.join(said)}"
-    ended = len(frame) > 0 and not len(broken)
-    return verdict.fact(f"every run of the table finished{' or diverged' * bool(lost)}", ended, shown, "pipeline")
-
-
-def ordering_check(
-    better: str, worse: str, groups: Mapping[str, stats.Values], label: str = "", kind: str = "ordering"
-) -> verdict.Check:
-    """``better`` scores higher than ``worse``: over their common seeds, variance pooled over all ``groups``."""
-    found = stats.difference(groups[better], groups[worse], stats.pool(groups))
-    return verdict.ordering(label or f"{better} above {worse}", found, kind=kind)
-
-
 def _orderings(runs: list[Any], pairs: Iterable[tuple[str, str]]) -> list[verdict.Check]:
     budgets, checks = sorted({run.recipe.epochs for run in runs}), []
     recipes = {(run.recipe.row, run.recipe.epochs): run.recipe for run in runs}
@@ -289,28 +257,3 @@ def _pooled(recipes: Sequence[Any]) -> list[str]:
     backbones = {measured.BACKBONES.get(r.model, r.model) for r in recipes[:2]}
     near = {r.identity: r.row for r in reversed(recipes) if measured.BACKBONES.get(r.model, r.model) in backbones}
     return list(dict.fromkeys([r.row for r in recipes[:2]] + list(near.values())))
-
-
-def number_checks(item: str, runs: Iterable[Any], metric: str = "top1") -> list[verdict.Check]:
-    """One check per line that has a published value."""
-    checks, runs = [], Runs.of(runs)
-    changed = {(r.row, r.epochs): words for r in (run.recipe for run in runs) if (words := measured.changed(r))}
-    for (row, epochs), values in measured.lines(runs, metric).items():
-        cell = paper.find(item, row, metric)
-        if cell is None or cell.value is None:
-            continue
-        claim = f"{row}, {metric.replace('top', 'top-')} after {epochs} epochs equals the published figure"
-        whole = _published_epochs(item, row)
-        if epochs != whole or (row, epochs) in changed:  # another recipe cannot speak about the number
-            shown = f"measured {stats.mean(values):.2f}, published {cell.value:.2f} after {whole:g} epochs"
-            shown += f", with {', '.join(changed[row, epochs])}" if (row, epochs) in changed else ""
-            checks.append(verdict.Check(claim, "number", "undecided", shown, f"within {NUMBER_TOLERANCE:g} points"))
-        else:
-            checks.append(verdict.number(claim, stats.mean(values), cell.value, NUMBER_TOLERANCE))
-    return checks
-
-
-def _published_epochs(item: str, row: str) -> float:
-    """Epochs of the recipe behind a published figure; Table 3 and the figures use Table 1's ResNet-20 recipe."""
-    name = f"{item}/{row}" if paper.cells("recipe", row=f"{item}/{row}") else "table1/resnet20-1w1a"
-    return paper.published_recipe(name)["epochs"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from resteutils.stats import Difference
 
@@ -121,9 +121,7 @@ def judge(profile: str, checks: Iterable[Check], note: str = "", not_run: Iterab
     if profile not in CLAIMS:
         raise ValueError(f"unknown profile {profile!r}: use {', '.join(CLAIMS)}")
     allowed = CLAIMS[profile]
-    judged = tuple(
-        c if c.kind in allowed else Check(c.claim, c.kind, "not claimed", c.shown, c.tolerance) for c in checks
-    )
+    judged = tuple(c if c.kind in allowed else replace(c, status="not claimed") for c in checks)
     deciding = [c for c in judged if c.kind in ("ordering", "number")] or [c for c in judged if c.kind == "formula"]
     found = {c.status for c in deciding}
     found |= {c.status for c in judged if c.kind in ("formula", "pipeline")} & {"contradicted"}

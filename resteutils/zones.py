@@ -8,6 +8,7 @@ one training batch at the start (initial weights) and at the end; between the tw
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from resteutils import indicators, measured, verdict
+from resteutils.checks import pipeline_check
 from resteutils.construct import build_model
 from resteutils.estimators import Estimator, ReSTE
 from resteutils.execution import resolve_device
 from resteutils.gradients import one_batch
 from resteutils.kept import kept
 from resteutils.layers import anneal, binary_layers
-from resteutils.records import Runs
-from resteutils.tables import pipeline_check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["ZONES", "Zones", "judge", "layer_zones", "measure", "shares", "table", "through_training"]
 
 ZONES = ("plateau", "power", "clipped")
-SIDES = ("weights", "activations")
+SLOPES = {"slope": "Mean f'", "slope_spread": "Spread of f' within a layer"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ def measure(
 ) -> list[Zones]:
     """The zones of each run; the activations' only where its network is there, or was when they were measured."""
     take = functools.partial(_of_run, device=device, data_dir=data_dir)
-    found = (Zones(run, through_training(run), kept("zones", run, take, results_dir) or {}) for run in runs)
-    return Runs(found, Runs.of(runs).diverged)
+    return [Zones(run, through_training(run), kept("zones", run, take, results_dir) or {}) for run in runs]
 
 
 def through_training(run: Any) -> pd.DataFrame:
@@ -59,15 +58,10 @@ def through_training(run: Any) -> pd.DataFrame:
     as initialised."""
     import pandas as pd
 
-    history, curve = run.history, _curve(run.recipe.estimator)
-    first = indicators.zone_shares(build_model(run.recipe, run.record["result"]["num_classes"]), curve.m, curve.t)
+    history, fresh = run.history, build_model(run.recipe, run.record["result"]["num_classes"])
+    first = indicators.zone_shares(fresh, *indicators.zone_ends(run.recipe.estimator))
     after = pd.DataFrame({"progress": history["epoch"] / run.recipe.epochs, **{z: history[z] for z in ZONES}})
     return pd.concat([pd.DataFrame([{"progress": 0.0, **first}]), after], ignore_index=True)
-
-
-def _curve(e: Estimator) -> ReSTE:
-    """Whose m and t divide the axis: the estimator's own where it is ReSTE, else ReSTE's defaults, to compare."""
-    return e if isinstance(e, ReSTE) else ReSTE()
 
 
 def _of_run(run: Any, device: str, data_dir: str) -> dict[str, Any]:
@@ -104,14 +98,11 @@ def layer_zones(model: nn.Module, images: Tensor) -> list[dict[str, Any]]:
 
 
 def _zones(z: Tensor, e: Estimator) -> dict[str, float]:
-    size, curve, slope = z.abs(), _curve(e), e.derivative(z).double()
-    plateau, clipped = float((size <= curve.m).float().mean()), float((size > curve.t).float().mean())
+    slope = e.derivative(z).double()
     mean = float(slope.mean())
     return {
         "count": z.numel(),
-        "plateau": plateau,
-        "power": 1 - plateau - clipped,
-        "clipped": clipped,
+        **indicators.value_shares([z], *indicators.zone_ends(e)),
         "slope": mean,
         "slope_spread": float(slope.std()) / abs(mean) if mean else 0.0,
     }
@@ -119,9 +110,14 @@ def _zones(z: Tensor, e: Estimator) -> dict[str, float]:
 
 def shares(layers: Sequence[dict[str, Any]], side: str) -> dict[str, float]:
     """The zones of all layers together, each value counted once."""
+    return _means(layers, side, ZONES)
+
+
+def _means(layers: Sequence[dict[str, Any]], side: str, names: Iterable[str]) -> dict[str, float]:
+    """Means over the layers, each weighted by its number of values; NaN where no layer has that side."""
     parts = [layer[side] for layer in layers if side in layer]
     total = sum(part["count"] for part in parts)
-    return {zone: sum(part["count"] * part[zone] for part in parts) / total for zone in ZONES}
+    return {name: sum(part["count"] * part[name] for part in parts) / total if total else math.nan for name in names}
 
 
 def table(found: Sequence[Zones]) -> pd.DataFrame:
@@ -138,23 +134,13 @@ def table(found: Sequence[Zones]) -> pd.DataFrame:
                 values["activations"] = shares(z.layers[time], "activations")
             for side, found_shares in values.items():
                 percent = {f"{zone} (%)": 100 * found_shares[zone] for zone in ZONES}
-                rows.append({**about, "Side": side, "Time": time, **percent, **_slopes(z, time, side)})
+                slopes = {SLOPES[k]: mean for k, mean in _means(z.layers.get(time, ()), side, SLOPES).items()}
+                rows.append({**about, "Side": side, "Time": time, **percent, **slopes})
     return pd.DataFrame(rows)
 
 
-def _slopes(z: Zones, time: str, side: str) -> dict[str, float]:
-    parts = [layer[side] for layer in z.layers.get(time, ()) if side in layer]
-    total = sum(part["count"] for part in parts)
-    names = {"slope": "Mean f'", "slope_spread": "Spread of f' within a layer"}
-    return {
-        said: sum(part["count"] * part[key] for part in parts) / total if total else float("nan")
-        for key, said in names.items()
-    }
-
-
-def judge(found: Sequence[Zones], profile: str) -> verdict.Verdict:
+def judge(runs: Sequence[Any], found: Sequence[Zones], profile: str) -> verdict.Verdict:
     """The paper makes no claim here: two questions of ours, about ReSTE's weights and activations at the end."""
-    runs = Runs([z.run for z in found], Runs.of(found).diverged)
     checks = [pipeline_check(runs)]
     mine = [z for z in found if isinstance(z.run.recipe.estimator, ReSTE)]
     if mine:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import resteutils as ru
-from resteutils.indicators import READINGS
+from resteutils.indicators import READINGS, zone_ends
 
 
 @pytest.fixture
@@ -96,6 +96,11 @@ def test_zones_by_hand(small: nn.Sequential) -> None:
     assert sum(shares.values()) == pytest.approx(1)
     wide = ru.zone_shares(small, m=0.04, t=0.9)
     assert (wide["plateau"], wide["clipped"]) == (pytest.approx(1 / 10), pytest.approx(3 / 10))
+
+
+def test_the_zones_end_where_the_estimator_says() -> None:
+    assert zone_ends(ru.ReSTE(m=0.2, t=1.2)) == zone_ends(ru.GainSTE(m=0.2, t=1.2)) == (0.2, 1.2)
+    assert zone_ends(ru.STE()) == zone_ends(None) == (0.1, 1.5)  # ReSTE's, to compare
 
 
 def test_standardised_weights_are_measured_as_the_estimator_sees_them() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from made_up import diverged, records
 
-from resteutils import divergence, equilibrium, gradients, plots, results, zones
+from resteutils import divergence, equilibrium, gradients, lemma, plane, plots, results, zones
 from resteutils.recipes import item_recipes
 from resteutils.records import Run, Runs
 from resteutils.runs import load_or_train
@@ -50,7 +50,7 @@ def assert_legible(figure, runs: list[Run], profile: str = "short") -> None:
         assert wide <= 1.5 or high <= 1.5, f"{a!r} overlaps {b!r}"
 
 
-@pytest.mark.parametrize("draw", [plots.figure1, plots.figure3, plots.lemma])
+@pytest.mark.parametrize("draw", [plots.figure1, plots.figure3, lambda: plots.lemma(lemma.distances())])
 def test_curves_are_legible(draw) -> None:
     assert_legible(draw(), [])
 
@@ -73,9 +73,9 @@ def test_runs_of_other_epochs_are_not_drawn_together(results_dir: Path) -> None:
     runs = records("figure4", rows="resnet20-o3", seeds="0", epochs=3)
     runs += records("figure4", rows="resnet20-o3,resnet20-o10,vgg-small-o3", seeds="0,1")
     points, still = equilibrium.points(runs), equilibrium.frozen(runs, results_dir)
-    plane = equilibrium.plane(runs, results_dir=results_dir)
-    assert dict(zip(plane["label"], plane["n"], strict=True)) == {"o = 3": 2, "o = 10": 2}
-    figure = plots.figure4(points, still, plane)
+    estimators = plane.points(runs, results_dir=results_dir)
+    assert dict(zip(estimators["label"], estimators["n"], strict=True)) == {"o = 3": 2, "o = 10": 2}
+    figure = plots.figure4(points, still, estimators)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert "ResNet-20, 10 epochs" in titles
     names = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -125,8 +125,8 @@ def test_figure_4_is_legible_with_a_crowded_plane(results_dir: Path) -> None:
     names = [f"o = {o:g}" for o in equilibrium.POWERS] + [*names, "reste-linear", "reste-standardised"]
     powers = [*equilibrium.POWERS, *[math.nan] * 13]
     values = {"e": rng.normal(400, 30, 20), "s": 10 ** rng.normal(-5, 1, 20), "top1": rng.normal(70, 2, 20)}
-    plane = pd.DataFrame({"label": names, "o": powers, **values, "n": 3})
-    figure = plots.figure4(equilibrium.points(runs), still, plane)
+    crowded = pd.DataFrame({"label": names, "o": powers, **values, "n": 3})
+    figure = plots.figure4(equilibrium.points(runs), still, crowded)
     assert any("only records survive" in text.get_text() for text in figure.legends[0].get_texts())
     assert_legible(figure, runs)
 
@@ -153,15 +153,15 @@ def test_one_row_is_enough_for_a_picture_and_a_verdict(results_dir: Path) -> Non
     runs = records("figure2", rows="ste", seeds="0")
     found = gradients.measure(runs, results_dir=results_dir)
     assert_legible(plots.figure2(found), runs)
-    assert gradients.judge(found, "short").status == "not claimed"
+    assert gradients.judge(runs, found, "short").status == "not claimed"
     runs = records("figure5", rows="ste", seeds="0")
     sits = zones.measure(runs, results_dir=results_dir)
     assert_legible(plots.figure5(sits), runs)
-    assert zones.judge(sits, "short").status == "not claimed"
+    assert zones.judge(runs, sits, "short").status == "not claimed"
     runs = records("figure6", rows="o10", seeds="0")
     assert_legible(plots.figure6(runs), runs)
     assert divergence.judge(runs, "short").status == "not claimed"
     runs = records("figure4", rows="resnet20-o3", seeds="0")
     points, still = equilibrium.points(runs), equilibrium.frozen(runs, results_dir)
-    assert_legible(plots.figure4(points, still, equilibrium.plane(runs, results_dir=results_dir)), runs)
+    assert_legible(plots.figure4(points, still, plane.points(runs, results_dir=results_dir)), runs)
     assert equilibrium.judge(runs, points, still, "short").status == "not claimed"

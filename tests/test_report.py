@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import fake_runs
 
-from resteutils import charts, pages, report, results, tables
+from resteutils import pages, plots, report, results, tables
 from resteutils.recipes import ITEMS
 
 
@@ -18,7 +18,7 @@ def add(results_dir: Path, profile: str, seeds: str = "") -> Path:
         "table1",
         profile,
         tables.table1(runs, profile),
-        charts.measured_beside_published("table1", runs),
+        plots.measured_beside_published("table1", runs),
         tables.table1_verdict(runs, profile),
         runs,
         results_dir=results_dir,

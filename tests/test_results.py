@@ -12,7 +12,7 @@ import pytest
 from fakes import fake_runs
 from made_up import diverged
 
-from resteutils import charts, comparison, folders, results, tables
+from resteutils import comparison, folders, plots, results, tables
 from resteutils.recipes import recipe
 from resteutils.records import Runs
 
@@ -28,7 +28,7 @@ def save(runs: list, results_dir: Path, **kwargs) -> Path:
 
 def test_a_folder_holds_table_picture_verdict_and_provenance(results_dir: Path) -> None:
     runs = fake_runs("table1", rows="resnet20-1w1a,resnet20-1w1a-ste")
-    folder = save(runs, results_dir, figure=charts.measured_beside_published("table1", runs))
+    folder = save(runs, results_dir, figure=plots.measured_beside_published("table1", runs))
     assert folder == results_dir / "short" / "table1"
     assert sorted(os.listdir(folder)) == FILES
     assert os.listdir(folder.parent) == ["table1"]
@@ -55,7 +55,7 @@ def test_a_plain_frame_and_no_runs_will_do(results_dir: Path) -> None:
 
 def test_the_picture_carries_its_caption_once(results_dir: Path) -> None:
     runs = fake_runs("table3")
-    figure = charts.differences(runs)
+    figure = plots.differences(runs)
     results.stamp(results.stamp(figure, runs, "short"), runs, "short")
     captions = [text.get_text() for text in figure.texts if text.get_gid() == "caption"]
     assert len(captions) == 1
@@ -70,7 +70,7 @@ def test_drawing_leaves_matplotlibs_settings_alone() -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    charts.measured_beside_published("table1", fake_runs("table1", rows="resnet20-1w1a"))
+    plots.measured_beside_published("table1", fake_runs("table1", rows="resnet20-1w1a"))
     assert dict(mpl.rcParams) == before
 
 

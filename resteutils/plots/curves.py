@@ -9,9 +9,8 @@ from torch import Tensor
 
 from resteutils import curves
 from resteutils.binarize import sign
-from resteutils.charts import blank, styled
 from resteutils.estimators import STE, ReSTE
-from resteutils.plots.style import INK, OKABE_ITO, SOFT, label_points, ramp
+from resteutils.plots.style import INK, OKABE_ITO, SOFT, blank, label_points, ramp, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

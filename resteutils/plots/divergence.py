@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resteutils import measured, paper
-from resteutils.charts import styled
 from resteutils.divergence import losses, spikes
-from resteutils.plots.style import INK, OKABE_ITO, SOFT, longest
+from resteutils.plots.style import INK, OKABE_ITO, SOFT, diamond, dots, longest, styled
 from resteutils.records import Diverged, Runs
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def figure6(runs: Sequence[Any]) -> Figure:
 
     figure = Figure(figsize=(7.2, 6.2), layout="constrained")
     axes = figure.subplot_mosaic([["loss", "loss"], ["gain", "top1"]], height_ratios=[1.5, 1])
-    every = longest([*runs, *Runs.of(runs).diverged], lambda run: run.recipe.epochs)
+    every = longest(Runs.of(runs).every, lambda run: run.recipe.epochs)
     rows = dict.fromkeys(sorted((run.recipe.row for run in every), key=lambda row: float(row.lstrip("o"))))
     for row in rows:
         _row(axes["loss"], [run for run in every if run.recipe.row == row])
@@ -101,12 +100,10 @@ def _accuracies(axes: Axes, rows: list[str], runs: Sequence[Any]) -> None:
     for y, row in enumerate(rows):
         colour = STYLES.get(row, (SOFT, "-"))[0]
         values = [run.result["top1"] for run in runs if run.recipe.row == row]
-        axes.plot(values, [y] * len(values), "o", color=colour, ms=6, alpha=0.75, mew=0)
-        if not values:
-            axes.text(0.5, y, "diverged", transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8)
+        dots(axes, y, values, colour, size=6.0, alpha=0.75)
         cell = paper.find("figure6", row)
         if cell is not None and cell.value is not None:
-            axes.plot(cell.value, y, "D", mfc="none", mec=INK, ms=7)
+            diamond(axes, cell.value, y)
     axes.set_yticks(range(len(rows)), [f"o = {row.lstrip('o')}" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.1)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resteutils import measured, paper, stats
-from resteutils.charts import styled
-from resteutils.equilibrium import NETWORKS, POWERS
-from resteutils.plots.style import INK, OKABE_ITO, SOFT, absent, label_points
+from resteutils import measured, stats
+from resteutils.equilibrium import NETWORKS, POWERS, best_power
+from resteutils.plots.style import INK, OKABE_ITO, SOFT, absent, label_points, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,9 +93,8 @@ def _series(axes: Axes, lines: pd.DataFrame, column: str, **style: object) -> No
 
 
 def _mark_best(axes: np.ndarray, model: str) -> None:
-    best = paper.published("figure4", model.replace("_", "-"), "best_o").value
     for place in axes:
-        place.axvline(best, color=SOFT, lw=0.9, ls=(0, (2, 2)), zorder=0, label="the paper's best power")
+        place.axvline(best_power(model), color=SOFT, lw=0.9, ls=(0, (2, 2)), zorder=0, label="the paper's best power")
 
 
 def _plane(axes: Axes, plane: pd.DataFrame) -> None:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resteutils import measured
-from resteutils.charts import blank, styled
 from resteutils.gradients import BINS, LOWEST, PER_DECADE, Gradients
 from resteutils.kept import missing
-from resteutils.plots.style import OKABE_ITO, absent, by_row, longest
+from resteutils.plots.style import OKABE_ITO, absent, blank, by_row, longest, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

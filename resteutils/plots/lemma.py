@@ -8,9 +8,8 @@ import torch
 
 from resteutils import lemma as statement
 from resteutils.binarize import sign
-from resteutils.charts import blank, styled
 from resteutils.estimators import STE, ReSTE
-from resteutils.plots.style import INK, OKABE_ITO
+from resteutils.plots.style import INK, OKABE_ITO, blank, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,19 +21,18 @@ COLOURS = [OKABE_ITO[name] for name in ("blue", "green", "vermillion", "black")]
 
 
 @styled
-def lemma() -> Figure:
+def lemma(found: statement.Distances) -> Figure:
     """Left: D over o for four vectors, with and without truncations. Right: coordinate by coordinate."""
     figure, axes = blank(7.2, 3.9, ncols=2)
-    _norms(axes[0])
+    _norms(axes[0], found)
     _coordinates(axes[1])
     return figure
 
 
-def _norms(axes: Axes) -> None:
-    for (name, z), colour in zip(statement.samples().items(), COLOURS, strict=True):
-        bare, cut = ([statement.distance(z, o, truncated) for o in statement.POWERS] for truncated in (False, True))
-        axes.plot(statement.POWERS, bare, "-o", color=colour, ms=3.5, label=name)
-        axes.plot(statement.POWERS, cut, "--", color=colour, lw=1.3)
+def _norms(axes: Axes, found: statement.Distances) -> None:
+    for name, colour in zip(statement.samples(), COLOURS, strict=True):
+        axes.plot(statement.POWERS, found[name, False], "-o", color=colour, ms=3.5, label=name)
+        axes.plot(statement.POWERS, found[name, True], "--", color=colour, lw=1.3)
     axes.plot([], [], "--", color=INK, lw=1.3, label="the same, as trained")
     axes.set(xscale="log", xlabel="power o (log scale)", ylabel="D(sign(z), f(z, o)) / √n", ylim=(0, 1.75))
     axes.set_xticks([1, 3, 10, 100, 1000], ["1", "3", "10", "100", "1000"])

@@ -1,27 +1,81 @@
-"""What the pictures share: colours that any eye tells apart, labels that do not overlap, a line for missing data."""
+"""What the pictures share: the house style and its colours, dots and diamonds, labels that do not overlap, a line for
+missing data.
+
+Matplotlib is imported when a picture is drawn.
+"""
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from resteutils.colours import OKABE_ITO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["INK", "OKABE_ITO", "SOFT", "absent", "by_row", "label_points", "longest", "ramp"]
+P = ParamSpec("P")
 
-OKABE_ITO = {
-    "black": "#000000",
-    "orange": "#e69f00",
-    "sky": "#56b4e9",
-    "green": "#009e73",
-    "yellow": "#f0e442",
-    "blue": "#0072b2",
-    "vermillion": "#d55e00",
-    "purple": "#cc79a7",
-}
+__all__ = [
+    "COLOURS",
+    "INK",
+    "OKABE_ITO",
+    "SOFT",
+    "STYLE",
+    "absent",
+    "blank",
+    "by_row",
+    "diamond",
+    "dots",
+    "instead",
+    "label_points",
+    "longest",
+    "ramp",
+    "styled",
+]
+
 INK, SOFT = "#24303a", "#8a939c"
+
+# By the method's name in the tables.
+COLOURS = {"ReSTE": OKABE_ITO["blue"], "STE": OKABE_ITO["vermillion"], "FP": "#444444", "other": OKABE_ITO["green"]}
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e6ea",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorator: draw in the house style, and leave matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        import matplotlib as mpl
+
+        with mpl.rc_context({**mpl.rcParamsDefault, "backend": mpl.rcParams["backend"], **STYLE}):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def blank(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:
+    """A figure and its axes, sizes in inches, outside pyplot's global list; for functions that are :func:`styled`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(**subplots)
 
 
 def ramp(values: Sequence[float]) -> dict[float, Any]:
@@ -39,6 +93,24 @@ def absent(axes: Axes, text: str, width: int = 60) -> None:
     axes.set_axis_off()
     lines = "\n".join(textwrap.wrap(text, width))
     axes.text(0.5, 0.5, lines, ha="center", va="center", transform=axes.transAxes, color=INK, fontsize=8.5)
+
+
+def dots(axes: Axes, y: int, values: Sequence[float], colour: str, size: float = 5.0, alpha: float = 0.55) -> None:
+    """The accuracies of a line's seeds; where there are none, every run of it diverged."""
+    if not values:
+        return instead(axes, y, "diverged")
+    axes.plot(values, [y] * len(values), "o", color=colour, ms=size, alpha=alpha, mew=0, zorder=3)
+    return None
+
+
+def instead(axes: Axes, y: int, text: str) -> None:
+    """A word in the place of a dot."""
+    axes.text(0.5, y, text, transform=axes.get_yaxis_transform(), ha="center", va="center", fontsize=8, color=INK)
+
+
+def diamond(axes: Axes, x: float, y: int) -> None:
+    """The published figure of a line."""
+    axes.plot(x, y, "D", mfc="none", mec=INK, ms=7, zorder=4)
 
 
 def by_row(found: Iterable[Any]) -> dict[str, list[Any]]:

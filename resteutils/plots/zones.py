@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resteutils import measured, zones
-from resteutils.charts import blank, styled
+from resteutils.indicators import zone_ends
 from resteutils.kept import missing
-from resteutils.plots.style import OKABE_ITO, absent, by_row, longest
+from resteutils.plots.style import OKABE_ITO, absent, blank, by_row, longest, styled
 from resteutils.zones import ZONES, Zones
 
 if TYPE_CHECKING:
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["figure5"]
 
 COLOURS = {"plateau": OKABE_ITO["sky"], "power": OKABE_ITO["blue"], "clipped": OKABE_ITO["orange"]}
-MEANING = {
-    "plateau": "|z| ≤ 0.1, ReSTE's plateau",
-    "power": "0.1 < |z| ≤ 1.5, its power",
-    "clipped": "|z| > 1.5, clipped",
-}
 
 
 @styled
@@ -56,7 +51,8 @@ def _through_training(axes: Axes, group: Sequence[Zones]) -> None:
     frames = [z.weights for z in group]
     mean = {zone: 100 * np.mean([f[zone].to_numpy() for f in frames], axis=0) for zone in ZONES}
     x = 100 * frames[0]["progress"].to_numpy()
-    labels = [MEANING[zone] for zone in ZONES]
+    m, t = zone_ends(group[0].run.recipe.estimator)
+    labels = [f"|z| ≤ {m:g}, ReSTE's plateau", f"{m:g} < |z| ≤ {t:g}, its power", f"|z| > {t:g}, clipped"]
     axes.stackplot(x, *mean.values(), colors=[COLOURS[zone] for zone in ZONES], labels=labels, lw=0)
     axes.set(xlim=(0, 100), xticks=(0, 20, 40, 60, 80), xlabel="share of training (%)")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import ipywidgets as w
 
+from resteutils.colours import OKABE_ITO
 from resteutils.widgets.svg import STYLE, Chart
 
 __all__ = ["ChartView", "Message", "Shown", "grid", "guarded", "legend", "offer", "panel", "row"]
@@ -19,18 +20,19 @@ log = logging.getLogger(__name__)
 _PANEL_STYLE = (
     ".ru-panel{max-width:1180px}.ru-panel .widget-label,.ru-panel .widget-html-content{color:var(--jp-ui-font-color1)}"
     ".ru-message{color:var(--jp-ui-font-color1);line-height:1.45}"
-    ".ru-message .bad{border-left:4px solid #D55E00;padding-left:8px}.ru-message .good{padding-left:0}"
+    f".ru-message .bad{{border-left:4px solid {OKABE_ITO['vermillion']};padding-left:8px}}"
+    ".ru-message .good{padding-left:0}"
     ".ru-message .aside{color:var(--jp-ui-font-color2)}"
     ".ru-panel .widget-html,.ru-panel .widget-html-content{overflow:visible;white-space:normal}"
     ".ru-panel button:focus-visible,.ru-panel .noUi-handle:focus-visible,.ru-panel select:focus-visible,"
-    ".ru-panel input:focus-visible{outline:3px solid #E69F00;outline-offset:2px}"
-    ".ru-panel .noUi-handle{background:#0072B2}"
+    f".ru-panel input:focus-visible{{outline:3px solid {OKABE_ITO['orange']};outline-offset:2px}}"
+    f".ru-panel .noUi-handle{{background:{OKABE_ITO['blue']}}}"
     # The arrow of a list is a picture, black on black in the dark theme.
     '[data-jp-theme-light=false] .ru-panel .widget-dropdown>select{background-image:url("data:image/svg+xml,'
     "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'%3E%3Cpath fill='%23e6e6e6' d='M5 7l4 4 4-4 1 1-5 5"
     "-5-5z'/%3E%3C/svg%3E\")}"
     # A pressed button is told by more than its shade.
-    ".ru-panel .widget-toggle-button.mod-active{box-shadow:inset 0 -3px #0072B2}"
+    f".ru-panel .widget-toggle-button.mod-active{{box-shadow:inset 0 -3px {OKABE_ITO['blue']}}}"
     ".ru-entry{display:inline-block;margin-right:14px;white-space:nowrap}.ru-entry svg{vertical-align:middle}"
 )
 

@@ -15,19 +15,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from resteutils.colours import OKABE_ITO
 from resteutils.widgets.marks import Place
 
 __all__ = ["COLOURS", "DASHES", "STYLE", "Chart", "sheet"]
 
-# Okabe and Ito's colours, told apart with any colour vision; the second list is the one for dark backgrounds.
-_LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00", "#000000")
-_DARK = ("#56B4E9", "#FF8A3D", "#2CC79B", "#E5A3C8", "#E69F00", "#A6DAF7", "#F0E442", "#FFFFFF")
-COLOURS = len(_LIGHT)
+_ORDER = "blue vermillion green purple orange sky yellow black".split()
+_LIGHT = OKABE_ITO | {"yellow": "#8a6d00"}
+_DARK = OKABE_ITO | {"blue": OKABE_ITO["sky"], "vermillion": "#ff8a3d", "green": "#2cc79b", "purple": "#e5a3c8"}
+_DARK |= {"sky": "#a6daf7", "black": "#ffffff"}
+COLOURS = len(_ORDER)
 DASHES = ("", "6 3", "2 3", "9 3 2 3")
 
 
-def _colours(values: Sequence[str]) -> str:
-    return "".join(f"--ru-{index}:{value};" for index, value in enumerate(values))
+def _colours(palette: dict[str, str]) -> str:
+    return "".join(f"--ru-{index}:{palette[name]};" for index, name in enumerate(_ORDER))
 
 
 STYLE = (

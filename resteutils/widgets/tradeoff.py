@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from resteutils.estimators import ESTIMATORS, Estimator, ReSTE
+from resteutils.indicators import zone_ends
 from resteutils.widgets.controls import Controls
 from resteutils.widgets.curve import describe, truncations
 from resteutils.widgets.marks import Band, Bars, Dots, Labels, Line
@@ -73,10 +74,10 @@ class Landscape:
     def histogram(self, chart: Chart, e: Estimator, zoom: bool) -> list:
         """The curve over where the values sit, and their shares in the zones."""
         reach = self.reach if zoom else 2.0
-        zones = e if isinstance(e, ReSTE) else ReSTE()
-        shares = self.sample.shares(zones.m, zones.t)
+        m, t = zone_ends(e)
+        shares = self.sample.shares(m, t)
         chart.xlim = (-reach, reach)
-        own = zones is e
+        own = isinstance(e, ReSTE)
         title = ", ".join(f"{name} {100 * v:.{1 if own else 0}f} %" for name, v in shares.items())
         chart.title = title.capitalize() if own else f"ReSTE's {title}"
         counts, edges = np.histogram(self.values.numpy(), bins=61, range=(-reach, reach))
@@ -84,7 +85,7 @@ class Landscape:
         bars = Bars(edges, low + 0.92 * (high - low) * counts / max(counts.max(), 1))
         z = torch.linspace(-reach, reach, 401, dtype=torch.float64)
         curve = Line(z.numpy(), e.surrogate(z).numpy(), describe(e), 0, 3.0, key="curve")
-        return [Band(-zones.m, zones.m, 0), bars, *truncations(zones), curve]
+        return [Band(-m, m, 0), bars, *truncations(ReSTE(t=t, m=m)), curve]
 
 
 class TradeoffPanel:

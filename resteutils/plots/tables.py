@@ -1,63 +1,19 @@
-"""The pictures that stand beside the tables: one row of dots per line, the published figure on the same axis.
-
-Matplotlib is imported when a picture is drawn. Every function returns a Figure that belongs to no global state;
-``results.save_item`` prints profile, dataset, epochs and n below it.
-"""
+"""The pictures that stand beside the tables: one row of dots per line, the published figure on the same axis."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ParamSpec
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from resteutils import comparison, measured, paper, stats
+from resteutils.plots.style import COLOURS, INK, SOFT, blank, diamond, dots, instead, styled
 from resteutils.records import Runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-P = ParamSpec("P")
-
-__all__ = ["COLOURS", "STYLE", "blank", "differences", "measured_beside_published", "styled"]
-
-# Okabe and Ito's palette: told apart with any colour vision, and in grey.
-COLOURS = {"ReSTE": "#0072b2", "STE": "#d55e00", "FP": "#444444", "other": "#009e73", "published": "#111111"}
-
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e3e6ea",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-}
-
-
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorator: draw in the house style, and leave matplotlib's settings as they were."""
-
-    @functools.wraps(draw)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        import matplotlib as mpl
-
-        with mpl.rc_context({**mpl.rcParamsDefault, "backend": mpl.rcParams["backend"], **STYLE}):
-            return draw(*args, **kwargs)
-
-    return wrapper
-
-
-def blank(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:
-    """A figure and its axes, sizes in inches, outside pyplot's global list; for functions that are :func:`styled`."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(**subplots)
+__all__ = ["differences", "measured_beside_published"]
 
 
 @styled
@@ -65,18 +21,18 @@ def measured_beside_published(item: str, runs: Iterable[Any], title: str = "") -
     """Dots: every seed; bar: their mean; open diamond: the row's published figure; thin ticks: competitors."""
     runs = Runs.of(runs)
     values = measured.lines(runs)
-    about = {(r.row, r.epochs): r for r in (run.recipe for run in [*runs, *runs.diverged])}
+    about = {(r.row, r.epochs): r for r in (run.recipe for run in runs.every)}
     values |= {key: {} for key in about if key not in values}  # every run of theirs diverged
     names = _names(values)
     figure, axes = blank(7.2, 1.2 + 0.3 * max(len(values), 3))
     for y, (key, seeds) in enumerate(values.items()):
         recipe = about[key]
-        _dots(axes, y, seeds, COLOURS.get(measured.method(recipe), COLOURS["other"]))
+        _line(axes, y, seeds, COLOURS.get(measured.method(recipe), COLOURS["other"]))
         cell = paper.find(item, recipe.row)
         if cell is not None and cell.value is not None:
-            axes.plot(cell.value, y, "D", mfc="none", mec=COLOURS["published"], ms=7, zorder=4)
+            diamond(axes, cell.value, y)
             sourced = _sourced(item, measured.BACKBONES.get(recipe.model, recipe.model), recipe.bits)
-            axes.plot(sourced, [y] * len(sourced), "|", color="#8a939c", ms=9, zorder=2)
+            axes.plot(sourced, [y] * len(sourced), "|", color=SOFT, ms=9, zorder=2)
     _rows(axes, names)
     axes.set_xlabel("top-1 accuracy (%)")
     elsewhere = any(map(measured.elsewhere, runs))
@@ -102,15 +58,15 @@ def differences(runs: Iterable[Any], title: str = "") -> Figure:
         if found.low == found.low:
             axes.plot([found.low, found.high], [y, y], "-", color=colour, lw=2, solid_capstyle="butt")
         if not values:
-            _instead(axes, y, "diverged")
+            instead(axes, y, "diverged")
         elif found.n:
             axes.plot(found.estimate, y, "o", color=colour, ms=6)
         else:
-            _instead(axes, y, "no seed in common with STE")
+            instead(axes, y, "no seed in common with STE")
         known = known or found.low == found.low
         cell = paper.find("table3", row)
         if cell is not None and cell.value is not None and row != "ste-identity":
-            axes.plot(cell.value - base.value, y, "D", mfc="none", mec=COLOURS["published"], ms=7)
+            diamond(axes, cell.value - base.value, y)
     axes.axvline(0, color="#888888", lw=1)
     _rows(axes, names)
     axes.set_xlabel("difference to STE in top-1 (points)")
@@ -118,7 +74,7 @@ def differences(runs: Iterable[Any], title: str = "") -> Figure:
     axes.set_title((title or "Estimators under one recipe") + " (measured on other data)" * elsewhere)
     handles = [
         _handle(axes, "o", COLOURS["other"], "measured, 95 % interval" if known else "measured, one seed each"),
-        _handle(axes, "D", COLOURS["published"], "published (to the paper's STE)", hollow=True),
+        _handle(axes, "D", INK, "published (to the paper's STE)", hollow=True),
     ]
     _place(axes, handles)
     return figure
@@ -143,18 +99,10 @@ def _names(lines: Iterable[tuple[str, int]]) -> list[str]:
     return [f"{row}, {epochs} epochs" if several else row for row, epochs in keys]
 
 
-def _dots(axes: Axes, y: int, seeds: stats.Values, colour: str) -> None:
-    if not seeds:
-        _instead(axes, y, "diverged")
-        return
-    axes.plot(list(seeds.values()), [y] * len(seeds), "o", color=colour, ms=5, alpha=0.55, mew=0, zorder=3)
-    axes.plot([stats.mean(seeds)], [y], "|", color=colour, ms=13, mew=2.2, zorder=3)
-
-
-def _instead(axes: Axes, y: int, text: str) -> None:
-    """A word in the place of a dot."""
-    across = axes.get_yaxis_transform()
-    axes.text(0.5, y, text, transform=across, ha="center", va="center", fontsize=8, color=COLOURS["published"])
+def _line(axes: Axes, y: int, seeds: stats.Values, colour: str) -> None:
+    dots(axes, y, list(seeds.values()), colour)
+    if seeds:
+        axes.plot([stats.mean(seeds)], [y], "|", color=colour, ms=13, mew=2.2, zorder=3)
 
 
 def _rows(axes: Axes, names: list[str]) -> None:
@@ -171,8 +119,8 @@ def _handle(axes: Axes, marker: str, colour: str, label: str, hollow: bool = Fal
 
 def _legend(axes: Axes, methods: set[str], published: str) -> None:
     handles = [_handle(axes, "o", COLOURS.get(m, COLOURS["other"]), f"{m}, each seed") for m in sorted(methods)]
-    handles.append(_handle(axes, "D", COLOURS["published"], published, hollow=True))
-    handles.append(_handle(axes, "|", "#8a939c", "competitors, published"))
+    handles.append(_handle(axes, "D", INK, published, hollow=True))
+    handles.append(_handle(axes, "|", SOFT, "competitors, published"))
     _place(axes, handles)
 
 
