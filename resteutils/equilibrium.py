@@ -1,15 +1,13 @@
 """Figure 4: estimating error e, gradient instability s and accuracy against the power at the end of training.
 
 Both readings of e and s are those of the last epoch. e is also shown as a share of its ceiling, the value it has when
-all binary weights are zero, so that readings and networks of different sizes share an axis. "Weights frozen" is e of
-one fixed set of weights at every power: it falls by Lemma 3.1 alone, and only what the trained points do differently
-comes from training.
+all binary weights are zero, so that readings and networks of different sizes share an axis. Beside them stand both of
+frozen weights (:mod:`resteutils.frozen`): only what the trained points do differently comes from training.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -19,9 +17,7 @@ from torch import nn
 from resteutils import measured, paper, stats, verdict
 from resteutils.checks import pipeline_check
 from resteutils.construct import build_model
-from resteutils.estimators import ReSTE
-from resteutils.indicators import estimating_error
-from resteutils.kept import kept
+from resteutils.indicators import READINGS
 from resteutils.layers import binary_layers
 from resteutils.recipes import ITEMS, Recipe
 
@@ -33,9 +29,9 @@ __all__ = [
     "POWERS",
     "best_power",
     "ceilings",
-    "frozen",
-    "frozen_errors",
+    "first_of_each",
     "judge",
+    "network",
     "points",
     "table",
 ]
@@ -55,15 +51,17 @@ def points(runs: Iterable[Any]) -> pd.DataFrame:
     import pandas as pd
 
     runs = list(runs)
-    tops = {run.recipe.model: ceilings(_network(run.recipe)) for run in _first_of_each(runs)}
+    tops = {run.recipe.model: ceilings(network(run.recipe)) for run in first_of_each(runs)}
     return pd.DataFrame([_point(run, tops[run.recipe.model]) for run in runs])
 
 
-def _first_of_each(runs: Sequence[Any]) -> list[Any]:
+def first_of_each(runs: Sequence[Any]) -> list[Any]:
+    """The first run of every network."""
     return list({run.recipe.model: run for run in reversed(runs)}.values())
 
 
-def _network(recipe: Recipe) -> nn.Module:
+def network(recipe: Recipe) -> nn.Module:
+    """The recipe's network with its initial weights."""
     return build_model(recipe, recipe.num_classes or 10)
 
 
@@ -78,51 +76,6 @@ def ceilings(model: nn.Module) -> dict[str, float]:
     """e with all binary weights zero: sqrt(N) as defined, the sum over layers of sqrt(N_l) as in the code."""
     counts = [layer.weight.numel() for _, layer in binary_layers(model)]
     return {"definition": math.sqrt(sum(counts)), "code": sum(math.sqrt(n) for n in counts)}
-
-
-# --- weights frozen --------------------------------------------------------------------------------------------------
-
-
-def frozen(runs: Iterable[Any], results_dir: str | os.PathLike = "") -> pd.DataFrame:
-    """e of fixed weights at every power: columns model, weights, o, share_definition, share_code, and both e.
-
-    ``weights`` is "initial" or "trained"; trained are those of the first seed of the power that the paper recommends,
-    trained for the most epochs, where its network is there or was when e was measured.
-    """
-    import pandas as pd
-
-    runs, rows = list(runs), []
-    for first in _first_of_each(runs):
-        network = _network(first.recipe)
-        found = {"initial": frozen_errors(network)}
-        best = best_power(first.recipe.model)
-        mine = [r for r in runs if r.recipe.model == first.recipe.model and r.recipe.estimator.o == best]
-        for run in sorted(mine, key=lambda r: (-r.recipe.epochs, r.recipe.seed))[:1]:
-            value = kept("frozen", run, lambda run: {"errors": frozen_errors(run.model())}, results_dir)
-            found |= {"trained": value["errors"]} if value else {}
-        top = ceilings(network)
-        for weights, errors in found.items():
-            for line in errors:
-                shares = {f"share_{reading}": line[reading] / top[reading] for reading in top}
-                said = {f"error_{reading}": line[reading] for reading in top}
-                rows.append({"model": first.recipe.model, "weights": weights, "o": line["o"], **said, **shares})
-    return pd.DataFrame(rows)
-
-
-def frozen_errors(model: nn.Module) -> list[dict[str, float]]:
-    """e of the model's weights under ReSTE at every power, both readings; the model's own estimators are put back."""
-    layers = [layer for _, layer in binary_layers(model)]
-    before = [(layer.estimator, layer.progress) for layer in layers]
-    found = []
-    for o in POWERS:
-        for layer in layers:
-            layer.estimator = ReSTE(o=o)
-            layer.set_progress(1.0)
-        found.append({"o": float(o), **{r: estimating_error(model, r) for r in ("definition", "code")}})
-    for layer, (e, progress) in zip(layers, before, strict=True):
-        layer.estimator = e
-        layer.set_progress(progress)
-    return found
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -143,6 +96,9 @@ def table(found: pd.DataFrame, still: pd.DataFrame) -> pd.DataFrame:
             here = still[(still["model"] == model) & (still["weights"] == weights) & (still["o"] == o)]
             value = float(here["error_definition"].iloc[0]) if len(here) else math.nan
             rows[-1][f"e as defined, {weights} weights frozen"] = value
+        for reading in READINGS:
+            value = float(here[f"instability_{reading}"].iloc[0]) if len(here) else math.nan
+            rows[-1][f"{_SAID[f'instability_{reading}'].split(' (')[0]}, trained weights frozen"] = value
     return pd.DataFrame(rows)
 
 
@@ -181,14 +137,16 @@ def judge(runs: Sequence[Any], found: pd.DataFrame, still: pd.DataFrame, profile
         if lines["o"].nunique() > 1:
             label = f"{measured.BACKBONES[model]}, {epochs} epochs"
             initial = still[(still["model"] == model) & (still["weights"] == "initial")]
-            checks += [*_trends(label, lines), *_added(label, lines, initial), *_peak(label, model, lines)]
+            trained = still[(still["model"] == model) & (still["weights"] == "trained")]
+            checks += [*_trends(label, lines), *_fixed(label, trained), *_added(label, lines, initial)]
+            checks += _peak(label, model, lines)
     return verdict.judge(profile, checks, said, measured.not_run(ITEMS["figure4"].rows, runs))
 
 
 def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:
     low, high = lines["o"].min(), lines["o"].max()
-    asked = [(f"share_{reading}", -1, f"e ({reading}) falls", CEILING, "ordering") for reading in _READINGS]
-    asked += [(f"instability_{reading}", 1, f"s ({reading}) rises", "decades", "ordering") for reading in _READINGS]
+    asked = [(f"share_{reading}", -1, f"e ({reading}) falls", CEILING, "ordering") for reading in READINGS]
+    asked += [(f"instability_{reading}", 1, f"s ({reading}) rises", "decades", "ordering") for reading in READINGS]
     asked += [("spread", 1, "the scale-free spread rises", "decades", "control")]
     checks = []
     for column, direction, said, unit, kind in asked:
@@ -202,12 +160,23 @@ def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:
     return checks
 
 
-_READINGS = ("definition", "code")
 CEILING = "% of the ceiling"
 
 
 def _percent(share: float) -> float:
     return 100 * share
+
+
+def _fixed(label: str, trained: pd.DataFrame) -> list[verdict.Check]:
+    """s of one network's gradients when nothing but the power changes: what training at each power does is left out."""
+    checks, trained = [], trained.dropna(subset=["instability_code"])
+    for reading in READINGS if len(trained) > 1 else ():
+        values = trained.sort_values("o")[f"instability_{reading}"].tolist()
+        steps = [b > a for a, b in pairwise(values)]
+        shown = f"{values[0]:.2g} to {values[-1]:.2g}; {sum(steps)} of {len(steps)} steps from power to power rise"
+        claim = f"{label}: with the trained weights frozen, s ({reading}) rises from the smallest to the largest power"
+        checks.append(verdict.fact(claim, values[-1] > values[0], shown, "control"))
+    return checks
 
 
 def _added(label: str, lines: pd.DataFrame, initial: pd.DataFrame) -> list[verdict.Check]:
@@ -237,7 +206,34 @@ def _peak(label: str, model: str, lines: pd.DataFrame) -> list[verdict.Check]:
             d = stats.difference(groups[published], groups[end], pooled)
             claim = f"{label}: o = {published:g} scores above o = {end:g}"
             checks.append(verdict.ordering(claim, d))
+    checks += _apart(label, published, groups)
     best = max(groups, key=lambda o: stats.mean(groups[o]))
     shown = f"o = {best:g} with {stats.mean(groups[best]):.2f} %, of {', '.join(f'{o:g}' for o in groups)}"
     claim = f"{label}: the best power is the published one, {published:g}"
     return [*checks, verdict.fact(claim, best == published, shown, "number")]
+
+
+def _apart(label: str, published: float, groups: dict[float, dict[int, float]]) -> list[verdict.Check]:
+    """Do all runs up to the published power end above all runs beyond it? Nothing is assumed about spread:
+    p is the share of the ways to deal each seed's results out to its powers that would come out so.
+    """
+    low = {o: values for o, values in groups.items() if o <= published}
+    high = {o: values for o, values in groups.items() if o > published}
+    if not low or not high:
+        return []
+    least = min(value for values in low.values() for value in values.values())
+    most = max(value for values in high.values() for value in values.values())
+    shown = f"the lowest of {_runs(low)} runs has {least:.2f} %, the highest of {_runs(high)} has {most:.2f} %"
+    if least > most:
+        counts = [[sum(seed in values for values in side.values()) for side in (low, high)] for seed in _seeds(groups)]
+        shown += f"; by chance alone p = {math.prod(1 / math.comb(sum(both), both[0]) for both in counts):.2g}"
+    claim = f"{label}: every run with o up to {published:g} scores above every run with a larger one"
+    return [verdict.fact(claim, least > most, shown + " (a question asked after the runs were seen)", "control")]
+
+
+def _runs(side: dict[float, dict[int, float]]) -> int:
+    return sum(map(len, side.values()))
+
+
+def _seeds(groups: dict[float, dict[int, float]]) -> set[int]:
+    return {seed for values in groups.values() for seed in values}

@@ -18,6 +18,7 @@ __all__ = [
     "POWER",
     "Difference",
     "Pooled",
+    "contrast",
     "difference",
     "geometric",
     "groups",
@@ -90,9 +91,8 @@ def pool(groups: Mapping[str, Values]) -> Pooled:
 
 @dataclass(frozen=True)
 class Difference:
-    """``estimate`` = mean over the ``n`` common seeds of a - b, with its interval; NaN bounds where no variance is
-    known, which is where ``dof`` is 0. ``alone``: the interval by the spread of these two groups only, NaN below two
-    seeds."""
+    """``estimate`` over the ``n`` common seeds, with its interval; NaN bounds where no variance is known, where ``dof``
+    is 0. ``alone``: the interval by the spread of the rows compared only, NaN below two seeds."""
 
     estimate: float
     low: float
@@ -103,28 +103,35 @@ class Difference:
 
 
 def difference(a: Values, b: Values, pooled: Pooled) -> Difference:
-    """Mean difference a - b over the seeds that both have, with the interval that the pooled variance gives.
+    """Mean difference a - b over the seeds that both have, with the interval that the pooled variance gives."""
+    return contrast({"a": 1, "b": -1}, {"a": a, "b": b}, pooled)
 
-    The half width is t * s * sqrt(2 / n): the pairing chooses which values are compared, and no correlation between
-    two runs of one seed is assumed (a positive one makes the interval wider than need be).
+
+def contrast(weights: Mapping[Any, float], groups: Mapping[Any, Values], pooled: Pooled) -> Difference:
+    """The sum of the groups' means, each times its weight, over the seeds that all of them have.
+
+    The half width is t * s * sqrt(sum of squared weights / n): the seeds choose which values are compared, and no
+    correlation between runs of one seed is assumed (a positive one makes the interval wider than need be).
+
+    >>> contrast({"a": 1, "b": -0.5, "c": -0.5}, {"a": {0: 4.0}, "b": {0: 2.0}, "c": {0: 1.0}}, Pooled(1.0, 9)).estimate
+    2.5
     """
-    common = sorted(set(a) & set(b))
+    common = sorted(set.intersection(*(set(groups[key]) for key in weights)))
     if not common:
         return Difference(math.nan, math.nan, math.nan, 0, pooled.dof)
-    estimate = sum(a[s] - b[s] for s in common) / len(common)
-    half = _t(0.5 + LEVEL / 2, pooled.dof) * pooled.std * math.sqrt(2 / len(common))
-    own = _welch({s: a[s] for s in common}, {s: b[s] for s in common})
-    alone = (estimate - own, estimate + own)
-    return Difference(estimate, estimate - half, estimate + half, len(common), pooled.dof, alone)
+    n, squares = len(common), sum(weight**2 for weight in weights.values())
+    estimate = sum(weight * groups[key][seed] for key, weight in weights.items() for seed in common) / n
+    half = _t(0.5 + LEVEL / 2, pooled.dof) * pooled.std * math.sqrt(squares / n)
+    own = _welch([(weight * std({s: groups[key][s] for s in common})) ** 2 / n for key, weight in weights.items()], n)
+    return Difference(estimate, estimate - half, estimate + half, n, pooled.dof, (estimate - own, estimate + own))
 
 
-def _welch(a: Values, b: Values) -> float:
-    """Half of Welch's interval for two groups of equal size; NaN where they show no spread."""
-    one, other = std(a) ** 2, std(b) ** 2
-    if not one + other > 0:
+def _welch(variances: list[float], n: int) -> float:
+    """Half of Welch's interval for a sum of means of n values; ``variances`` are the means'. NaN where all are 0."""
+    if not sum(variances) > 0:
         return math.nan
-    dof = (len(a) - 1) * (one + other) ** 2 / (one**2 + other**2)
-    return _t(0.5 + LEVEL / 2, dof) * math.sqrt((one + other) / len(a))
+    dof = (n - 1) * sum(variances) ** 2 / sum(v**2 for v in variances)
+    return _t(0.5 + LEVEL / 2, dof) * math.sqrt(sum(variances))
 
 
 def smallest_detectable(pooled: Pooled, n: int) -> float:

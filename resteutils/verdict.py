@@ -58,7 +58,7 @@ def fact(claim: str, holds: bool, shown: str, kind: str = "formula", tolerance: 
 def ordering(claim: str, d: Difference, unit: str = "points", note: str = "", kind: str = "ordering") -> Check:
     """``claim`` says that a difference is positive: supported or contradicted if the 95 % interval excludes zero.
 
-    The interval by the two rows alone is shown beside it and decides nothing. ``kind`` is "control" for comparisons
+    The interval by the compared rows alone is shown beside it and decides nothing. ``kind`` is "control" for what goes
     beyond the paper.
     """
     tolerance = "the interval excludes zero"
@@ -69,7 +69,7 @@ def ordering(claim: str, d: Difference, unit: str = "points", note: str = "", ki
     else:
         status = "supported" if d.low > 0 else "contradicted" if d.high < 0 else "undecided"
         freedom = f"{d.dof} {'degree' if d.dof == 1 else 'degrees'} of freedom"
-        alone = "" if math.isnan(d.alone[0]) else f" (by the two rows alone {d.alone[0]:+.2f} to {d.alone[1]:+.2f})"
+        alone = "" if math.isnan(d.alone[0]) else f" (by these rows alone {d.alone[0]:+.2f} to {d.alone[1]:+.2f})"
         interval = f"95 % interval {d.low:+.2f} to {d.high:+.2f}{alone}; n = {d.n}, {freedom}"
     return Check(claim, kind, status, f"{d.estimate:+.2f} {unit}, {interval}{note and f'; {note}'}", tolerance)
 

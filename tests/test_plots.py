@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from made_up import diverged, records
 
-from resteutils import divergence, equilibrium, gradients, lemma, plane, plots, results, zones
+from resteutils import divergence, equilibrium, frozen, gradients, lemma, plane, plots, results, zones
 from resteutils.recipes import item_recipes
 from resteutils.records import Run, Runs
 from resteutils.runs import load_or_train
@@ -72,7 +72,7 @@ def test_runs_of_other_epochs_are_not_drawn_together(results_dir: Path) -> None:
     assert_legible(figure, runs)
     runs = records("figure4", rows="resnet20-o3", seeds="0", epochs=3)
     runs += records("figure4", rows="resnet20-o3,resnet20-o10,vgg-small-o3", seeds="0,1")
-    points, still = equilibrium.points(runs), equilibrium.frozen(runs, results_dir)
+    points, still = equilibrium.points(runs), frozen.measure(runs, results_dir=results_dir)
     estimators = plane.points(runs, results_dir=results_dir)
     assert dict(zip(estimators["label"], estimators["n"], strict=True)) == {"o = 3": 2, "o = 10": 2}
     figure = plots.figure4(points, still, estimators)
@@ -118,7 +118,7 @@ def test_figures_of_training_are_legible_from_records_alone(results_dir: Path) -
 
 def test_figure_4_is_legible_with_a_crowded_plane(results_dir: Path) -> None:
     runs = records("figure4", rows=",".join(f"resnet20-o{o:g}" for o in equilibrium.POWERS))
-    still = equilibrium.frozen(runs, results_dir)
+    still = frozen.measure(runs, results_dir=results_dir)
     assert set(still["weights"]) == {"initial"}  # no network is left to freeze
     rng = np.random.default_rng(0)
     names = "ste ste-identity dsq ede fda rbnn ste-gain reste-weights reste-activations approxsign swishsign".split()
@@ -162,6 +162,6 @@ def test_one_row_is_enough_for_a_picture_and_a_verdict(results_dir: Path) -> Non
     assert_legible(plots.figure6(runs), runs)
     assert divergence.judge(runs, "short").status == "not claimed"
     runs = records("figure4", rows="resnet20-o3", seeds="0")
-    points, still = equilibrium.points(runs), equilibrium.frozen(runs, results_dir)
+    points, still = equilibrium.points(runs), frozen.measure(runs, results_dir=results_dir)
     assert_legible(plots.figure4(points, still, plane.points(runs, results_dir=results_dir)), runs)
     assert equilibrium.judge(runs, points, still, "short").status == "not claimed"

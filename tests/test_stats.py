@@ -39,6 +39,18 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     assert 0.93 < hits / 2000 < 0.97
 
 
+def test_intervals_of_sums_of_four_rows_cover_the_truth_as_often_as_they_say() -> None:
+    rng, hits, alone = np.random.default_rng(6), 0, 0
+    weights = {"g0": 1, "g1": 1, "g2": -1, "g3": -1}
+    for _ in range(2000):
+        data = groups(rng, [1.0, 2.0, 0.0, 0.0, 9.0], 3)
+        found = stats.contrast(weights, data, stats.pool(data))
+        hits += found.low <= 3 <= found.high
+        alone += found.alone[0] <= 3 <= found.alone[1]
+    assert 0.93 < hits / 2000 < 0.97
+    assert 0.93 < alone / 2000 < 0.99  # Welch's degrees of freedom err on the safe side
+
+
 def test_the_smallest_detectable_difference_is_detected_as_often_as_it_says() -> None:
     rng, hits, known = np.random.default_rng(3), 0, stats.Pooled(1.0, 10)
     shift = stats.smallest_detectable(known, 3)

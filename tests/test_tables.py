@@ -246,6 +246,17 @@ def test_the_clean_contrast_of_the_weights_is_a_control() -> None:
     checks = {check.claim: check for check in comparison.table3_verdict(runs, "short").checks}
     found = checks["ReSTE on the weights above their plateau gain alone after 10 epochs"]
     assert (found.kind, found.status) == ("control", "supported")
+    assert not [claim for claim in checks if "clip" in claim]  # their rows are not there
+
+
+def test_what_clip_and_gain_leave_to_the_curve_is_a_contrast_of_four_rows() -> None:
+    score = {"reste": 71.0, "ste": 60.0, "ste-gain": 64.0, "reste-o1": 63.0, "ste-gain-clip": 70.5}
+    runs = fake_runs("table3", rows=",".join(score), seeds="0,1,2", score=lambda row, seed: score[row] + 0.01 * seed)
+    checks = {check.claim: check for check in comparison.table3_verdict(runs, "short").checks}
+    both = checks["the curve, if clip and gain add up: ReSTE above both after 10 epochs"]
+    assert both.status == "supported" and both.shown.startswith("+4.00 points")
+    direct = checks["the curve: ReSTE above its clip and its gain without it after 10 epochs"]
+    assert direct.kind == "control" and direct.shown.startswith("+0.50 points")
 
 
 def test_table1_shows_a_row_of_which_every_run_diverged() -> None:

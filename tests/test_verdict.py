@@ -20,7 +20,7 @@ def test_the_interval_decides_an_ordering() -> None:
     assert UP.shown == "+1.00 points, 95 % interval +0.50 to +1.50; n = 3, 4 degrees of freedom"
     wide = ordering("beside", Difference(1, 0.5, 1.5, 3, 4, (-0.25, 2.25)))
     assert wide.status == "supported"  # the pooled interval decides
-    assert "+0.50 to +1.50 (by the two rows alone -0.25 to +2.25); n = 3" in wide.shown
+    assert "+0.50 to +1.50 (by these rows alone -0.25 to +2.25); n = 3" in wide.shown
     single = ordering("one seed", Difference(3.0, math.nan, math.nan, 1, 0), "decades", "a note")
     assert (single.status, single.shown) == ("undecided", "+3.00 decades, no interval: one seed each; n = 1; a note")
     apart = ordering("seeds 0 and seed 1", Difference(math.nan, math.nan, math.nan, 0, 4))

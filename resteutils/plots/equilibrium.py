@@ -20,8 +20,8 @@ __all__ = ["figure4"]
 DEFINED = {"color": OKABE_ITO["blue"], "marker": "o", "ls": "-", "ms": 4.5, "lw": 1.6}
 CODE = {"color": OKABE_ITO["vermillion"], "marker": "s", "ls": "--", "ms": 4, "lw": 1.4}
 FROZEN = {
-    "initial": {"color": SOFT, "ls": ":", "lw": 1.6, "label": "e as defined, initial weights frozen"},
-    "trained": {"color": OKABE_ITO["green"], "ls": "-.", "lw": 1.5, "label": "e as defined, trained weights frozen"},
+    "initial": {"color": SOFT, "ls": ":", "lw": 1.6, "label": "as defined, initial weights frozen"},
+    "trained": {"color": OKABE_ITO["green"], "ls": "-.", "lw": 1.5, "label": "as defined, trained weights frozen"},
 }
 
 
@@ -59,6 +59,9 @@ def _network(axes: np.ndarray, lines: pd.DataFrame, still: pd.DataFrame) -> None
         here = still[still["weights"] == weights]
         lacking = {"label": f"{weights} weights frozen: not drawn, only records survive"} if here.empty else {}
         axes[0].plot(here["o"], here["share_definition"], zorder=1, **style | lacking)
+        if here["instability_code"].notna().any():
+            axes[1].plot(here["o"], here["instability_definition"], zorder=1, **style | {"label": None})
+            axes[1].plot(here["o"], here["instability_code"], zorder=1, **style | {"label": None, "ls": "--"})
     axes[1].set_yscale("log")
     axes[0].set_ylim(0, 1.03)
     for place in axes:
