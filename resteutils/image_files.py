@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from resteutils.data import open_images
+from resteutils.datasets import Labelled, digits
 from resteutils.locks import locked
 from resteutils.settings import write_atomic
 
@@ -170,9 +170,9 @@ def digits_folder() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".digits-folder."))
     try:
-        digits = open_images("digits")
-        _write(beside / "train", digits.train_images, digits.train_labels)
-        _write(beside / "val", digits.test_images, digits.test_labels)
+        _, train, test = digits()
+        _write(beside / "train", train)
+        _write(beside / "val", test)
         beside.chmod(0o755)
         with contextlib.suppress(OSError):  # another process was first
             beside.rename(folder)
@@ -181,15 +181,15 @@ def digits_folder() -> Path:
     return folder
 
 
-def _write(folder: Path, images: Tensor, labels: Tensor) -> None:
-    """uint8 (N, 1, H, W) as PNG files of 40x40, one folder per label."""
+def _write(folder: Path, part: Labelled) -> None:
+    """Grey images as RGB PNG files of 40x40, one folder per label."""
     from PIL import Image
 
-    pixels = torch.nn.functional.interpolate(images.float(), size=(40, 40), mode="bicubic", align_corners=False)
+    pixels = torch.nn.functional.interpolate(part.images.float(), size=(40, 40), mode="bicubic", align_corners=False)
     pixels = pixels.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
-    for label in labels.unique().tolist():
+    for label in part.labels.unique().tolist():
         (folder / str(label)).mkdir(parents=True)
-    for number, (image, label) in enumerate(zip(pixels, labels.tolist(), strict=True)):
+    for number, (image, label) in enumerate(zip(pixels, part.labels.tolist(), strict=True)):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / str(label) / f"{number:04d}.png")
 
 
