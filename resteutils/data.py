@@ -20,7 +20,7 @@ from torch import Tensor
 from resteutils.datasets import chosen, cifar10, digits, statistics
 from resteutils.settings import data_dir as data_folder
 
-__all__ = ["AUGMENTATIONS", "DATASETS", "NORMALIZATIONS", "Images", "open_images"]
+__all__ = ["AUGMENTATIONS", "DATASETS", "NORMALIZATIONS", "Data", "Images", "open_images"]
 
 DATASETS = ("digits", "cifar10")
 AUGMENTATIONS = ("crop-flip", "crop", "none")
@@ -29,8 +29,35 @@ NORMALIZATIONS = ("imagenet", "dataset")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+class Data:
+    """What training asks of a dataset, in memory or on disk: classes, sizes and steps. Each kind adds its
+    ``train_batches`` and ``test_batches``.
+    """
+
+    classes: tuple[str, ...]
+    train_size: int
+    test_size: int
+    digest: str = ""  # of the list of files and their sizes: two folders under one recipe are two results
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def steps(self, batch_size: int, world: int = 1) -> int:
+        """Batches in an epoch. A last batch that would leave a process with fewer than 2 images is dropped: BatchNorm
+        has no statistics of one.
+        """
+        full, rest = divmod(self.train_size, batch_size)
+        return full + (rest >= 2 * world)
+
+    def places(self, batch_size: int, start: int, rank: int, world: int) -> list[np.ndarray]:
+        """Which places of an epoch's order process ``rank`` takes, for each step from ``start`` on."""
+        bounds = [step * batch_size for step in range(start, self.steps(batch_size, world))]
+        return [np.arange(b, min(b + batch_size, self.train_size))[rank::world] for b in bounds]
+
+
 @dataclass
-class Images:
+class Images(Data):
     """A dataset in memory. Images are uint8 (N, C, H, W), labels int64 (N,).
 
     ``mean`` and ``std`` are per channel, for pixels in [0, 1]. ``padding`` is that of the random crop.
@@ -55,22 +82,11 @@ class Images:
     def test_size(self) -> int:
         return len(self.test_labels)
 
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
-
     def to(self, device: torch.device | str) -> Images:
         """Move all images to the device, once; small sets belong where they are used."""
         for name in ("train_images", "train_labels", "test_images", "test_labels"):
             setattr(self, name, getattr(self, name).to(device))
         return self
-
-    def steps(self, batch_size: int, world: int = 1) -> int:
-        """Batches in an epoch. A last batch that would leave a process with fewer than 2 images is dropped: BatchNorm
-        has no statistics of one.
-        """
-        full, rest = divmod(self.train_size, batch_size)
-        return full + (rest >= 2 * world)
 
     def train_batches(
         self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
@@ -80,13 +96,12 @@ class Images:
         batch.
         """
         plan = EpochPlan.draw(self.train_size, self.augment, self.padding, seed, epoch)
-        bounds = [step * batch_size for step in range(start, self.steps(batch_size, world))]
-        positions = [np.arange(b, min(b + batch_size, self.train_size))[rank::world] for b in bounds]
-        if not positions:
+        shares = self.places(batch_size, start, rank, world)
+        if not shares:
             return
-        images, labels, places = self._cut(plan, np.concatenate(positions))
+        images, labels, places = self._cut(plan, np.concatenate(shares))
         offset = 0
-        for share in positions:
+        for share in shares:
             batch = places[offset : offset + len(share)]
             yield self.normalise(images.index_select(0, batch)), labels.index_select(0, batch)
             offset += len(share)

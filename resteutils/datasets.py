@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ __all__ = ["Labelled", "chosen", "cifar10", "digits", "statistics"]
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CHOICE = [2308, 6689]  # seeds which images are taken: the same in every run
+
+Part = TypeVar("Part")  # labelled images with a length and ``subset(index)``, in memory or on disk
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def chosen(train: Labelled, test: Labelled, train_size: int, test_size: int, holdout: int) -> tuple[Labelled, Labelled]:
+def chosen(train: Part, test: Part, train_size: int, test_size: int, holdout: int) -> tuple[Part, Part]:
     """The training and test images that are used, chosen once and for all: ``train_size`` and ``test_size`` of them, 0
     is all; with ``holdout`` so many training images, taken out of training, stand for the test set.
 
@@ -106,7 +109,7 @@ def chosen(train: Labelled, test: Labelled, train_size: int, test_size: int, hol
     return _first("train_size", train, train_size), _first("test_size", test, test_size)
 
 
-def _first(what: str, part: Labelled, size: int) -> Labelled:
+def _first(what: str, part: Part, size: int) -> Part:
     if not size:
         return part
     _check_size(what, size, len(part), "all")
