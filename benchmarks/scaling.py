@@ -53,7 +53,7 @@ def _stack_steps(width: int) -> dict[str, Callable]:
 
 def _stack_step(bits: str, width: int) -> Callable[[], None]:
     torch.manual_seed(0)
-    conv = conv_factory(bits, ru.ReSTE(o=O))
+    conv = conv_factory(bits, estimator=ru.ReSTE(o=O))
     stack = nn.Sequential(*(conv_relu_bn(conv(width, width), width) for _ in range(3))).to(device())
     x = torch.randn(16, width, 16, 16, device=device(), requires_grad=True)
 

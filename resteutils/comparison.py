@@ -56,8 +56,8 @@ class Rationality:
     def __str__(self) -> str:
         if self.rational:
             return "yes"
-        return (
-            f"no: above the identity's at |z| from {self.first:.3g} to {self.last:.3g}, {self.progress:.0%} of the way"
+        where = f"for |z| in {self.first:.3g} to {self.last:.3g}, at {self.progress:.0%} of training"
+        return f"no: above the identity's {where}"
         )
 
 

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from resteutils.binarize import scale_of, sign
 from resteutils.layers import BinaryConv2d, BinaryLinear, binary_layers
-from resteutils.models.common import Block, PadShortcut, ResNet
+from resteutils.models.resnet import Block, PadShortcut, ResNet
 
 __all__ = ["Program", "fold", "pack_signs", "unpack_signs"]
 

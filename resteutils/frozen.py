@@ -66,18 +66,17 @@ def at_every_power(model: nn.Module, batch: tuple[Tensor, Tensor] | None = None)
     (B,)), s of its gradients too. The model's own estimators are put back.
     """
     layers = [layer for _, layer in binary_layers(model)]
-    before = [(layer.estimator, layer.progress) for layer in layers]
+    before = [(layer.estimator, layer.input_estimator, layer.progress) for layer in layers]
     found = []
     for o in POWERS:
         for layer in layers:
-            layer.estimator = ReSTE(o=o)
-            layer.set_progress(1.0)
+            layer.set_estimator(ReSTE(o=o))
         found.append({"o": float(o), **{f"error_{r}": estimating_error(model, r) for r in READINGS}})
         if batch is not None:
             model.zero_grad()
             F.cross_entropy(model(batch[0]), batch[1]).backward()
             found[-1] |= {f"instability_{r}": gradient_instability(model, r) for r in READINGS}
-    for layer, (e, progress) in zip(layers, before, strict=True):
-        layer.estimator = e
+    for layer, (weights, activations, progress) in zip(layers, before, strict=True):
+        layer.set_estimator(weights, activations)
         layer.set_progress(progress)
     return found

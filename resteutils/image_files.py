@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import shutil
 import struct
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -21,7 +18,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from resteutils.data import open_images
+from resteutils.datasets import Labelled, digits
+from resteutils.folders import replaced
 from resteutils.locks import locked
 from resteutils.settings import write_atomic
 
@@ -62,7 +60,7 @@ def scan(root: Path) -> tuple[tuple[str, ...], Split, Split]:
     """
     (classes, train), (others, test) = _scan(root / "train"), _scan(root / "val")
     if classes != others:
-        different = few(set(classes) ^ set(others))
+        different = abridged(set(classes) ^ set(others))
         raise ValueError(f"{root}: train/ and val/ hold different classes; in only one of the two: {different}")
     return classes, train, test
 
@@ -81,7 +79,7 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], Split]:
     labels = np.array(found.targets, dtype=np.int64)
     empty = np.flatnonzero(np.bincount(labels, minlength=len(found.classes)) == 0)
     if len(empty):
-        names = few(found.classes[index] for index in empty)
+        names = abridged(found.classes[index] for index in empty)
         raise FileNotFoundError(f"{folder}: {len(empty)} class folder(s) without an image: {names}")
     names = np.array([os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples])
     return tuple(found.classes), Split(folder, names, labels)
@@ -145,7 +143,7 @@ def _decode_all(splits: tuple[Split, ...], threads: int, root: Path, patience: C
             enough.set()
         bad = list(chain.from_iterable(share.result() for share in shares))
     if bad:
-        raise UnreadableImage(f"{len(bad)} of {count:,} images cannot be read: {few(bad)}; replace or remove them")
+        raise UnreadableImage(f"{len(bad)} of {count:,} images cannot be read: {abridged(bad)}; replace or remove them")
     return count
 
 
@@ -165,31 +163,25 @@ def _unreadable(split: Split, indices: Iterable[int], checked: tqdm, enough: thr
 def digits_folder() -> Path:
     """scikit-learn's digits as train/ and val/ of 40x40 RGB files, written on the first call. Returns their folder."""
     folder = _cache() / "digits-folder"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".digits-folder."))
-    try:
-        digits = open_images("digits")
-        _write(beside / "train", digits.train_images, digits.train_labels)
-        _write(beside / "val", digits.test_images, digits.test_labels)
-        beside.chmod(0o755)
-        with contextlib.suppress(OSError):  # another process was first
-            beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    if not folder.is_dir():
+        with locked(folder.with_suffix(".lock")):
+            if not folder.is_dir():  # another process was first
+                with replaced(folder) as beside:
+                    _, train, test = digits()
+                    _write(beside / "train", train)
+                    _write(beside / "val", test)
     return folder
 
 
-def _write(folder: Path, images: Tensor, labels: Tensor) -> None:
-    """uint8 (N, 1, H, W) as PNG files of 40x40, one folder per label."""
+def _write(folder: Path, part: Labelled) -> None:
+    """Grey images as RGB PNG files of 40x40, one folder per label."""
     from PIL import Image
 
-    pixels = torch.nn.functional.interpolate(images.float(), size=(40, 40), mode="bicubic", align_corners=False)
+    pixels = torch.nn.functional.interpolate(part.images.float(), size=(40, 40), mode="bicubic", align_corners=False)
     pixels = pixels.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
-    for label in labels.unique().tolist():
+    for label in part.labels.unique().tolist():
         (folder / str(label)).mkdir(parents=True)
-    for number, (image, label) in enumerate(zip(pixels, labels.tolist(), strict=True)):
+    for number, (image, label) in enumerate(zip(pixels, part.labels.tolist(), strict=True)):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / str(label) / f"{number:04d}.png")
 
 
@@ -197,7 +189,7 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resteutils"
 
 
-def few(names: Iterable[str], most: int = 5) -> str:
+def abridged(names: Iterable[str], most: int = 5) -> str:
     """The first names, and how many more there are."""
     names = sorted(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

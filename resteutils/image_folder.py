@@ -3,7 +3,7 @@
 Order and augmentation are pure functions of (seed, epoch, image), whatever the workers: each image is cropped with
 random numbers of its own. A resumed run therefore sees exactly the batches that an unbroken one would see.
 
-:class:`Folder` offers what :class:`resteutils.data.Images` offers, but streams. ``digits-folder`` is scikit-learn's
+:class:`Folder` streams what :class:`resteutils.data.Images` holds in memory. ``digits-folder`` is scikit-learn's
 digits written as such a folder, the stand-in that needs no download.
 """
 
@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from resteutils.data import IMAGENET_MEAN, IMAGENET_STD, EpochPlan
+from resteutils.data import IMAGENET_MEAN, IMAGENET_STD, Data, EpochPlan
+from resteutils.datasets import chosen
 from resteutils.image_files import Split, UnreadableImage, check_readable, decode, digits_folder, listed, scan
 from resteutils.settings import data_dir as data_folder
 
@@ -39,7 +40,7 @@ LONGEST_STEP = 60  # seconds that a worker outlives a SIGTERM, for the training 
 
 
 @dataclass
-class Folder:
+class Folder(Data):
     """A training and a test split on disk, and how their images become batches on ``device``.
 
     ``train_transform`` and ``test_transform`` map uint8 (3, H, W) of any size to uint8 (3, image_size, image_size).
@@ -53,7 +54,7 @@ class Folder:
     test_transform: Callable[[Tensor], Tensor]
     workers: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    digest: str = ""  # of the list of files and their sizes: two folders under one recipe are two results
+    digest: str = ""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -65,20 +66,6 @@ class Folder:
     def test_size(self) -> int:
         return len(self.test)
 
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
-
-    def to(self, device: torch.device | str) -> Folder:
-        """Deliver batches there from now on."""
-        self.device = torch.device(device)
-        return self
-
-    def steps(self, batch_size: int, world: int = 1) -> int:
-        """Batches in an epoch, as :meth:`resteutils.data.Images.steps`."""
-        full, rest = divmod(self.train_size, batch_size)
-        return full + (rest >= 2 * world)
-
     def train_batches(
         self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -86,8 +73,7 @@ class Folder:
         (B,). Raises ``UnreadableImage`` naming the file.
         """
         order = EpochPlan.draw(self.train_size, "none", 0, seed, epoch).order
-        bounds = [step * batch_size for step in range(start, self.steps(batch_size, world))]
-        batches = [order[begin : begin + batch_size][rank::world] for begin in bounds]
+        batches = [order[places] for places in self.places(batch_size, start, rank, world)]
         return self._deliver(_Decoded(self.train, self.train_transform, (seed, epoch)), batches)
 
     def test_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
@@ -219,7 +205,7 @@ def open_folder(
     if not digits and recipe.num_classes == 1000 and not (recipe.train_size or recipe.test_size):
         _check_imagenet(root, {"train": len(train), "val": len(test)})
     digest = check_readable(train, test, recipe.workers, patience)
-    train, test = _chosen(recipe, train, test)
+    train, test = chosen(train, test, recipe.train_size, recipe.test_size, recipe.holdout)
     return Folder(
         recipe.dataset, classes, train, test, *_transforms(recipe), recipe.workers, torch.device(device), digest
     )
@@ -229,31 +215,6 @@ def _check_imagenet(root: Path, found: dict[str, int]) -> None:
     if found != IMAGENET:
         counts = " and ".join(f"{found[part]:,} of {IMAGENET[part]:,} images in {part}/" for part in IMAGENET)
         raise ValueError(f"{root} is not the whole of ImageNet: {counts}; num_classes=0 takes what is there")
-
-
-def _chosen(recipe: Recipe, train: Split, test: Split) -> tuple[Split, Split]:
-    """The recipe's ``holdout``, ``train_size`` and ``test_size``, chosen once and for all."""
-    if recipe.holdout:
-        _check_size("holdout", recipe.holdout, len(train) - 2)
-        order = _order(len(train))
-        train, test = train.subset(np.sort(order[: -recipe.holdout])), train.subset(np.sort(order[-recipe.holdout :]))
-    return _first("train_size", train, recipe.train_size), _first("test_size", test, recipe.test_size)
-
-
-def _first(what: str, split: Split, size: int) -> Split:
-    if not size:
-        return split
-    _check_size(what, size, len(split))
-    return split.subset(np.sort(_order(len(split))[:size]))
-
-
-def _order(size: int) -> np.ndarray:
-    return np.random.Generator(np.random.PCG64([2308, 6689])).permutation(size)
-
-
-def _check_size(what: str, value: int, largest: int) -> None:
-    if value > largest:
-        raise ValueError(f"{what} = {value}, expected 0 (all) or a number from 1 to {largest}")
 
 
 def _transforms(recipe: Recipe) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

@@ -42,6 +42,12 @@ class _Binary:
         """True at W/A 1/1, False at 1/32."""
         return self.input_estimator is not None
 
+    def set_estimator(self, estimator: Estimator, input_estimator: Estimator | None = None) -> None:
+        """Other estimators from here on, at the end of their paths; ``input_estimator`` None is the same."""
+        self.estimator = estimator
+        self.input_estimator = (input_estimator or estimator) if self.binarize_input else None
+        self.set_progress(1.0)
+
     def effective_weight(self) -> Tensor:
         """What sign and estimator see: the latent weights, standardised where the layer says so."""
         return self.weight

@@ -301,9 +301,8 @@ def test_frozen_weights_show_what_the_power_does_to_the_gradients(tmp_path: Path
     model = ru.create("resnet20", estimator=ru.STE()).train()
     batch = torch.randn(8, 3, 32, 32), torch.arange(8)
     found = frozen.at_every_power(model, batch)
-    ru.anneal(model, 1.0)
     for _, layer in ru.binary_layers(model):
-        layer.estimator = ru.ReSTE(o=3)
+        layer.set_estimator(ru.ReSTE(o=3))
     model.zero_grad()
     torch.nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
     mine = ru.gradient_instability(model, "code")

@@ -193,7 +193,7 @@ def test_rational_on_the_grid(estimator, rational: bool) -> None:
 def test_rationality_says_where_it_fails_and_what_the_path_does() -> None:
     found = comparison.rationality(FDA().at(1.0))
     assert 0.8 < found.first < found.last
-    assert str(found).startswith("no: above STE's for |z| in ")
+    assert str(found).startswith("no: above the identity's for |z| in ")
     reste = comparison.rationality(ReSTE(o=3))
     assert reste.error_end < reste.error_start
     assert str(reste) == "yes"

@@ -6,8 +6,7 @@ from torch import nn
 
 from resteutils.estimators import Estimator
 from resteutils.models.common import BITS, conv_factory
-from resteutils.models.resnet_cifar import resnet18, resnet20, resnet20_bireal
-from resteutils.models.resnet_imagenet import resnet18_imagenet, resnet34_imagenet
+from resteutils.models.resnet import resnet18, resnet18_imagenet, resnet20, resnet20_bireal, resnet34_imagenet
 from resteutils.models.summary import Summary, summary
 from resteutils.models.vgg_small import vgg_small
 
@@ -54,5 +53,12 @@ def create(
     for what, value in (("num_classes", num_classes), ("image_size", image_size), ("in_channels", in_channels)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{what} = {value!r}, expected a whole number of at least 1")
-    conv = conv_factory(bits, estimator, input_estimator, scale, scale_order, standardize)
+    conv = conv_factory(
+        bits,
+        estimator=estimator,
+        input_estimator=input_estimator,
+        scale=scale,
+        scale_order=scale_order,
+        standardize=standardize,
+    )
     return MODELS[name](conv, num_classes, image_size, in_channels)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import nn
 
-from resteutils.models.common import ConvFactory, check_size, conv_relu_bn
+from resteutils.models.common import ConvFactory, check_size, conv_relu_bn, kaiming
 
 __all__ = ["vgg_small"]
 
@@ -25,16 +23,8 @@ def vgg_small(conv: ConvFactory, num_classes: int, image_size: int, in_channels:
         if index % 2:
             layers.append(nn.MaxPool2d(2))
         cin = width
-    layers += [nn.Flatten(), nn.Linear(512 * (image_size // 8) ** 2, num_classes)]
-    return _initialised(nn.Sequential(*layers))
-
-
-def _initialised(model: nn.Sequential) -> nn.Sequential:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / fan_out))
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.01)
-            nn.init.zeros_(module.bias)
+    classifier = nn.Linear(512 * (image_size // 8) ** 2, num_classes)
+    model = kaiming(nn.Sequential(*layers, nn.Flatten(), classifier), "fan_out")
+    nn.init.normal_(classifier.weight, 0.0, 0.01)
+    nn.init.zeros_(classifier.bias)
     return model

@@ -55,9 +55,7 @@ class Sample:
 
     def measure(self, e: Estimator) -> Measured:
         for _, layer in self.layers:
-            layer.estimator = e
-            layer.input_estimator = e if layer.binarize_input else None
-            layer.set_progress(1.0)
+            layer.set_estimator(e)
         self.model.zero_grad(set_to_none=True)
         self.loss(self.model).backward()
         return Measured(estimating_error(self.model), gradient_instability(self.model), gradient_spread(self.model))
