@@ -8,9 +8,7 @@ import copy
 import json
 import math
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,18 @@ from torch import nn
 from resteutils import packed
 from resteutils.packed import PackedModel
 from resteutils.settings import write_atomic
+from resteutils.timing import race
 
-__all__ = ["FORMATS", "bench_model", "export_onnx", "export_run", "find_run", "predict", "show_predictions"]
+__all__ = [
+    "FORMATS",
+    "bench_model",
+    "beside_float",
+    "export_onnx",
+    "export_run",
+    "find_run",
+    "predict",
+    "show_predictions",
+]
 
 FORMATS = {"packed": ".rbit", "onnx": ".onnx", "state-dict": ".safetensors"}
 
@@ -173,9 +181,10 @@ def show_predictions(predictions: list[dict[str, Any]], as_json: bool = False, w
 
 
 def bench_model(path: str | os.PathLike, batches: tuple[int, ...] = (1, 64), repeats: int = 30) -> list[dict[str, Any]]:
-    """Milliseconds of a packed file and of its float twin, taking turns: one row per batch size and number of threads.
+    """A packed file beside its float twin, one row per number of threads and batch size: ``threads``, ``batch`` and
+    what :func:`beside_float` measures.
 
-    ``ratio`` is the median over turns of float / packed, ``low`` and ``high`` their quartiles.
+    Raises ``packed.PackedFileError`` for a bad file and ``ValueError`` for one that does not come from a run.
     """
     from resteutils.models import MODELS, create
 
@@ -185,36 +194,24 @@ def bench_model(path: str | os.PathLike, batches: tuple[int, ...] = (1, 64), rep
         raise ValueError(f"{path} does not say which network it is ({header['model']!r}): export it from a run")
     channels, size, _ = header["input"]
     twin = create(header["model"], "32/32", num_classes=len(header["classes"]), image_size=size, in_channels=channels)
-    twin.eval()
     before, rows = torch.get_num_threads(), []
     try:
         for threads in sorted({1, before}):
             torch.set_num_threads(threads)
-            for batch in batches:
-                images = torch.randn(batch, *header["input"])
-                with torch.inference_mode():
-                    times = _alternate(lambda x=images: model(x), lambda x=images: twin(x), repeats)
-                ratios = sorted(b / a for a, b in times)
-                low, middle, high = statistics.quantiles(ratios, n=4)
-                rows.append({
-                    "batch": batch, "threads": threads, "packed_ms": 1e3 * statistics.median(a for a, _ in times),
-                    "float_ms": 1e3 * statistics.median(b for _, b in times), "ratio": middle, "low": low, "high": high,
-                    "repeats": len(times),
-                })  # fmt: skip
+            rows += [{"threads": threads, "batch": n, **beside_float(model, twin, n, repeats)} for n in batches]
     finally:
         torch.set_num_threads(before)
     return rows
 
 
-def _alternate(first, second, repeats: int) -> list[tuple[float, float]]:
-    """Seconds of two functions that take turns, after two turns to warm up."""
-    times = []
-    for turn in range(repeats + 2):
-        start = time.perf_counter()
-        first()
-        middle = time.perf_counter()
-        second()
-        end = time.perf_counter()
-        if turn >= 2:
-            times.append((middle - start, end - middle))
-    return times
+def beside_float(
+    model: PackedModel, twin: nn.Module, batch: int, repeats: int, budget: float = 0.0
+) -> dict[str, float]:
+    """A packed network beside its float twin in the better of torch's two memory formats, on ``batch`` random images:
+    what :func:`resteutils.timing.race` returns.
+    """
+    first, last = torch.contiguous_format, torch.channels_last
+    twin_first, twin_last = (copy.deepcopy(twin).eval().to(memory_format=layout) for layout in (first, last))
+    x = torch.randn(batch, *model.header["input"])
+    x_last = x.to(memory_format=last)
+    return race(lambda: model(x), (lambda: twin_first(x), lambda: twin_last(x_last)), repeats, budget)

@@ -296,7 +296,7 @@ def test_export_predict_and_bench(run, tmp_path):
     with pytest.raises(ValueError, match="not an image"):
         deploy.predict(file, [tmp_path / "b.png"])
     rows = deploy.bench_model(file, batches=(1,), repeats=3)
-    assert all(row["packed_ms"] > 0 and row["repeats"] == 3 for row in rows)
+    assert all(row["packed_ms"] > 0 and row["turns"] == 3 for row in rows)
 
 
 def test_predictions_of_the_file_are_those_of_the_run(run, tmp_path):
