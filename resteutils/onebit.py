@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "judge", "layers", "networks", "speed", "table"]
+__all__ = ["figure", "judge", "layers", "networks", "roofs", "speed", "table"]
 
 LEAST_TIMES_SMALLER = {"resnet20": 20, "resnet18": 19, "vgg_small": 19}
 CHANNELS_LAST = torch.channels_last
@@ -161,7 +161,7 @@ def layers(model: str = "resnet18") -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def peaks() -> dict[str, float]:
+def roofs() -> dict[str, float]:
     """The machine's roofs: GMAC/s of a float32 matrix product, GB/s of copying what no cache near a core holds."""
     a, b = torch.randn(1024, 1024), torch.randn(1 << 24)
     c, d = torch.empty_like(a), torch.empty_like(b)
@@ -186,15 +186,15 @@ def table(files: pd.DataFrame, speeds: pd.DataFrame, by_layer: pd.DataFrame, pro
 
 
 @styled
-def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame) -> Figure:
-    """Left: the roofline. Right: how many times faster whole networks are."""
+def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame, machine: dict[str, float]) -> Figure:
+    """Left: the roofline under the ``machine``'s :func:`roofs`. Right: how many times faster whole networks are."""
     picture, (left, right) = blank(8.2, 3.8, ncols=2)
     left.set_title("Layers of ResNet-18, batch 1")
     if by_layer.empty:
         left.text(0.5, 0.5, "no compiled kernels here", ha="center", va="center", transform=left.transAxes)
         left.set_axis_off()
     else:
-        _roofline(left, by_layer)
+        _roofline(left, by_layer, machine)
     names = [f"{line.network}, batch {line.batch}" for line in speeds.itertuples()]
     spread = [speeds.times_faster - speeds.low, speeds.high - speeds.times_faster]
     right.barh(range(len(names)), speeds.times_faster, xerr=spread, color=COLOURS["ReSTE"], height=0.6)
@@ -206,15 +206,12 @@ def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame) -> Figure:
     return picture
 
 
-def _roofline(left: Axes, by_layer: pd.DataFrame) -> None:
-    roofs = peaks()
+def _roofline(left: Axes, by_layer: pd.DataFrame, machine: dict[str, float]) -> None:
+    gmacs, gb_per_s = machine["gmacs"], machine["gb_per_s"]
     low = min(by_layer.float_intensity.min(), by_layer.packed_intensity.min()) / 3
     high = max(by_layer.float_intensity.max(), by_layer.packed_intensity.max()) * 3
-    knee = roofs["gmacs"] / roofs["gb_per_s"]
-    left.plot([low, knee, high], [low * roofs["gb_per_s"], roofs["gmacs"], roofs["gmacs"]], color="#777777", lw=1.2)
-    left.annotate(
-        "float32 matrix product", (high, roofs["gmacs"]), (0, 4), textcoords="offset points", ha="right", fontsize=7.5
-    )
+    left.plot([low, gmacs / gb_per_s, high], [low * gb_per_s, gmacs, gmacs], color="#777777", lw=1.2)
+    left.annotate("float32 matrix product", (high, gmacs), (0, 4), textcoords="offset points", ha="right", fontsize=7.5)
     for kind, colour, label in (
         ("packed", COLOURS["ReSTE"], "1 bit, packed"),
         ("float", COLOURS["FP"], "float32, torch"),

@@ -351,7 +351,7 @@ def test_without_the_kernels_no_layer_is_timed_and_the_figure_says_so(monkeypatc
     assert list(by_layer.columns) == onebit.LAYER_COLUMNS
     values = {"times_faster": 1.0, "low": 0.9, "high": 1.1, "packed_ms": 2.0}
     speeds = pd.DataFrame([{"network": "ResNet-20", "batch": 1, **values}])
-    picture = onebit.figure(speeds, by_layer)
+    picture = onebit.figure(speeds, by_layer, {})
     assert "no compiled kernels here" in [text.get_text() for text in picture.axes[0].texts]
 
 
