@@ -111,7 +111,7 @@ def predict(
 
     Args:
         model: a file that `resteutils export RUN --to packed` wrote.
-        images: image files; they are resized to the network's input.
+        images: image files, resized to the network's input; networks of ImageNet see the middle, as when scored.
         top: number of guesses for each image.
         json: print JSON instead of bars.
     """

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import math
 import os
@@ -89,12 +90,8 @@ def export_onnx(model: nn.Module, input_size: tuple[int, int, int], path: str | 
     ONNX has no 1-bit tensors: binary weights are stored as float32. Raises ``ModuleNotFoundError`` without the extra.
     """
     for module in ("onnx", "onnxscript"):
-        try:
-            __import__(module)
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"ONNX export needs {module}: pip install 'resteutils[export]'", name=module
-            ) from error
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f"ONNX export needs {module}: pip install 'resteutils[export]'", name=module)
     network = _InTorch(packed.pack(model, input_size=input_size)) if _is_binary(model) else copy.deepcopy(model).cpu()
     network.eval()
     images = torch.zeros(2, *input_size)
@@ -131,14 +128,15 @@ class _InTorch(nn.Module):
 def predict(path: str | os.PathLike, images: Iterable[str | os.PathLike], top: int = 5) -> list[dict[str, Any]]:
     """What a packed model sees in image files: ``[{"image": ..., "top": [{"class": ..., "probability": ...}, ...]}]``.
 
-    Images are resized to the model's input. Raises ``packed.PackedFileError`` for a bad model and ``ValueError`` for a
-    file that is no image.
+    Images are seen whole, resized to the model's input; by networks that learned from a folder of images (ImageNet) as
+    they were scored, brought to size and cropped in the middle. Raises ``packed.PackedFileError`` for a bad model and
+    ``ValueError`` for a file that is no image.
     """
     model = packed.load(path)
     files = [Path(image) for image in images]
     if not files:
         raise ValueError("no image to look at: name one or more image files")
-    logits = model(model.normalise(torch.stack([_read(file, model.header["input"]) for file in files])))
+    logits = model(model.normalise(torch.stack([_read(file, model.header) for file in files])))
     values, classes = logits.softmax(dim=1).topk(min(top, logits.shape[1]), dim=1)
     names = model.header["classes"]
     return [
@@ -150,18 +148,24 @@ def predict(path: str | os.PathLike, images: Iterable[str | os.PathLike], top: i
     ]
 
 
-def _read(file: Path, size: list[int]) -> torch.Tensor:
+def _read(file: Path, header: dict[str, Any]) -> torch.Tensor:
+    """The image as uint8 of the shape ``header["input"]``, (C, H, W)."""
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
+    from resteutils.image_folder import FOLDERS, central_crop
+
+    channels, height, width = header["input"]
     try:
-        with Image.open(file) as image:
-            pixels = np.array(
-                image.convert("RGB" if size[0] == 3 else "L").resize((size[2], size[1]), Image.Resampling.BILINEAR)
-            )
+        with Image.open(file) as opened:
+            image = opened.convert("RGB" if channels == 3 else "L")
     except UnidentifiedImageError as error:
         raise ValueError(f"{file} is not an image that Pillow can read") from error
-    return torch.from_numpy(pixels.reshape(size[1], size[2], size[0])).permute(2, 0, 1)
+    cropped = header["dataset"] in FOLDERS
+    if not cropped:
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(image).reshape(image.height, image.width, channels)).permute(2, 0, 1)
+    return central_crop(height)(pixels) if cropped else pixels
 
 
 def show_predictions(predictions: list[dict[str, Any]], as_json: bool = False, width: int = 30) -> str:

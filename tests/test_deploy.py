@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from packable import trained
+from packable import small_network, trained
 
 import resteutils as ru
 from resteutils import deploy, packed
@@ -51,6 +51,34 @@ def test_predictions_of_the_file_are_those_of_the_run(run, tmp_path):
         for images, _ in data.test_batches(100):
             assert torch.equal(small(images).argmax(1), model(images).argmax(1))
     assert torch.equal(small.normalise(data.test_images[:3]), data.normalise(data.test_images[:3]))
+
+
+@pytest.mark.parametrize("dataset", ["imagenet", "digits-folder", "cifar10", ""])
+def test_images_are_seen_as_the_network_was_scored(tmp_path, dataset):
+    """One that learned from a folder sees the middle of a wide image, others all of it."""
+    from PIL import Image
+
+    from resteutils.image_files import decode
+    from resteutils.image_folder import central_crop
+
+    small = ru.pack(small_network(), input_size=(3, 32, 32))
+    small.header["dataset"] = dataset
+    file = tmp_path / "wide.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)).save(file)
+    if dataset in ("imagenet", "digits-folder"):
+        seen = central_crop(32)(decode(file))
+    else:
+        seen = torch.from_numpy(np.array(Image.open(file).resize((32, 32), Image.Resampling.BILINEAR))).permute(2, 0, 1)
+    expected = small(small.normalise(seen[None])).softmax(1)[0]
+    (found,) = deploy.predict(small.save(tmp_path / "model.rbit"), [file], top=5)
+    for entry in found["top"]:
+        assert entry["probability"] == pytest.approx(expected[int(entry["class"])].item(), abs=1e-6)
+
+
+def test_what_onnx_export_needs_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="ONNX export needs onnx: pip install"):
+        deploy.export_onnx(small_network(), (3, 32, 32), tmp_path / "model.onnx")
 
 
 def test_exports_of_other_formats(run, tmp_path):

@@ -82,9 +82,6 @@ def test_what_cannot_be_packed_is_refused():
         ru.pack(trained("vgg_small", size=16))
 
 
-# --- a trained run: export, predict, bench ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_network_of_one_s_own_gives_the_same_logits(bias: bool):
     torch.manual_seed(0)
