@@ -10,6 +10,7 @@ Each group is a module with ``rows(full) -> Iterator[Row]``. Results go to resul
 from __future__ import annotations
 
 import importlib
+import os
 import time
 
 __all__ = ["GROUPS", "main", "measure"]
@@ -50,11 +51,20 @@ def measure(groups: list[str], full: bool) -> tuple[list, dict[str, str]]:
     return rows, skipped
 
 
+def _settle() -> None:
+    """Settings for the whole run: numbers too small to matter are zero, and compiled code is kept between runs."""
+    import torch
+
+    from resteutils.settings import runs_dir
+
+    torch.set_flush_denormal(True)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(runs_dir() / "inductor-bench"))
+
+
 def main(full: bool = False, rows: str = "", out: str = "") -> None:
     """Measure the groups named in ``rows`` (comma-separated; all when empty) and write them to ``out``, by default
     results/bench. Raises ``ValueError`` for an unknown group."""
     from benchmarks.report import write
-    from benchmarks.timing import settle
     from resteutils.settings import results_dir
 
     groups = [name.strip() for name in rows.split(",") if name.strip()] or list(GROUPS)
@@ -62,7 +72,7 @@ def main(full: bool = False, rows: str = "", out: str = "") -> None:
         if name not in GROUPS:
             raise ValueError(f"no rows {name!r}; the groups are: {', '.join(GROUPS)}")
     begun = time.monotonic()
-    settle()
+    _settle()
     found, skipped = measure(groups, full)
     folder = write(found, skipped, out or results_dir() / "bench", full=full, seconds=time.monotonic() - begun)
     print(f"{len(found)} rows in {time.monotonic() - begun:.0f} s: {folder}")

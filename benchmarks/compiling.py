@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Iterator
 
 from benchmarks.networks import CASES, VARIANTS, Case, training_step
-from benchmarks.timing import Row, interleaved, steady
+from benchmarks.ratios import Row, steady
+from resteutils.timing import interleaved
 
 __all__ = ["rows"]
 

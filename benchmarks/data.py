@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.authors import loader
-from benchmarks.timing import Row, interleaved, row
+from benchmarks.ratios import Row, row
 from resteutils.data import Images
+from resteutils.timing import interleaved
 
 __all__ = ["images", "rows"]
 

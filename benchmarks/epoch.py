@@ -10,10 +10,11 @@ import torch.nn.functional as F
 import resteutils as ru
 from benchmarks import data as bench_data
 from benchmarks.authors import loader
-from benchmarks.networks import CASES, VARIANTS, build
-from benchmarks.timing import Row, device, interleaved, row
+from benchmarks.networks import CASES, VARIANTS, build, device
+from benchmarks.ratios import Row, row
 from resteutils.epoch import INDICATOR_BATCHES, Sums, measured_steps
 from resteutils.processes import Processes
+from resteutils.timing import interleaved
 
 __all__ = ["rows"]
 

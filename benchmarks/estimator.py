@@ -9,8 +9,10 @@ from torch import Tensor
 
 import resteutils as ru
 from benchmarks.authors import MaskedReSTE
-from benchmarks.timing import Row, device, interleaved, row, steady
+from benchmarks.networks import device
+from benchmarks.ratios import Row, row, steady
 from resteutils.binarize import times_slope
+from resteutils.timing import interleaved
 
 __all__ = ["rows"]
 

@@ -9,11 +9,12 @@ from torch.utils.data import DataLoader, Dataset
 
 import resteutils as ru
 from benchmarks import data as bench_data
-from benchmarks.networks import CASES, VARIANTS, Case, build
-from benchmarks.timing import Row, device, interleaved, row
+from benchmarks.networks import CASES, VARIANTS, Case, build, device
+from benchmarks.ratios import Row, row
 from resteutils import kernels
 from resteutils.epoch import evaluate
 from resteutils.recipes import Recipe
+from resteutils.timing import interleaved
 
 __all__ = ["rows"]
 

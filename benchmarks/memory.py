@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks.networks import CASES, VARIANTS, Case, chosen, training_step
-from benchmarks.timing import Row, steady
+from benchmarks.ratios import Row, steady
 
 __all__ = ["kept_bytes", "peak_bytes", "rows"]
 

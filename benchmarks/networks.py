@@ -10,13 +10,17 @@ import torch.nn.functional as F
 
 import resteutils as ru
 from benchmarks import authors
-from benchmarks.timing import device
 from resteutils import kernels
 
-__all__ = ["CASES", "O", "STE", "VARIANTS", "Case", "Variant", "build", "training_step"]
+__all__ = ["CASES", "O", "STE", "VARIANTS", "Case", "Variant", "build", "device", "training_step"]
 
 O = 1.7  # during training o is almost never a whole number
 STE = ru.STE()
+
+
+def device() -> torch.device:
+    """Where training steps are measured: the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ import torch
 import torch.nn.functional as F
 
 import resteutils as ru
-from benchmarks.timing import Row, Samples, interleaved, row, steady
+from benchmarks.ratios import Row, row, steady
 from resteutils import kernels, packed
+from resteutils.onebit import LEAST_TIMES_SMALLER, state_bytes
+from resteutils.timing import Samples, interleaved
 
 __all__ = ["rows"]
 
@@ -32,7 +34,6 @@ WHY_EMPTY = kernels.why_not()
 LAYERS = ((256, 14, 1), (128, 16, 1))
 MORE_LAYERS = ((64, 32, 1), (512, 4, 1), (256, 14, 64), (128, 16, 64))
 NETWORKS = {"resnet18": 4, "vgg_small": 6, "resnet20": None}  # how many times faster than onnxruntime, at batch 1
-SIZES = {"resnet20": 20, "resnet18": 19, "vgg_small": 19}
 
 
 def rows(full: bool) -> Iterator[Row]:
@@ -145,10 +146,8 @@ def _exported(name: str) -> bytes:
 
 
 def _files() -> Iterator[Row]:
-    for name, target in SIZES.items():
-        buffer = io.BytesIO()
-        torch.save(ru.create(name, "32/32").state_dict(), buffer)
-        sizes = (packed.pack(ru.create(name)).bytes / 1e3, buffer.tell() / 1e3)
+    for name, target in LEAST_TIMES_SMALLER.items():
+        sizes = (packed.pack(ru.create(name)).bytes / 1e3, state_bytes(ru.create(name, "32/32")) / 1e3)
         yield steady(GROUP, name, "packed file", "float32 state dict", sizes, "kB", target=1 / target)
 
 

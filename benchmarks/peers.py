@@ -9,8 +9,9 @@ from torch import nn
 
 import resteutils as ru
 from benchmarks.authors import MaskedConv2d
-from benchmarks.networks import STE, O
-from benchmarks.timing import Row, device, interleaved, row
+from benchmarks.networks import STE, O, device
+from benchmarks.ratios import Row, row
+from resteutils.timing import interleaved
 
 __all__ = ["rows"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from benchmarks.timing import Row
+from benchmarks.ratios import Row
 from resteutils.provenance import provenance
 from resteutils.settings import write_atomic
 

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 import resteutils as ru
-from benchmarks.networks import VARIANTS, Case, O, training_step
-from benchmarks.timing import Row, device, interleaved, row, steady
+from benchmarks.networks import VARIANTS, Case, O, device, training_step
+from benchmarks.ratios import Row, row, steady
 from resteutils.models.common import conv_factory, conv_relu_bn
+from resteutils.timing import interleaved
 
 __all__ = ["rows"]
 

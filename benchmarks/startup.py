@@ -6,7 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-from benchmarks.timing import Row, interleaved, row
+from benchmarks.ratios import Row, row
+from resteutils.timing import interleaved
 
 __all__ = ["rows"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.networks import CASES, Case, chosen, training_step
-from benchmarks.timing import Row, interleaved, row
+from benchmarks.ratios import Row, row
+from resteutils.timing import interleaved
 
 __all__ = ["rows"]
 

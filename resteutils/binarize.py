@@ -58,6 +58,19 @@ def times_slope(grad: Tensor, z: Tensor, estimator: type[Estimator], coefficient
     return grad * estimator.slope(z, *coefficients)
 
 
+def _keep(ctx, tensors: tuple[Tensor, ...], coefficients: Sequence[float | Tensor]) -> None:
+    """Keep these for the backward pass; coefficients are all floats or, in compiled networks, all tensors."""
+    ctx.floats = [c for c in coefficients if not isinstance(c, Tensor)]
+    ctx.count = len(tensors)
+    ctx.save_for_backward(*tensors, *(c for c in coefficients if isinstance(c, Tensor)))
+
+
+def _kept(ctx) -> tuple[Sequence[Tensor], Sequence[float | Tensor]]:
+    """What :func:`_keep` was given."""
+    saved = ctx.saved_tensors
+    return saved[: ctx.count], saved[ctx.count :] or ctx.floats
+
+
 class _Binarize(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -68,16 +81,13 @@ class _Binarize(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         z, ctx.estimator, *coefficients = inputs
-        ctx.tensors = [isinstance(c, Tensor) for c in coefficients]
-        ctx.floats = [c for c in coefficients if not isinstance(c, Tensor)]
-        ctx.save_for_backward(z, *(c for c in coefficients if isinstance(c, Tensor)))
+        _keep(ctx, (z,), coefficients)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        z, *tensors = ctx.saved_tensors
-        coefficients = tensors or ctx.floats
-        return times_slope(grad, z, ctx.estimator, coefficients), None, *(None for _ in ctx.tensors)
+        (z,), coefficients = _kept(ctx)
+        return times_slope(grad, z, ctx.estimator, coefficients), None, *(None for _ in coefficients)
 
 
 def binarize(z: Tensor, estimator: Estimator, coefficients: tuple[Tensor, ...] | None = None) -> Tensor:
@@ -160,16 +170,12 @@ class _BinaryConv2d(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         x, weight, ctx.spec, *coefficients = inputs
-        tensors = [c for c in coefficients if isinstance(c, Tensor)]
-        ctx.floats = [c for c in coefficients if not isinstance(c, Tensor)]
-        ctx.count = len(coefficients)
-        ctx.save_for_backward(x, weight, *tensors)
+        _keep(ctx, (x, weight), coefficients)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, weight, *tensors = ctx.saved_tensors
-        coefficients = tensors or ctx.floats
+        (x, weight), coefficients = _kept(ctx)
         spec = ctx.spec
         weight_coefficients = coefficients[: spec.weight_coefficients]
         input_coefficients = coefficients[spec.weight_coefficients :]
@@ -193,7 +199,7 @@ class _BinaryConv2d(torch.autograd.Function):
             grad_weight = times_slope(grad_kernel, weight, spec.estimator, weight_coefficients)
             if alpha is not None:
                 grad_weight = _with_scale(grad_weight, grad_kernel, weight, weight_signs, alpha, spec.scale)
-        return grad_x, grad_weight, None, *(None for _ in range(ctx.count))
+        return grad_x, grad_weight, None, *(None for _ in coefficients)
 
 
 def _with_scale(grad_weight, grad_kernel, weight, weight_signs, alpha, scale):

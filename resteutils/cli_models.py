@@ -46,7 +46,7 @@ def _bench_model(path: str) -> None:
     print("batch threads   packed    float   float / packed (quartiles)")
     for r in bench_model(path):
         times = f"{r['packed_ms']:6.2f} ms {r['float_ms']:6.2f} ms"
-        print(f"{r['batch']:5} {r['threads']:7} {times}   {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f})")
+        print(f"{r['batch']:5} {r['threads']:7} {times}   {r['times_faster']:.2f} ({r['low']:.2f} to {r['high']:.2f})")
 
 
 def publish(
@@ -111,7 +111,7 @@ def predict(
 
     Args:
         model: a file that `resteutils export RUN --to packed` wrote.
-        images: image files; they are resized to the network's input.
+        images: image files, resized to the network's input; networks of ImageNet see the middle, as when scored.
         top: number of guesses for each image.
         json: print JSON instead of bars.
     """

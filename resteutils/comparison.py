@@ -58,7 +58,6 @@ class Rationality:
             return "yes"
         where = f"for |z| in {self.first:.3g} to {self.last:.3g}, at {self.progress:.0%} of training"
         return f"no: above the identity's {where}"
-        )
 
 
 @functools.cache

@@ -43,9 +43,9 @@ def open_data(
     """The recipe's dataset: in memory on ``device``, or streamed from a folder of images, whose first check takes long:
     ``patience`` may end it by raising.
     """
-    if recipe.dataset in ("imagenet", "digits-folder"):
-        from resteutils.image_folder import open_folder
+    from resteutils.image_folder import FOLDERS, open_folder
 
+    if recipe.dataset in FOLDERS:
         return open_folder(recipe, data_dir, device, patience)
     from resteutils.data import open_images
 

@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import math
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,18 @@ from torch import nn
 from resteutils import packed
 from resteutils.packed import PackedModel
 from resteutils.settings import write_atomic
+from resteutils.timing import race
 
-__all__ = ["FORMATS", "bench_model", "export_onnx", "export_run", "find_run", "predict", "show_predictions"]
+__all__ = [
+    "FORMATS",
+    "bench_model",
+    "beside_float",
+    "export_onnx",
+    "export_run",
+    "find_run",
+    "predict",
+    "show_predictions",
+]
 
 FORMATS = {"packed": ".rbit", "onnx": ".onnx", "state-dict": ".safetensors"}
 
@@ -81,12 +90,8 @@ def export_onnx(model: nn.Module, input_size: tuple[int, int, int], path: str | 
     ONNX has no 1-bit tensors: binary weights are stored as float32. Raises ``ModuleNotFoundError`` without the extra.
     """
     for module in ("onnx", "onnxscript"):
-        try:
-            __import__(module)
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"ONNX export needs {module}: pip install 'resteutils[export]'", name=module
-            ) from error
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f"ONNX export needs {module}: pip install 'resteutils[export]'", name=module)
     network = _InTorch(packed.pack(model, input_size=input_size)) if _is_binary(model) else copy.deepcopy(model).cpu()
     network.eval()
     images = torch.zeros(2, *input_size)
@@ -123,14 +128,15 @@ class _InTorch(nn.Module):
 def predict(path: str | os.PathLike, images: Iterable[str | os.PathLike], top: int = 5) -> list[dict[str, Any]]:
     """What a packed model sees in image files: ``[{"image": ..., "top": [{"class": ..., "probability": ...}, ...]}]``.
 
-    Images are resized to the model's input. Raises ``packed.PackedFileError`` for a bad model and ``ValueError`` for a
-    file that is no image.
+    Images are seen whole, resized to the model's input; by networks that learned from a folder of images (ImageNet) as
+    they were scored, brought to size and cropped in the middle. Raises ``packed.PackedFileError`` for a bad model and
+    ``ValueError`` for a file that is no image.
     """
     model = packed.load(path)
     files = [Path(image) for image in images]
     if not files:
         raise ValueError("no image to look at: name one or more image files")
-    logits = model(model.normalise(torch.stack([_read(file, model.header["input"]) for file in files])))
+    logits = model(model.normalise(torch.stack([_read(file, model.header) for file in files])))
     values, classes = logits.softmax(dim=1).topk(min(top, logits.shape[1]), dim=1)
     names = model.header["classes"]
     return [
@@ -142,18 +148,24 @@ def predict(path: str | os.PathLike, images: Iterable[str | os.PathLike], top: i
     ]
 
 
-def _read(file: Path, size: list[int]) -> torch.Tensor:
+def _read(file: Path, header: dict[str, Any]) -> torch.Tensor:
+    """The image as uint8 of the shape ``header["input"]``, (C, H, W)."""
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
+    from resteutils.image_folder import FOLDERS, central_crop
+
+    channels, height, width = header["input"]
     try:
-        with Image.open(file) as image:
-            pixels = np.array(
-                image.convert("RGB" if size[0] == 3 else "L").resize((size[2], size[1]), Image.Resampling.BILINEAR)
-            )
+        with Image.open(file) as opened:
+            image = opened.convert("RGB" if channels == 3 else "L")
     except UnidentifiedImageError as error:
         raise ValueError(f"{file} is not an image that Pillow can read") from error
-    return torch.from_numpy(pixels.reshape(size[1], size[2], size[0])).permute(2, 0, 1)
+    cropped = header["dataset"] in FOLDERS
+    if not cropped:
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(image).reshape(image.height, image.width, channels)).permute(2, 0, 1)
+    return central_crop(height)(pixels) if cropped else pixels
 
 
 def show_predictions(predictions: list[dict[str, Any]], as_json: bool = False, width: int = 30) -> str:
@@ -173,9 +185,10 @@ def show_predictions(predictions: list[dict[str, Any]], as_json: bool = False, w
 
 
 def bench_model(path: str | os.PathLike, batches: tuple[int, ...] = (1, 64), repeats: int = 30) -> list[dict[str, Any]]:
-    """Milliseconds of a packed file and of its float twin, taking turns: one row per batch size and number of threads.
+    """A packed file beside its float twin, one row per number of threads and batch size: ``threads``, ``batch`` and
+    what :func:`beside_float` measures.
 
-    ``ratio`` is the median over turns of float / packed, ``low`` and ``high`` their quartiles.
+    Raises ``packed.PackedFileError`` for a bad file and ``ValueError`` for one that does not come from a run.
     """
     from resteutils.models import MODELS, create
 
@@ -185,36 +198,24 @@ def bench_model(path: str | os.PathLike, batches: tuple[int, ...] = (1, 64), rep
         raise ValueError(f"{path} does not say which network it is ({header['model']!r}): export it from a run")
     channels, size, _ = header["input"]
     twin = create(header["model"], "32/32", num_classes=len(header["classes"]), image_size=size, in_channels=channels)
-    twin.eval()
     before, rows = torch.get_num_threads(), []
     try:
         for threads in sorted({1, before}):
             torch.set_num_threads(threads)
-            for batch in batches:
-                images = torch.randn(batch, *header["input"])
-                with torch.inference_mode():
-                    times = _alternate(lambda x=images: model(x), lambda x=images: twin(x), repeats)
-                ratios = sorted(b / a for a, b in times)
-                low, middle, high = statistics.quantiles(ratios, n=4)
-                rows.append({
-                    "batch": batch, "threads": threads, "packed_ms": 1e3 * statistics.median(a for a, _ in times),
-                    "float_ms": 1e3 * statistics.median(b for _, b in times), "ratio": middle, "low": low, "high": high,
-                    "repeats": len(times),
-                })  # fmt: skip
+            rows += [{"threads": threads, "batch": n, **beside_float(model, twin, n, repeats)} for n in batches]
     finally:
         torch.set_num_threads(before)
     return rows
 
 
-def _alternate(first, second, repeats: int) -> list[tuple[float, float]]:
-    """Seconds of two functions that take turns, after two turns to warm up."""
-    times = []
-    for turn in range(repeats + 2):
-        start = time.perf_counter()
-        first()
-        middle = time.perf_counter()
-        second()
-        end = time.perf_counter()
-        if turn >= 2:
-            times.append((middle - start, end - middle))
-    return times
+def beside_float(
+    model: PackedModel, twin: nn.Module, batch: int, repeats: int, budget: float = 0.0
+) -> dict[str, float]:
+    """A packed network beside its float twin in the better of torch's two memory formats, on ``batch`` random images:
+    what :func:`resteutils.timing.race` returns.
+    """
+    first, last = torch.contiguous_format, torch.channels_last
+    twin_first, twin_last = (copy.deepcopy(twin).eval().to(memory_format=layout) for layout in (first, last))
+    x = torch.randn(batch, *model.header["input"])
+    x_last = x.to(memory_format=last)
+    return race(lambda: model(x), (lambda: twin_first(x), lambda: twin_last(x_last)), repeats, budget)

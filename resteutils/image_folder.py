@@ -31,8 +31,9 @@ from resteutils.settings import data_dir as data_folder
 if TYPE_CHECKING:
     from resteutils.recipes import Recipe
 
-__all__ = ["Folder", "UnreadableImage", "folder_digest", "open_folder"]
+__all__ = ["FOLDERS", "Folder", "UnreadableImage", "central_crop", "folder_digest", "open_folder"]
 
+FOLDERS = ("imagenet", "digits-folder")  # the datasets that are opened here
 IMAGENET = {"train": 1_281_167, "val": 50_000}
 CROP_AREA = (0.08, 1.0)  # DEVIATION(D7): the authors write 1.25, of which torchvision rejects what exceeds the image
 GROUP_SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, n)]
@@ -217,14 +218,20 @@ def _check_imagenet(root: Path, found: dict[str, int]) -> None:
         raise ValueError(f"{root} is not the whole of ImageNet: {counts}; num_classes=0 takes what is there")
 
 
-def _transforms(recipe: Recipe) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """For training a random crop of 8 to 100 % of the area and a flip; for evaluation the shorter side brought to
-    256/224 of the image size and the central crop.
+def central_crop(size: int) -> Callable[[Tensor], Tensor]:
+    """Evaluation: the shorter side brought to 256/224 of ``size``, then the central crop; uint8 (3, H, W) -> (3, size,
+    size).
     """
     from torchvision.transforms import v2
 
-    size = recipe.image_size
-    plain = v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
+    return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
+
+
+def _transforms(recipe: Recipe) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """For training a random crop of 8 to 100 % of the area and a flip; for evaluation :func:`central_crop`."""
+    from torchvision.transforms import v2
+
+    size, plain = recipe.image_size, central_crop(recipe.image_size)
     if recipe.augment == "none":
         return plain, plain
     crop = v2.RandomResizedCrop(size, scale=CROP_AREA, antialias=True)

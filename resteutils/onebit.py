@@ -6,31 +6,31 @@ of the same architecture at 32x32 RGB, whatever images the profile trained on, b
 
 from __future__ import annotations
 
-import functools
 import io
-import statistics
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
 from resteutils import kernels, packed, verdict
+from resteutils.deploy import beside_float
 from resteutils.measured import BACKBONES
 from resteutils.models import create
 from resteutils.plots.style import COLOURS, blank, styled
 from resteutils.tables import Table
+from resteutils.timing import interleaved, race
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "judge", "layers", "networks", "speed", "table"]
+__all__ = ["figure", "judge", "layers", "networks", "roofs", "speed", "table"]
 
 LEAST_TIMES_SMALLER = {"resnet20": 20, "resnet18": 19, "vgg_small": 19}
 CHANNELS_LAST = torch.channels_last
+LONGEST = 5.0  # seconds of one race, where its turns take longer
 
 
 # --- files and predictions --------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def networks(runs: Iterable[Any], data_dir: str = "") -> pd.DataFrame:
         small = packed.pack(model, run, data=data)
         same, largest, images, right = _compare(model, small, data)
         r = run.recipe
-        float_bytes = _state_bytes(create(r.model, "32/32", None, None, len(data.classes), r.image_size, r.in_channels))
+        float_bytes = state_bytes(create(r.model, "32/32", None, None, len(data.classes), r.image_size, r.in_channels))
         lines.append({
             "row": r.row, "model": r.model, "network": BACKBONES.get(r.model, r.model), "seed": r.seed,
             "epochs": r.epochs, "packed_kb": small.bytes / 1e3, "float_kb": float_bytes / 1e3,
@@ -87,7 +87,8 @@ def float_arithmetic(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def _state_bytes(model: torch.nn.Module) -> int:
+def state_bytes(model: torch.nn.Module) -> int:
+    """Size of the file that ``torch.save`` makes of the network's state."""
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
     return buffer.tell()
@@ -106,16 +107,9 @@ def speed(models: Iterable[str] = tuple(LEAST_TIMES_SMALLER), batches: Iterable[
     lines = []
     for name in models:
         torch.manual_seed(0)
-        small, twin = packed.pack(create(name).eval()), create(name, "32/32").eval()
-        twin_last = create(name, "32/32").eval().to(memory_format=CHANNELS_LAST)
+        small, twin = packed.pack(create(name)), create(name, "32/32")
         for batch in batches:
-            x = torch.randn(batch, 3, 32, 32)
-            last = x.to(memory_format=CHANNELS_LAST)
-            line = _race(
-                lambda x=x, m=small: m(x),
-                (lambda x=x, m=twin: m(x), lambda x=last, m=twin_last: m(x)),
-                repeats=31 if batch == 1 else 7,
-            )
+            line = beside_float(small, twin, batch, repeats=31 if batch == 1 else 7, budget=LONGEST)
             lines.append({"network": BACKBONES[name], "batch": batch, "threads": torch.get_num_threads(), **line})
     return pd.DataFrame(lines)
 
@@ -147,13 +141,14 @@ def layers(model: str = "resnet18") -> pd.DataFrame:
     for weight_shape, stride, shape in sorted(shapes, key=lambda s: (s[0][0], s[0][1])):
         x, weight = torch.randn(shape).to(memory_format=CHANNELS_LAST), torch.randn(weight_shape)
         first, last, bits = x.contiguous(), weight.to(memory_format=CHANNELS_LAST), kernels.pack_weight(weight)
-        line = _race(
+        line = race(
             lambda x=x, b=bits, s=stride: kernels.binary_conv2d_packed(x, b, s, (1, 1)),
             (
                 lambda x=x, w=last, s=stride: F.conv2d(x, w, None, s, 1),
                 lambda x=first, w=weight, s=stride: F.conv2d(x, w, None, s, 1),
             ),
             repeats=51,
+            budget=LONGEST,
         )
         out = weight.shape[0] * (shape[2] // stride[0]) * (shape[3] // stride[1])
         macs, moved = out * weight[0].numel(), 4 * (x.numel() + out)
@@ -166,44 +161,13 @@ def layers(model: str = "resnet18") -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _race(
-    ours: Callable[[], object], floats: tuple[Callable[[], object], ...], repeats: int, budget: float = 5.0
-) -> dict[str, Any]:
-    """Turns of one call each after two to warm up; float is the variant with the smallest median.
-
-    ``budget`` in seconds ends early, after at least three turns.
-    """
-    times: list[list[float]] = [[] for _ in range(1 + len(floats))]
-    begun = time.monotonic()
-    with torch.inference_mode():
-        for turn in range(repeats + 2):
-            for column, call in zip(times, (ours, *floats), strict=True):
-                start = time.perf_counter()
-                call()
-                if turn >= 2:
-                    column.append(time.perf_counter() - start)
-            if turn >= 4 and time.monotonic() - begun > budget:
-                break
-    best = min(times[1:], key=statistics.median)
-    low, middle, high = statistics.quantiles([b / a for a, b in zip(times[0], best, strict=True)], n=4)
-    medians = {"packed_ms": 1e3 * statistics.median(times[0]), "float_ms": 1e3 * statistics.median(best)}
-    return medians | {"times_faster": middle, "low": low, "high": high, "turns": len(times[0])}
-
-
-@functools.cache
-def peaks() -> dict[str, float]:
+def roofs() -> dict[str, float]:
     """The machine's roofs: GMAC/s of a float32 matrix product, GB/s of copying what no cache near a core holds."""
     a, b = torch.randn(1024, 1024), torch.randn(1 << 24)
     c, d = torch.empty_like(a), torch.empty_like(b)
-    multiply = min(_seconds(lambda: torch.mm(a, a, out=c)) for _ in range(7))
-    copy = min(_seconds(lambda: d.copy_(b)) for _ in range(7))
+    samples = interleaved({"multiply": lambda: torch.mm(a, a, out=c), "copy": lambda: d.copy_(b)}, repeats=7)
+    multiply, copy = samples["multiply"].best, samples["copy"].best
     return {"gmacs": 1024**3 / multiply / 1e9, "gb_per_s": 2 * 4 * b.numel() / copy / 1e9}
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 # --- table, picture, verdict ------------------------------------------------------------------------------------------
@@ -222,15 +186,15 @@ def table(files: pd.DataFrame, speeds: pd.DataFrame, by_layer: pd.DataFrame, pro
 
 
 @styled
-def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame) -> Figure:
-    """Left: the roofline. Right: how many times faster whole networks are."""
+def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame, machine: dict[str, float]) -> Figure:
+    """Left: the roofline under the ``machine``'s :func:`roofs`. Right: how many times faster whole networks are."""
     picture, (left, right) = blank(8.2, 3.8, ncols=2)
     left.set_title("Layers of ResNet-18, batch 1")
     if by_layer.empty:
         left.text(0.5, 0.5, "no compiled kernels here", ha="center", va="center", transform=left.transAxes)
         left.set_axis_off()
     else:
-        _roofline(left, by_layer)
+        _roofline(left, by_layer, machine)
     names = [f"{line.network}, batch {line.batch}" for line in speeds.itertuples()]
     spread = [speeds.times_faster - speeds.low, speeds.high - speeds.times_faster]
     right.barh(range(len(names)), speeds.times_faster, xerr=spread, color=COLOURS["ReSTE"], height=0.6)
@@ -242,15 +206,12 @@ def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame) -> Figure:
     return picture
 
 
-def _roofline(left: Axes, by_layer: pd.DataFrame) -> None:
-    roofs = peaks()
+def _roofline(left: Axes, by_layer: pd.DataFrame, machine: dict[str, float]) -> None:
+    gmacs, gb_per_s = machine["gmacs"], machine["gb_per_s"]
     low = min(by_layer.float_intensity.min(), by_layer.packed_intensity.min()) / 3
     high = max(by_layer.float_intensity.max(), by_layer.packed_intensity.max()) * 3
-    knee = roofs["gmacs"] / roofs["gb_per_s"]
-    left.plot([low, knee, high], [low * roofs["gb_per_s"], roofs["gmacs"], roofs["gmacs"]], color="#777777", lw=1.2)
-    left.annotate(
-        "float32 matrix product", (high, roofs["gmacs"]), (0, 4), textcoords="offset points", ha="right", fontsize=7.5
-    )
+    left.plot([low, gmacs / gb_per_s, high], [low * gb_per_s, gmacs, gmacs], color="#777777", lw=1.2)
+    left.annotate("float32 matrix product", (high, gmacs), (0, 4), textcoords="offset points", ha="right", fontsize=7.5)
     for kind, colour, label in (
         ("packed", COLOURS["ReSTE"], "1 bit, packed"),
         ("float", COLOURS["FP"], "float32, torch"),

@@ -2,15 +2,7 @@
 
     packed = ru.pack(run.model(), run)         # a PackedModel: float32 images in, logits out
     packed.save("model.rbit")                  # safetensors: bits, the rest in float32, a documented header
-    packed = load("model.rbit")
-
-The file is a safetensors file whose metadata holds one entry, ``resteutils-packed``: JSON with
-
-- ``version``: of this format, 1
-- ``model``, ``bits``, ``classes`` (names), ``input`` (C, H, W), ``mean`` and ``std`` (of pixels in [0, 1], per channel)
-- ``run_id``, ``recipe`` (the identity's hash), ``dataset``, ``top1`` (in %, as the run measured it), ``float_bytes``
-- ``steps``: the program, see :mod:`resteutils.folding`; tensor ``"3.bits"`` belongs to step 3
-- ``sha256``: of everything above and every tensor
+    packed = load("model.rbit")                # see resteutils.packed_file
 
 W/A 1/1 runs on the compiled kernel where that is available, in one call for the whole network; otherwise, and for 1/32,
 on torch alone, with the same results.
@@ -19,8 +11,6 @@ on torch alone, with the same results.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 import os
 from pathlib import Path
@@ -31,30 +21,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resteutils.folding import Program, fold, unpack_signs
+from resteutils.packed_file import VERSION, PackedFileError, parsed, serialised
 from resteutils.program_check import OPERATIONS, check
 from resteutils.settings import write_atomic
 
 __all__ = ["PackedFileError", "PackedModel", "load", "pack"]
 
-VERSION = 1
-_KEY = "resteutils-packed"
-_FIELDS = {
-    **dict.fromkeys(("model", "bits", "run_id", "recipe", "dataset", "sha256"), str),
-    **dict.fromkeys(("classes", "input", "mean", "std", "steps"), list),
-    **dict.fromkeys(("version", "float_bytes"), int),
-    "top1": float,
-}
-
-
-class PackedFileError(ValueError):
-    """Not a packed model, damaged, or of a version that this program does not know."""
-
 
 class PackedModel(nn.Module):
     """A network over bits: (N, C, H, W) float32, normalised, to logits (N, classes). For inference only.
 
-    ``header`` describes it (see the module), ``program`` is what it does. ``path`` forces a code path of the kernels
-    ("avx512", "avx2", "neon", "scalar"), or "torch".
+    ``header`` describes it (see :mod:`resteutils.packed_file`), ``program`` is what it does. ``path`` forces a code
+    path of the kernels ("avx512", "avx2", "neon", "scalar"), or "torch".
 
     Raises ``ValueError`` for a program that does not fit itself or the header.
     """
@@ -69,7 +47,7 @@ class PackedModel(nn.Module):
     @property
     def bytes(self) -> int:
         """Size of the file that :meth:`save` writes."""
-        return len(self._serialised())
+        return len(serialised(self.header, self.program))
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -104,14 +82,7 @@ class PackedModel(nn.Module):
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the file, as a whole or not at all."""
-        return write_atomic(path, self._serialised())
-
-    def _serialised(self) -> bytes:
-        from safetensors.torch import save
-
-        header = {**self.header, "steps": self.program.steps}
-        header["sha256"] = _digest(header, self.program.tensors)
-        return save(self.program.tensors, {_KEY: json.dumps(header, separators=(",", ":"))})
+        return write_atomic(path, serialised(self.header, self.program))
 
     # --- torch alone: the reference ---------------------------------------------------------------------------------
 
@@ -268,7 +239,6 @@ def pack(
         "recipe": recipe.identity if recipe else "",
         "dataset": recipe.dataset if recipe else "",
         "top1": float(run.result["top1"]) if run is not None else -1.0,
-        "float_bytes": sum(4 * t.numel() for name, t in model.state_dict().items() if _stored_by_a_twin(name)),
     }
     try:
         return PackedModel(header, program)
@@ -276,56 +246,10 @@ def pack(
         raise ValueError(f"{error}; for images of another size than {size} say input_size=(C, H, W)") from error
 
 
-def _stored_by_a_twin(name: str) -> bool:
-    return not name.endswith(("_extra_state", "num_batches_tracked"))
-
-
-def load(path: str | os.PathLike, kernel_path: str = "") -> PackedModel:
+def load(path: str | os.PathLike) -> PackedModel:
     """Read a packed model. Raises :class:`PackedFileError` for anything that is not a whole, known one."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load as load_tensors
-
-    data = Path(path).read_bytes()
+    header, program = parsed(Path(path).read_bytes(), path)
     try:
-        tensors = load_tensors(data)
-        size = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
-    except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise PackedFileError(f"{path} is not a safetensors file, or it is damaged ({error})") from error
-    if _KEY not in metadata:
-        raise PackedFileError(
-            f"{path} is a safetensors file, but not a packed model; write one with `resteutils export RUN`"
-        )
-    header = _checked_header(path, metadata[_KEY])
-    if header.pop("sha256") != _digest(header, tensors):
-        raise PackedFileError(f"{path} is damaged: its contents do not match its checksum; export it again")
-    program = Program(header.pop("steps"), tensors)
-    try:
-        return PackedModel(header, program, kernel_path)
+        return PackedModel(header, program)
     except ValueError as error:
         raise PackedFileError(f"{path} is no packed model that can be run: {error}") from error
-
-
-def _checked_header(path: str | os.PathLike, text: str) -> dict[str, Any]:
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PackedFileError(f"{path} is damaged: its header is not JSON ({error})") from error
-    if not isinstance(header, dict) or header.get("version") != VERSION:
-        found = header.get("version") if isinstance(header, dict) else header
-        raise PackedFileError(f"{path} is of format version {found!r}; this program reads version {VERSION}")
-    for name, kind in _FIELDS.items():
-        if type(header.get(name)) is not kind:
-            raise PackedFileError(
-                f"{path} is damaged: header field {name!r} is {header.get(name)!r}, expected {kind.__name__}"
-            )
-    return header
-
-
-def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps({k: v for k, v in header.items() if k != "sha256"}, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -126,7 +126,7 @@ class _Loop:
             **environment(device, self.compile, self.packed),
             "world": group.world,
             "num_classes": self.data.num_classes,
-            "files": getattr(self.data, "digest", ""),
+            "files": self.data.digest,
         }
         self.progress = Progress(recipe.run_id, recipe.epochs * self.steps, self.say, show and group.leads)
 

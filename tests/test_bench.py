@@ -12,8 +12,9 @@ import benchmarks
 import resteutils as ru
 from benchmarks import authors, memory, scaling
 from benchmarks.networks import CASES, VARIANTS, Case, build
+from benchmarks.ratios import Row, row, steady
 from benchmarks.report import TITLES, write
-from benchmarks.timing import Row, Samples, interleaved, row, steady
+from resteutils.timing import Samples
 
 TINY = Case("resnet20", 4, 8)
 
@@ -33,13 +34,6 @@ def test_ratios_are_formed_turn_by_turn() -> None:
     assert line.reached
     assert not row("g", "c", samples, "b", "a", target=1.9).reached
     assert row("g", "c", samples, "b", "a").reached is None
-
-
-def test_variants_take_turns_and_nobody_is_always_first() -> None:
-    calls = []
-    samples = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3, warmup=1)
-    assert "".join(calls) == "ab" + "abbaab"
-    assert all(len(found.seconds) == 3 for found in samples.values())
 
 
 def test_a_power_law_is_recognised() -> None:

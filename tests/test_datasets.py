@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from resteutils.data import open_images
-from resteutils.datasets import Labelled
+from resteutils.datasets import Labelled, open_images
 
 # --- digits ----------------------------------------------------------------------------------------------------------
 

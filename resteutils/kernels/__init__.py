@@ -1,4 +1,4 @@
-"""Compiled operations on packed bits: binary convolution and linear layer, and ReSTE's backward pass.
+"""Compiled operations on packed bits: binary convolution, and ReSTE's backward pass.
 
 They know tensors only. The C++ sources are compiled on first use (see :mod:`resteutils.kernels.build`), with one code
 path per instruction set: AVX-512, AVX2, NEON and plain C++, chosen at run time. ``RESTEUTILS_KERNEL`` = ``avx512``,
@@ -6,7 +6,7 @@ path per instruction set: AVX-512, AVX2, NEON and plain C++, chosen at run time.
 
 Signs: sign(0) = +1 (also of -0.0), zero padding contributes 0, results are exact integers. A NaN has no bit: every
 output of an image that holds one is NaN, and so is every output of a channel whose weights hold one; nothing is hidden.
-None of the operations is differentiable by itself; ``resteutils.layers`` gives them their backward pass.
+None of the operations is differentiable by itself: ``resteutils.binarize`` gives the convolution its backward pass.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ __all__ = [
     "available",
     "binary_conv2d",
     "binary_conv2d_packed",
-    "binary_linear",
-    "binary_linear_packed",
     "pack_bits",
     "pack_weight",
     "paths",
@@ -113,15 +111,12 @@ def pack_bits(x: Tensor, path: str = "") -> Tensor:
 
 
 def pack_weight(weight: Tensor, path: str = "") -> PackedWeight:
-    """Latent weights (out, in, kh, kw), or (out, in) of a linear layer, packed once for many calls.
+    """Latent weights (out, in, kh, kw), packed once for many calls.
 
     Raises ``ValueError`` on a NaN.
     """
     path = path or paths()[0]
-    weight = weight.detach()
-    weight = weight[:, :, None, None] if weight.dim() == 2 else weight
-    out, channels, *kernel = weight.shape
-    return prepare_bits(pack_bits(weight, path), channels, path)
+    return prepare_bits(pack_bits(weight.detach(), path), weight.shape[1], path)
 
 
 def prepare_bits(bits: Tensor, in_channels: int, path: str = "") -> PackedWeight:
@@ -137,8 +132,8 @@ def binary_conv2d(
     """conv2d(sign(x), sign(weight)), exact integers in x's dtype (halves round beyond 256 or 2048).
 
     x: (N, C, H, W) on the CPU, weight: latent weights (out, C, kh, kw), both of any float dtype; the result follows x's
-    memory format. Packs the weights at every call: for training. Raises ``RuntimeError`` where the kernels are not
-    available and for shapes that do not fit.
+    memory format. Packs the weights at every call: for layers in training and evaluation alike. Raises ``RuntimeError``
+    where the kernels are not available and for shapes that do not fit.
     """
     _require()
     return torch.ops.resteutils.conv2d(x, weight, _pair(stride), _pair(padding), path)
@@ -147,25 +142,15 @@ def binary_conv2d(
 def binary_conv2d_packed(
     x: Tensor, packed: PackedWeight, stride: tuple[int, int] = (1, 1), padding: tuple[int, int] = (0, 0)
 ) -> Tensor:
-    """As :func:`binary_conv2d`, with weights from :func:`pack_weight`: for evaluation."""
+    """As :func:`binary_conv2d`, with weights from :func:`pack_weight`: for weights that do not change, timed beside
+    torch's convolution (``resteutils.onebit``). Raises ``ValueError`` for other channels than theirs.
+    """
     if x.dim() != 4 or x.shape[1] != packed.in_channels:
         raise ValueError(f"input of shape {tuple(x.shape)}, expected (N, {packed.in_channels}, H, W)")
     _require()
     return torch.ops.resteutils.conv2d_packed(
         x, packed.blob, packed.out_channels, packed.kernel, _pair(stride), _pair(padding), packed.path
     )
-
-
-def binary_linear(x: Tensor, weight: Tensor, path: str = "") -> Tensor:
-    """sign(x) @ sign(weight).T: (..., in) and (out, in) -> (..., out), exact integers in x's dtype."""
-    flat = x.reshape(-1, x.shape[-1], 1, 1)
-    return binary_conv2d(flat, weight[:, :, None, None], path=path).view(*x.shape[:-1], weight.shape[0])
-
-
-def binary_linear_packed(x: Tensor, packed: PackedWeight) -> Tensor:
-    """As :func:`binary_linear`, with weights from :func:`pack_weight`."""
-    flat = x.reshape(-1, x.shape[-1], 1, 1)
-    return binary_conv2d_packed(flat, packed).view(*x.shape[:-1], packed.out_channels)
 
 
 def reste_backward(

@@ -8,14 +8,9 @@ from torch import Tensor
 _LANES = 32  # LANES in paths.h
 
 
-def _channels_last(x: Tensor) -> bool:
-    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-
-
-def _conv(x: Tensor, n, size, out, kernel, stride, padding, dtype, channels_last) -> Tensor:
-    height, width = ((s + 2 * p - k) // t + 1 for s, k, t, p in zip(size, kernel, stride, padding, strict=True))
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return torch.empty((n, out, height, width), dtype=dtype, device=x.device, memory_format=layout)
+def _layout(x: Tensor) -> torch.memory_format:
+    channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _pack_bits(x, path=""):
@@ -34,22 +29,19 @@ def _prepare_weight(bits, in_channels, path=""):
     return bits.new_empty((blob_size(out, in_channels, height * width),))
 
 
-def _conv2d_bits(bits, blob, in_channels, out_channels, kernel, stride, padding, channels_last=False, path=""):
-    n, h, w, _ = bits.shape
-    return _conv(bits, n, (h, w), out_channels, kernel, stride, padding, torch.float32, channels_last)
-
-
 def _conv2d_packed(x, blob, out_channels, kernel, stride, padding, path=""):
-    return _conv(x, x.shape[0], x.shape[2:], out_channels, kernel, stride, padding, x.dtype, _channels_last(x))
+    sizes = zip(x.shape[2:], kernel, stride, padding, strict=True)
+    height, width = ((size + 2 * p - k) // s + 1 for size, k, s, p in sizes)
+    shape = (x.shape[0], out_channels, height, width)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))
 
 
 def _conv2d(x, weight, stride, padding, path=""):
-    out, _, *kernel = weight.shape
-    return _conv(x, x.shape[0], x.shape[2:], out, kernel, stride, padding, x.dtype, _channels_last(x))
+    return _conv2d_packed(x, None, weight.shape[0], weight.shape[2:], stride, padding)
 
 
 def _reste_backward(grad, z, scale, exponent, plateau, m, t, path=""):
-    return torch.empty_like(z, memory_format=torch.channels_last if _channels_last(z) else torch.contiguous_format)
+    return torch.empty_like(z, memory_format=_layout(z))
 
 
 def _run_program(x, tensors, code, classes, path=""):
@@ -58,13 +50,5 @@ def _run_program(x, tensors, code, classes, path=""):
 
 def register() -> None:
     """Called once, after the library is loaded."""
-    for name in (
-        "pack_bits",
-        "prepare_weight",
-        "conv2d_bits",
-        "conv2d_packed",
-        "conv2d",
-        "reste_backward",
-        "run_program",
-    ):
+    for name in ("pack_bits", "prepare_weight", "conv2d_packed", "conv2d", "reste_backward", "run_program"):
         torch.library.register_fake(f"resteutils::{name}", globals()[f"_{name}"])

@@ -152,11 +152,6 @@ Tensor conv_bits_with(const Tensor& bits, const Tensor& blob, int64_t in, int64_
   return result;
 }
 
-Tensor conv2d_bits(const Tensor& bits, const Tensor& blob, int64_t in, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p,
-                   bool channels_last, c10::string_view name) {
-  return conv_bits_with(bits.contiguous(), blob, in, out, k, s, p, channels_last, path(name));
-}
-
 Tensor conv2d_packed(const Tensor& x, const Tensor& blob, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p, c10::string_view name) {
   const Path& chosen = path(name);
   auto [bits, nan] = pack_bits_with(x, chosen);
@@ -209,7 +204,6 @@ TORCH_LIBRARY(resteutils, m) {
   m.def("paths() -> str", &resteutils::path_names);
   m.def("pack_bits(Tensor x, str path='') -> (Tensor, Tensor)");
   m.def("prepare_weight(Tensor bits, int in_channels, str path='') -> Tensor");
-  m.def("conv2d_bits(Tensor bits, Tensor blob, int in_channels, int out_channels, int[2] kernel, int[2] stride, int[2] padding, bool channels_last=False, str path='') -> Tensor");
   m.def("conv2d_packed(Tensor x, Tensor blob, int out_channels, int[2] kernel, int[2] stride, int[2] padding, str path='') -> Tensor");
   m.def("conv2d(Tensor x, Tensor weight, int[2] stride, int[2] padding, str path='') -> Tensor");
   m.def("reste_backward(Tensor grad, Tensor z, float scale, float exponent, float plateau, float m, float t, str path='') -> Tensor");
@@ -218,7 +212,6 @@ TORCH_LIBRARY(resteutils, m) {
 TORCH_LIBRARY_IMPL(resteutils, CPU, m) {
   m.impl("pack_bits", &resteutils::pack_bits);
   m.impl("prepare_weight", &resteutils::prepare_weight);
-  m.impl("conv2d_bits", &resteutils::conv2d_bits);
   m.impl("conv2d_packed", &resteutils::conv2d_packed);
   m.impl("conv2d", &resteutils::conv2d);
   m.impl("reste_backward", &resteutils::reste_backward);
