@@ -97,10 +97,10 @@ def absent(axes: Axes, text: str, width: int = 60) -> None:
 
 def dots(axes: Axes, y: int, values: Sequence[float], colour: str, size: float = 5.0, alpha: float = 0.55) -> None:
     """The accuracies of a line's seeds; where there are none, every run of it diverged."""
-    if not values:
-        return instead(axes, y, "diverged")
-    axes.plot(values, [y] * len(values), "o", color=colour, ms=size, alpha=alpha, mew=0, zorder=3)
-    return None
+    if values:
+        axes.plot(values, [y] * len(values), "o", color=colour, ms=size, alpha=alpha, mew=0, zorder=3)
+    else:
+        instead(axes, y, "diverged")
 
 
 def instead(axes: Axes, y: int, text: str) -> None:
