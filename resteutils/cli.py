@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from resteutils import cli_models
+from resteutils import cli_models, extensions
 from resteutils.console import (
     DataDir,
     Device,
@@ -263,6 +263,8 @@ def _run(arguments: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
     try:
+        with usage():
+            extensions.load()
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="resteutils",

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
+from resteutils.extensions import ExtensionError
 from resteutils.stopping import Interrupted, NonFinite
 
 __all__ = ["UsageError", "fail", "status_of", "usage"]
@@ -37,7 +38,7 @@ def usage() -> Iterator[None]:
     """What the package refuses while a command line is being read is wrong usage, not a failure."""
     try:
         yield
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, ExtensionError) as error:
         raise UsageError(_message(error)) from error
 
 
