@@ -11,6 +11,7 @@ matplotlib, wandb and papermill.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated, Literal
 
@@ -145,9 +146,8 @@ def list_(
     for name, entry in ITEMS.items():
         sizes = [_size(item_recipes(name, each), finished) for each in PROFILES]
         print(f"{name:<8} {entry.notebook:<26}" + "".join(f"{size:>19}" for size in sizes))
-    print(
-        f"\nruns finished/all x epochs; {len(finished)} finished runs on this disk. `resteutils list ITEM`: its rows."
-    )
+    here = f"{len(finished)} finished run{'' if len(finished) == 1 else 's'} on this disk"
+    print(f"\nruns finished/all x epochs; {here}. `resteutils list ITEM`: its rows.")
 
 
 def _size(recipes: list, finished: set[str]) -> str:
@@ -187,7 +187,7 @@ def launch(
         minutes: time limit of a Slurm job; an unfinished run is queued again.
         cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
     """
-    from resteutils.launch import check
+    from resteutils.launch import check, told
     from resteutils.launch import launch as launch_runs
     from resteutils.recipes import item_recipes
 
@@ -197,26 +197,39 @@ def launch(
         if not item_recipes(item, profile, rows, seeds, epochs, ",".join(set)):
             raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
 
-    failed = launch_runs(
+    asked = {"profile": profile, "rows": rows, "seeds": seeds, "epochs": epochs}
+    folders = {"data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
+    outcomes = launch_runs(
         item,
-        profile=profile,
-        rows=rows,
-        seeds=seeds,
-        epochs=epochs,
+        **asked,
         overrides=",".join(set),
         on=on,
         parallel=parallel,
         threads=threads,
         device=device,
-        data_dir=data_dir,
-        runs_dir=runs_dir,
-        results_dir=results_dir,
         minutes=minutes,
         wait=wait,
+        **folders,
         **settings,
     )
-    if failed:
-        raise RuntimeError(f"{len(failed)} runs failed: {', '.join(failed)}; the logs say why")
+    reading = _command("reproduce", item, **asked, set=set, **folders)
+    if not wait:
+        print(f"they go on; when they are done: `{reading}`")
+        return
+    *reasons, count = told(outcomes)
+    for line in reasons:
+        print(line)
+    if failed := sum(outcome.state == "failed" for outcome in outcomes):
+        print(count)
+        raise RuntimeError(f"{failed} of {len(outcomes)} runs failed, as said above; the same command tries them again")
+    print(f"{count}; now: `{reading}`")
+
+
+def _command(*words: str, **options: object) -> str:
+    """A command of ours as it is typed, without the options that are empty."""
+    given = ((f"--{name.replace('_', '-')}", value) for name, value in options.items() if value)
+    listed = ((name, each) for name, value in given for each in (value if isinstance(value, tuple) else (value,)))
+    return shlex.join(["resteutils", *words, *(str(word) for option in listed for word in option)])
 
 
 def report(results_dir: ResultsDir = "") -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from resteutils import cli, console
-from resteutils.recipes import ITEMS
+from resteutils.recipes import ITEMS, recipe
 
 SMOKE = ("--profile", "smoke", "--device", "cpu")
 
@@ -94,6 +94,9 @@ def test_python_dash_m_is_the_same_program() -> None:
         (("launch", "table3", "--threads", "-1"), ("threads = -1", "at least 0")),
         (("launch", "table3", "--minutes", "0"), ("minutes = 0", "at least 1")),
         (("launch", "table3", "--cluster", "slurm_partition=gpu"), ("slurm_partition", "on = slurm")),
+        (("launch", "table3", "--on", "slurm", "--cluster", "foo=3"), ("no setting foo", "gpus_per_node", "slurm_qos")),
+        (("launch", "table3", "--on", "slurm", "--cluster", "nodes=two"), ("nodes = 'two'", "expected int")),
+        (("launch", "table3", "--on", "slurm", "--cluster", "timeout_min=9"), ("timeout_min", "--minutes")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) and value[0] in cli.COMMANDS else "",
 )
@@ -192,7 +195,7 @@ def test_train_then_list_shows_it_finished_and_training_again_reads_it(run, runs
     assert status == 0
     assert again.splitlines()[-1] == out.splitlines()[-1]
     assert record.read_bytes() == written
-    assert "1 finished runs on this disk" in run("list")[1]
+    assert "1 finished run on this disk" in run("list")[1]
 
 
 def test_under_torchrun_only_the_first_process_prints_the_result(run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,14 +215,45 @@ def test_a_log_file_grows_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stdout.splitlines()[-1] == "True"
 
 
-def test_launch_leaves_with_1_and_names_the_runs_that_failed(run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def launched(run, monkeypatch: pytest.MonkeyPatch):
+    """Call `launch table3` of two rows with the given outcomes: (status, stdout, stderr, what was asked)."""
     from resteutils import launch
 
-    asked = {}
-    monkeypatch.setattr(launch, "launch", lambda item, **options: asked.update(options) or ["run-a", "run-b"])
+    def call(*options: str, **ended: str) -> tuple:
+        asked = {}
+        outcomes = [launch.Outcome(recipe(f"table3/{row}", "short"), *of, "job.err") for row, of in ended.items()]
+        monkeypatch.setattr(launch, "launch", lambda item, **given: asked.update(given) or outcomes)
+        return *run("launch", "table3", *options), asked
+
+    return call
+
+
+def test_launch_ends_with_what_came_of_it_and_what_to_do_now(launched) -> None:
+    options = "--rows ste,ede --seeds 0 --set lr=0.05 --results-dir".split() + ["/my results"]
+    status, out, _, _ = launched(*options, ste=("finished", ""), ede=("diverged", "the loss is nan"))
+    assert status == 0
+    assert out.splitlines() == [
+        "table3/ede, seed 0 diverged: the loss is nan; log: job.err",
+        "1 of 2 finished, 1 diverged, 0 failed; now: `resteutils reproduce table3 --profile short --rows ste,ede "
+        "--seeds 0 --set lr=0.05 --results-dir '/my results'`",
+    ]
+
+
+def test_launch_leaves_with_1_and_says_once_why_runs_failed(launched) -> None:
+    gone = ("failed", "FileNotFoundError: CIFAR-10 is not in data/")
+    status, out, err, _ = launched(ste=("finished", ""), ede=gone, reste=gone)
+    assert status == 1 and one_line(err) and "2 of 3 runs failed" in err
+    assert out.splitlines() == [
+        "table3/ede, seed 0 and 1 more failed: FileNotFoundError: CIFAR-10 is not in data/; log: job.err",
+        "1 of 3 finished, 0 diverged, 2 failed",
+    ]
+
+
+def test_launch_without_waiting_says_what_to_do_when_the_runs_are_done(launched) -> None:
     options = "--on slurm --no-wait --cluster slurm_partition=gpu --cluster gpus_per_node=1".split()
-    status, _, err = run("launch", "table3", *options)
-    assert status == 1 and one_line(err) and "2 runs failed: run-a, run-b" in err
+    status, out, _, asked = launched(*options)
+    assert status == 0 and "`resteutils reproduce table3 --profile short`" in out
     assert (asked["wait"], asked["slurm_partition"], asked["gpus_per_node"]) == (False, "gpu", 1)
 
 
