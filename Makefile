@@ -13,6 +13,7 @@ ITEMS := table1 table2 table3 figure1 figure2 figure3 figure4 figure5 figure6 le
 
 # --- what a reproduction takes: set on the command line; the last four also from the environment ---------------------
 PROFILE := demo
+ITEM :=
 ROWS :=
 EPOCHS :=
 SEEDS :=
@@ -96,8 +97,8 @@ reproduce-%:
 report: $(CORE) ## one static HTML site of all results: results/report/index.html
 	$(RUN) report$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
 
-list: $(CORE) ## items, rows, notebooks, sizes, finished runs
-	$(RUN) list$(PLACES)
+list: $(CORE) ## items, their notebooks and sizes, finished runs; ITEM=table1 for its rows
+	$(RUN) list$(if $(ITEM), $(ITEM) --profile '$(PROFILE)')$(PLACES)
 
 # Whoever works as root, as in most containers, has decided so already; the server listens on this machine only.
 LAB = $(PYTHON) -m jupyterlab$(if $(filter 0,$(shell id -u)), --allow-root)$(if $(JUPYTER_ARGS), $(JUPYTER_ARGS))

@@ -132,6 +132,9 @@ def list_(
 
     with usage():
         recipes = item_recipes(item, profile) if item else []
+    if item and not recipes:
+        print(f"{item} has no training runs")
+        return
     from resteutils.records import ended_runs
 
     ended = ended_runs(runs_dir, results_dir)

@@ -184,6 +184,10 @@ def test_list_names_every_item_and_the_rows_of_one(run) -> None:
     ]
 
 
+def test_list_says_that_an_item_has_no_runs(run) -> None:
+    assert run("list", "figure1") == (0, "figure1 has no training runs\n", "")
+
+
 def test_train_then_list_shows_it_finished_and_training_again_reads_it(run, runs_dir: Path) -> None:
     command = "train table3/ste --seed 4 --epochs 1 --set lr=0.05 --set momentum=0.8".split() + list(SMOKE)
     status, out, err = run(*command)
