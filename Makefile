@@ -13,7 +13,6 @@ ITEMS := table1 table2 table3 figure1 figure2 figure3 figure4 figure5 figure6 le
 
 # --- what a reproduction takes: set on the command line; the last four also from the environment ---------------------
 PROFILE := demo
-ITEM :=
 ROWS :=
 EPOCHS :=
 SEEDS :=
@@ -24,6 +23,7 @@ RUNS_DIR ?=
 RESULTS_DIR ?=
 WANDB_MODE ?=
 
+ITEM :=
 PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 BASE_PYTHON ?=

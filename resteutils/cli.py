@@ -11,14 +11,13 @@ matplotlib, wandb and papermill.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from resteutils import cli_models, extensions
+from resteutils import cli_launch, cli_models, extensions
 from resteutils.console import (
     DataDir,
     Device,
@@ -39,7 +38,7 @@ __all__ = ["main"]
 
 
 def reproduce(
-    items: Positional[Annotated[tuple[str, ...], arg(metavar="ITEM...")]],
+    items: Positional[Annotated[tuple[str, ...], arg(metavar="ITEM...", help_behavior_hint="(required)")]],
     profile: Profile = "demo",
     rows: Rows = "",
     seeds: Seeds = "",
@@ -51,6 +50,8 @@ def reproduce(
     results_dir: ResultsDir = "",
 ) -> None:
     """Run the notebook of an item: its table or picture with the published numbers beside it.
+
+    Example: resteutils reproduce table3 --profile short --rows ste,reste --seeds 0
 
     Args:
         items: table1 table2 table3 figure1 ... figure6 lemma deploy, or all (which ends with the report).
@@ -83,13 +84,15 @@ def train(
     seed: int = 0,
     epochs: Epochs = 0,
     device: Device = "auto",
-    set: UseAppendAction[tuple[str, ...]] = (),
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE", help_behavior_hint="")] = (),
     force: bool = False,
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",
 ) -> None:
     """Train one row, or read it where it is finished. Many GPUs: torchrun --nproc-per-node=8 -m resteutils train ...
+
+    Example: resteutils train table1/resnet20-1w1a --profile short --seed 1
 
     Args:
         name: item/row, for instance table1/resnet20-1w1a; `resteutils list ITEM` names the rows.
@@ -117,12 +120,14 @@ def train(
 
 
 def list_(
-    item: Positional[Annotated[str, arg(metavar="ITEM")]] = "",
+    item: Positional[Annotated[str, arg(metavar="[ITEM]", help_behavior_hint="")]] = "",
     profile: Profile = "demo",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",
 ) -> None:
     """Items, their notebooks and sizes, and what is finished on this disk.
+
+    Example: resteutils list table1 --profile short
 
     Args:
         item: lists the rows of this item; empty: all items.
@@ -161,89 +166,21 @@ def _size(recipes: list, finished: set[str]) -> str:
     return f"{sum(r.run_id in finished for r in recipes)}/{len(recipes)} x {epochs}"
 
 
-def launch(
-    item: Positional[Annotated[str, arg(metavar="ITEM")]],
-    profile: Profile = "short",
-    rows: Rows = "",
-    seeds: Seeds = "",
-    epochs: Epochs = 0,
-    set: Overrides = (),
-    on: Annotated[
-        Literal["local", "slurm"], arg(help="processes of this machine, or jobs of a Slurm cluster")
-    ] = "local",
-    parallel: int = 1,
-    threads: int = 0,
-    minutes: int = 24 * 60,
-    wait: Annotated[bool, arg(help="return at once, while the runs go on", help_behavior_hint="")] = True,
-    device: Device = "auto",
-    data_dir: DataDir = "",
-    runs_dir: RunsDir = "",
-    results_dir: ResultsDir = "",
-    cluster: UseAppendAction[tuple[str, ...]] = (),
-) -> None:
-    """Train all runs of an item, fanned out with submitit; its notebook then only reads them.
-
-    Args:
-        item: one of the items that `resteutils list` names.
-        parallel: runs at the same time.
-        threads: of torch in each run; 0 leaves it to torch.
-        minutes: time limit of a Slurm job; an unfinished run is queued again.
-        cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
-    """
-    from resteutils.launch import check, told
-    from resteutils.launch import launch as launch_runs
-    from resteutils.recipes import item_recipes
-
-    with usage():
-        settings = dict(map(setting, cluster))
-        check(on, parallel, threads, minutes, settings)
-        if not item_recipes(item, profile, rows, seeds, epochs, ",".join(set)):
-            raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
-
-    asked = {"profile": profile, "rows": rows, "seeds": seeds, "epochs": epochs}
-    folders = {"data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
-    outcomes = launch_runs(
-        item,
-        **asked,
-        overrides=",".join(set),
-        on=on,
-        parallel=parallel,
-        threads=threads,
-        device=device,
-        minutes=minutes,
-        wait=wait,
-        **folders,
-        **settings,
-    )
-    reading = _command("reproduce", item, **asked, set=set, **folders)
-    if not wait:
-        print(f"they go on; when they are done: `{reading}`")
-        return
-    *reasons, count = told(outcomes)
-    for line in reasons:
-        print(line)
-    if failed := sum(outcome.state == "failed" for outcome in outcomes):
-        print(count)
-        raise RuntimeError(f"{failed} of {len(outcomes)} runs failed, as said above; the same command tries them again")
-    print(f"{count}; now: `{reading}`")
-
-
-def _command(*words: str, **options: object) -> str:
-    """A command of ours as it is typed, without the options that are empty."""
-    given = ((f"--{name.replace('_', '-')}", value) for name, value in options.items() if value)
-    listed = ((name, each) for name, value in given for each in (value if isinstance(value, tuple) else (value,)))
-    return shlex.join(["resteutils", *words, *(str(word) for option in listed for word in option)])
-
-
 def report(results_dir: ResultsDir = "") -> None:
-    """Write one static HTML site of all results: results/report/index.html."""
+    """Write one static HTML site of all results: results/report/index.html.
+
+    Example: resteutils report --results-dir my-results
+    """
     from resteutils.report import build
 
     print(build(results_dir=results_dir))
 
 
 def doctor(data_dir: DataDir = "", runs_dir: RunsDir = "", results_dir: ResultsDir = "") -> None:
-    """Is this machine ready? Each line says ok, warning or problem, and what to do; status 1 if there is a problem."""
+    """Is this machine ready? Each line says ok, warning or problem, and what to do; status 1 if there is a problem.
+
+    Example: resteutils doctor --data-dir /data
+    """
     from resteutils.doctor import examine
     from resteutils.doctor import report as print_findings
 
@@ -261,7 +198,7 @@ COMMANDS = {
     "reproduce": reproduce,
     "train": train,
     "list": list_,
-    "launch": launch,
+    **cli_launch.COMMANDS,
     "report": report,
     **cli_models.COMMANDS,
     "doctor": doctor,

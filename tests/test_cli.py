@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,24 @@ def test_every_command_explains_itself(run, command: str) -> None:
     assert status == 0
     assert cli.COMMANDS[command].__doc__.splitlines()[0].split(":")[0][:40] in out
     assert "NotImplemented" not in out
+    assert "(default: )" not in out and "(default: '')" not in out
+    words = " ".join(re.sub(r"[│╭╰─╮╯]", " ", out).split())
+    example = cli.COMMANDS[command].__doc__.splitlines()[2].strip()
+    assert example.startswith(f"Example: resteutils {command} ") and example in words
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("reproduce", ("] ITEM...", "demo: small digits, minutes", "GPU-days (default: demo)")),
+        ("list", ("[-h] [ITEM] ",)),
+        ("predict", ("MODEL IMAGE...", "input. (required)")),
+    ],
+)
+def test_help_says_what_is_needed_and_what_a_profile_is(run, command: str, said: tuple) -> None:
+    words = " ".join(re.sub(r"[│╭╰─╮╯]", " ", run(command, "--help")[1]).split())
+    for text in said:
+        assert text in words, words
 
 
 def test_python_dash_m_is_the_same_program() -> None:
