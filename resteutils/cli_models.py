@@ -47,8 +47,9 @@ def bench(
 def _bench_model(path: str) -> None:
     from resteutils.deploy import bench_model
 
+    rows = bench_model(path)  # before the head: an error is all there is then
     print("batch threads   packed    float   float / packed (quartiles)")
-    for r in bench_model(path):
+    for r in rows:
         times = f"{r['packed_ms']:6.2f} ms {r['float_ms']:6.2f} ms"
         print(f"{r['batch']:5} {r['threads']:7} {times}   {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f})")
 
@@ -140,6 +141,8 @@ def predict(
     with usage():
         if not images:
             raise ValueError("no image to look at: name one or more image files")
+        if top < 1:
+            raise ValueError(f"top = {top}, expected at least 1")
     print(deploy.show_predictions(deploy.predict(model, images, top), as_json=json))
 
 

@@ -265,7 +265,7 @@ def _cifar10(folder: Path):
                     ) from error
                 raise FileNotFoundError(
                     f"CIFAR-10 is not in {folder} and could not be downloaded ({error}); set DATA_DIR to the folder "
-                    f"that holds {CIFAR10.base_folder}/, or use PROFILE=demo, which needs no download"
+                    f"that holds {CIFAR10.base_folder}/; a training in PROFILE=demo needs no download"
                 ) from error
 
     def tensors(part):

@@ -84,6 +84,7 @@ def reproduce(
         **({"overrides": overrides} if overrides else {}),
         **extra,
     }
+    settings.writable(target.parent, "RESULTS_DIR")
     with replaced(target) as folder:
         _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, settings.runs_dir(runs_dir))
         _finish(folder, item, profile, target, root)

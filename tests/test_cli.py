@@ -62,7 +62,7 @@ def test_every_command_explains_itself(run, command: str) -> None:
     ("command", "said"),
     [
         ("reproduce", ("] ITEM...", "demo: small digits, minutes", "GPU-days (default: demo)")),
-        ("list", ("[-h] [ITEM] ",)),
+        ("list", ("[ITEM] lists the rows of this item; empty: all items.",)),
         ("predict", ("MODEL IMAGE...", "input. (required)")),
     ],
 )
@@ -95,6 +95,9 @@ def test_python_dash_m_is_the_same_program() -> None:
         (("reproduce", "table3", "--seeds", "one"), ("one", "whole numbers")),
         (("reproduce", "all", "--seeds", "one"), ("one", "whole numbers")),
         (("reproduce", "all", "--epochs", "-1"), ("epochs = -1", "at least 1")),
+        (("train", "table1"), ("name a row too: table1/resnet18-1w1a", "resnet20-1w1a")),
+        (("train", "resnet20-1w1a"), ("expected ITEM/ROW", "table1 and deploy have this row")),
+        (("predict", "m.rbit", "a.png", "--top", "-1"), ("top = -1", "at least 1")),
         (("train", "table1/resnet7"), ("resnet7", "resnet20-1w1a")),
         (("train", "lemma/x"), ("lemma", "no training runs")),
         (("train", "table1/resnet20-1w1a", "--set", "lr"), ("'lr'", "NAME=VALUE")),
@@ -187,6 +190,18 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="a place where not even root may write")
+def test_results_that_cannot_be_written_name_their_setting(run) -> None:
+    status, _, err = run("reproduce", "lemma", "--profile", "smoke", "--results-dir", "/proc/nowhere")
+    assert status == 1 and one_line(err), err
+    assert "/proc/nowhere" in err and "set RESULTS_DIR elsewhere" in err
+
+
+def test_bench_of_a_model_that_is_not_there_prints_the_error_alone(run) -> None:
+    status, out, err = run("bench", "--model", "nofile.rbit")
+    assert (status, out) == (1, "") and one_line(err) and "nofile.rbit" in err
 
 
 # --- commands that work ----------------------------------------------------------------------------------------------
