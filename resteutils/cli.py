@@ -68,9 +68,12 @@ def reproduce(
         if "all" in items and (rows or set or len(items) > 1):
             raise ValueError("`all` stands alone: --rows and --set belong to one item")
         overrides = ",".join(set)
+        about_runs = {"rows": rows, "seeds": seeds, "epochs": epochs, "set": set and set[0]}
+        asked = [f"--{option} {value}" for option, value in about_runs.items() if value]
         for item in ITEMS if "all" in items else dict.fromkeys(items):
-            if not item_recipes(item, profile, rows, seeds, epochs, overrides) and overrides:
-                raise ValueError(f"--set {set[0]}: {item} has no training runs")
+            if asked and "all" not in items and item in ITEMS and not ITEMS[item].rows:
+                raise ValueError(f"{asked[0]}: {item} has no training runs")
+            item_recipes(item, profile, rows, seeds, epochs, overrides)
     if "all" in items:
         reproduce_all(**options)
         return

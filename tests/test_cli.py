@@ -90,6 +90,9 @@ def test_python_dash_m_is_the_same_program() -> None:
         (("reproduce", "table3", "--set", "speed=2"), ("speed", "batch_size")),
         (("reproduce", "table3", "--set", "seed=2"), ("seed", "rows and seeds")),
         (("reproduce", "figure1", "--set", "lr=0.05"), ("lr=0.05", "figure1", "no training runs")),
+        (("reproduce", "figure3", "--epochs", "3"), ("--epochs 3: figure3 has no training runs",)),
+        (("reproduce", "lemma", "--seeds", "0,1"), ("--seeds 0,1: lemma has no training runs",)),
+        (("reproduce", "figure1", "--rows", "foo"), ("--rows foo: figure1 has no training runs",)),
         (("launch", "table3", "--set", "lr=-1"), ("lr", "-1", "above 0")),
         (("reproduce", "table3", "--rows", "nope"), ("nope", "reste-weights")),
         (("reproduce", "table3", "--seeds", "one"), ("one", "whole numbers")),
@@ -149,6 +152,15 @@ def test_what_the_parser_refuses_is_status_2_too(run, arguments: tuple) -> None:
     assert status == 2
     assert out == "" and err
     assert "Traceback" not in err
+
+
+def test_what_is_about_runs_passes_by_the_items_without_any_where_all_are_asked_for(run, monkeypatch) -> None:
+    from resteutils import reproduce
+
+    asked = {}
+    monkeypatch.setattr(reproduce, "reproduce_all", lambda **options: asked.update(options))
+    assert run("reproduce", "all", "--epochs", "3", "--seeds", "0")[0] == 0
+    assert (asked["epochs"], asked["seeds"]) == (3, "0")
 
 
 # --- failures --------------------------------------------------------------------------------------------------------
