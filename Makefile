@@ -23,6 +23,7 @@ RUNS_DIR ?=
 RESULTS_DIR ?=
 WANDB_MODE ?=
 
+ITEM :=
 PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 BASE_PYTHON ?=
@@ -96,8 +97,8 @@ reproduce-%:
 report: $(CORE) ## one static HTML site of all results: results/report/index.html
 	$(RUN) report$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
 
-list: $(CORE) ## items, rows, notebooks, sizes, finished runs
-	$(RUN) list$(PLACES)
+list: $(CORE) ## items, their notebooks and sizes, finished runs; ITEM=table1 for its rows
+	$(RUN) list$(if $(ITEM), $(ITEM) --profile '$(PROFILE)')$(PLACES)
 
 # Whoever works as root, as in most containers, has decided so already; the server listens on this machine only.
 LAB = $(PYTHON) -m jupyterlab$(if $(filter 0,$(shell id -u)), --allow-root)$(if $(JUPYTER_ARGS), $(JUPYTER_ARGS))

@@ -9,8 +9,8 @@ notebook and worker.
 from __future__ import annotations
 
 import importlib
-import os
 
+from resteutils import extensions
 from resteutils.binarize import binarize, sign
 from resteutils.estimators import (
     DSQ,
@@ -86,12 +86,5 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-for _module in os.environ.get("RESTEUTILS_IMPORT", "").replace(",", " ").split():
-    try:
-        importlib.import_module(_module)
-    except ModuleNotFoundError as error:
-        if error.name != _module:
-            raise
-        raise ModuleNotFoundError(
-            f"RESTEUTILS_IMPORT names {_module}, which Python does not find; put its folder on PYTHONPATH", name=_module
-        ) from None
+if not extensions.started_by_command():
+    extensions.load()

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from resteutils import cli_models
+from resteutils import cli_launch, cli_models, extensions
 from resteutils.console import (
     DataDir,
     Device,
@@ -38,7 +38,7 @@ __all__ = ["main"]
 
 
 def reproduce(
-    items: Positional[Annotated[tuple[str, ...], arg(metavar="ITEM...")]],
+    items: Positional[Annotated[tuple[str, ...], arg(metavar="ITEM...", help_behavior_hint="(required)")]],
     profile: Profile = "demo",
     rows: Rows = "",
     seeds: Seeds = "",
@@ -50,6 +50,8 @@ def reproduce(
     results_dir: ResultsDir = "",
 ) -> None:
     """Run the notebook of an item: its table or picture with the published numbers beside it.
+
+    Example: resteutils reproduce table3 --profile short --rows ste,reste --seeds 0
 
     Args:
         items: table1 table2 table3 figure1 ... figure6 lemma deploy, or all (which ends with the report).
@@ -66,9 +68,12 @@ def reproduce(
         if "all" in items and (rows or set or len(items) > 1):
             raise ValueError("`all` stands alone: --rows and --set belong to one item")
         overrides = ",".join(set)
+        about_runs = {"rows": rows, "seeds": seeds, "epochs": epochs, "set": set and set[0]}
+        asked = [f"--{option} {value}" for option, value in about_runs.items() if value]
         for item in ITEMS if "all" in items else dict.fromkeys(items):
-            if not item_recipes(item, profile, rows, seeds, epochs, overrides) and overrides:
-                raise ValueError(f"--set {set[0]}: {item} has no training runs")
+            if asked and "all" not in items and item in ITEMS and not ITEMS[item].rows:
+                raise ValueError(f"{asked[0]}: {item} has no training runs")
+            item_recipes(item, profile, rows, seeds, epochs, overrides)
     if "all" in items:
         reproduce_all(**options)
         return
@@ -82,13 +87,15 @@ def train(
     seed: int = 0,
     epochs: Epochs = 0,
     device: Device = "auto",
-    set: UseAppendAction[tuple[str, ...]] = (),
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE", help_behavior_hint="")] = (),
     force: bool = False,
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",
 ) -> None:
     """Train one row, or read it where it is finished. Many GPUs: torchrun --nproc-per-node=8 -m resteutils train ...
+
+    Example: resteutils train table1/resnet20-1w1a --profile short --seed 1
 
     Args:
         name: item/row, for instance table1/resnet20-1w1a; `resteutils list ITEM` names the rows.
@@ -116,12 +123,14 @@ def train(
 
 
 def list_(
-    item: Positional[Annotated[str, arg(metavar="ITEM")]] = "",
+    item: Positional[Annotated[str, arg(metavar="[ITEM]", help_behavior_hint="")]] = "",
     profile: Profile = "demo",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",
 ) -> None:
     """Items, their notebooks and sizes, and what is finished on this disk.
+
+    Example: resteutils list table1 --profile short
 
     Args:
         item: lists the rows of this item; empty: all items.
@@ -131,6 +140,9 @@ def list_(
 
     with usage():
         recipes = item_recipes(item, profile) if item else []
+    if item and not recipes:
+        print(f"{item} has no training runs")
+        return
     from resteutils.records import ended_runs
 
     ended = ended_runs(runs_dir, results_dir)
@@ -145,9 +157,8 @@ def list_(
     for name, entry in ITEMS.items():
         sizes = [_size(item_recipes(name, each), finished) for each in PROFILES]
         print(f"{name:<8} {entry.notebook:<26}" + "".join(f"{size:>19}" for size in sizes))
-    print(
-        f"\nruns finished/all x epochs; {len(finished)} finished runs on this disk. `resteutils list ITEM`: its rows."
-    )
+    here = f"{len(finished)} finished run{'' if len(finished) == 1 else 's'} on this disk"
+    print(f"\nruns finished/all x epochs; {here}. `resteutils list ITEM`: its rows.")
 
 
 def _size(recipes: list, finished: set[str]) -> str:
@@ -158,76 +169,21 @@ def _size(recipes: list, finished: set[str]) -> str:
     return f"{sum(r.run_id in finished for r in recipes)}/{len(recipes)} x {epochs}"
 
 
-def launch(
-    item: Positional[Annotated[str, arg(metavar="ITEM")]],
-    profile: Profile = "short",
-    rows: Rows = "",
-    seeds: Seeds = "",
-    epochs: Epochs = 0,
-    set: Overrides = (),
-    on: Annotated[
-        Literal["local", "slurm"], arg(help="processes of this machine, or jobs of a Slurm cluster")
-    ] = "local",
-    parallel: int = 1,
-    threads: int = 0,
-    minutes: int = 24 * 60,
-    wait: Annotated[bool, arg(help="return at once, while the runs go on", help_behavior_hint="")] = True,
-    device: Device = "auto",
-    data_dir: DataDir = "",
-    runs_dir: RunsDir = "",
-    results_dir: ResultsDir = "",
-    cluster: UseAppendAction[tuple[str, ...]] = (),
-) -> None:
-    """Train all runs of an item, fanned out with submitit; its notebook then only reads them.
-
-    Args:
-        item: one of the items that `resteutils list` names.
-        parallel: runs at the same time.
-        threads: of torch in each run; 0 leaves it to torch.
-        minutes: time limit of a Slurm job; an unfinished run is queued again.
-        cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
-    """
-    from resteutils.launch import check
-    from resteutils.launch import launch as launch_runs
-    from resteutils.recipes import item_recipes
-
-    with usage():
-        settings = dict(map(setting, cluster))
-        check(on, parallel, threads, minutes, settings)
-        if not item_recipes(item, profile, rows, seeds, epochs, ",".join(set)):
-            raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
-
-    failed = launch_runs(
-        item,
-        profile=profile,
-        rows=rows,
-        seeds=seeds,
-        epochs=epochs,
-        overrides=",".join(set),
-        on=on,
-        parallel=parallel,
-        threads=threads,
-        device=device,
-        data_dir=data_dir,
-        runs_dir=runs_dir,
-        results_dir=results_dir,
-        minutes=minutes,
-        wait=wait,
-        **settings,
-    )
-    if failed:
-        raise RuntimeError(f"{len(failed)} runs failed: {', '.join(failed)}; the logs say why")
-
-
 def report(results_dir: ResultsDir = "") -> None:
-    """Write one static HTML site of all results: results/report/index.html."""
+    """Write one static HTML site of all results: results/report/index.html.
+
+    Example: resteutils report --results-dir my-results
+    """
     from resteutils.report import build
 
     print(build(results_dir=results_dir))
 
 
 def doctor(data_dir: DataDir = "", runs_dir: RunsDir = "", results_dir: ResultsDir = "") -> None:
-    """Is this machine ready? Each line says ok, warning or problem, and what to do; status 1 if there is a problem."""
+    """Is this machine ready? Each line says ok, warning or problem, and what to do; status 1 if there is a problem.
+
+    Example: resteutils doctor --data-dir /data
+    """
     from resteutils.doctor import examine
     from resteutils.doctor import report as print_findings
 
@@ -245,7 +201,7 @@ COMMANDS = {
     "reproduce": reproduce,
     "train": train,
     "list": list_,
-    "launch": launch,
+    **cli_launch.COMMANDS,
     "report": report,
     **cli_models.COMMANDS,
     "doctor": doctor,
@@ -263,6 +219,8 @@ def _run(arguments: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
     try:
+        with usage():
+            extensions.load()
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="resteutils",

@@ -13,11 +13,15 @@ __all__ = ["COMMANDS"]
 
 def bench(
     full: bool = False,
-    rows: Annotated[str, arg(help="groups of rows, comma-separated; all when empty")] = "",
-    model: Annotated[str, arg(help="time this packed file against its float twin instead")] = "",
+    rows: Annotated[str, arg(metavar="A,B", help="groups of rows; all when empty", help_behavior_hint="")] = "",
+    model: Annotated[
+        str, arg(metavar="FILE", help="time this packed file against its float twin", help_behavior_hint="")
+    ] = "",
     results_dir: ResultsDir = "",
 ) -> None:
     """Measure this machine: every cost as a ratio of two programs that take turns. Writes results/bench/.
+
+    Example: resteutils bench --rows step,data
 
     Args:
         full: everything, scaling included; otherwise the rows of README's table, ten to twenty minutes.
@@ -43,8 +47,9 @@ def bench(
 def _bench_model(path: str) -> None:
     from resteutils.deploy import bench_model
 
+    rows = bench_model(path)  # before the head: an error is all there is then
     print("batch threads   packed    float   float / packed (quartiles)")
-    for r in bench_model(path):
+    for r in rows:
         times = f"{r['packed_ms']:6.2f} ms {r['float_ms']:6.2f} ms"
         print(f"{r['batch']:5} {r['threads']:7} {times}   {r['times_faster']:.2f} ({r['low']:.2f} to {r['high']:.2f})")
 
@@ -58,6 +63,8 @@ def publish(
 ) -> None:
     """Keep the network of a finished run in results/models, with a card that says what it is and how it scores.
 
+    Example: resteutils publish table3/reste
+
     Args:
         run: run id (or the beginning of one), its folder, or item/row.
     """
@@ -67,7 +74,10 @@ def publish(
 
 
 def verify_models(device: Device = "auto", data_dir: DataDir = "", results_dir: ResultsDir = "") -> None:
-    """Load every model of results/models strictly and score it again; status 1 where one differs from its card."""
+    """Load every model of results/models strictly and score it again; status 1 where one differs from its card.
+
+    Example: resteutils verify-models --data-dir /data
+    """
     from resteutils.zoo import verify
 
     checks = []
@@ -85,12 +95,21 @@ def export(
     to: Annotated[
         Literal["packed", "onnx", "state-dict"], arg(help="one bit a weight, ONNX, or plain weights")
     ] = "packed",
-    out: Annotated[str, arg(help="the file; empty: the run id and the format's suffix, in this folder")] = "",
+    out: Annotated[
+        str,
+        arg(
+            metavar="FILE",
+            help="where to; empty: the run id and the format's suffix, in this folder",
+            help_behavior_hint="",
+        ),
+    ] = "",
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",
 ) -> None:
     """Write the trained network of a run to a file.
+
+    Example: resteutils export table1/resnet20-1w1a --to onnx --out resnet20.onnx
 
     Args:
         run: run id (or the beginning of one), its folder, or item/row.
@@ -103,11 +122,13 @@ def export(
 
 def predict(
     model: Positional[Annotated[str, arg(metavar="MODEL")]],
-    images: Positional[Annotated[tuple[str, ...], arg(metavar="IMAGE...")]],
+    images: Positional[Annotated[tuple[str, ...], arg(metavar="IMAGE...", help_behavior_hint="(required)")]],
     top: int = 5,
     json: bool = False,
 ) -> None:
     """What a packed network sees in image files: its first guesses, with bars.
+
+    Example: resteutils predict model.rbit cat.png --top 3
 
     Args:
         model: a file that `resteutils export RUN --to packed` wrote.
@@ -120,6 +141,8 @@ def predict(
     with usage():
         if not images:
             raise ValueError("no image to look at: name one or more image files")
+        if top < 1:
+            raise ValueError(f"top = {top}, expected at least 1")
     print(deploy.show_predictions(deploy.predict(model, images, top), as_json=json))
 
 

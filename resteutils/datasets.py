@@ -73,7 +73,7 @@ def cifar10(folder: Path) -> tuple[tuple[str, ...], Labelled, Labelled]:
                     ) from error
                 raise FileNotFoundError(
                     f"CIFAR-10 is not in {folder} and could not be downloaded ({error}); set DATA_DIR to the folder "
-                    f"that holds {CIFAR10.base_folder}/, or use PROFILE=demo, which needs no download"
+                    f"that holds {CIFAR10.base_folder}/; a training in PROFILE=demo needs no download"
                 ) from error
     train, test = map(_tensors, parts)
     if (len(train), len(test)) != (50_000, 10_000):

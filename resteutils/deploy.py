@@ -19,7 +19,7 @@ from torch import nn
 
 from resteutils import packed
 from resteutils.packed import PackedModel
-from resteutils.settings import write_atomic
+from resteutils.settings import writable, write_atomic
 from resteutils.timing import race
 
 __all__ = [
@@ -73,6 +73,7 @@ def export_run(run: Any, to: str = "packed", path: str | os.PathLike = "", data_
     if to not in FORMATS:
         raise ValueError(f"to = {to!r}, expected one of {', '.join(FORMATS)}")
     target = Path(path) if path else Path(f"{run.recipe.run_id}{FORMATS[to]}")
+    writable(target.absolute().parent, "--out")
     model = run.model()
     if to == "state-dict":
         return write_atomic(target, run.model_file.read_bytes())

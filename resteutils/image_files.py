@@ -71,7 +71,7 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], Split]:
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no {folder}; DATA_DIR must hold train/ and val/ with one folder of images per class "
-            "(for ImageNet n01440764/ and so on), or use PROFILE=demo, which needs no download"
+            "(for ImageNet n01440764/ and so on); a training in PROFILE=demo needs no download"
         )
     if not any(entry.is_dir() for entry in os.scandir(folder)):
         raise FileNotFoundError(f"{folder} holds no class folders; expected {folder}/CLASS/*.JPEG")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from resteutils.recipes import Recipe, item_recipes
@@ -18,9 +18,23 @@ from resteutils.runs import Busy, load_or_train
 from resteutils.settings import runs_dir as runs_folder
 from resteutils.stopping import Interrupted, NonFinite
 
-__all__ = ["Worker", "launch"]
+__all__ = ["Outcome", "Worker", "check", "launch", "told"]
 
 FOREVER = 1_000_000  # minutes for a local worker, times that an unfinished run may be queued again (submitit's own: 3)
+
+
+STATES = ("finished", "diverged", "failed")
+OURS = {"timeout_min": "--minutes", "slurm_array_parallelism": "--parallel"}  # settings of submitit's with an option
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run: one of ``STATES``; unless it finished, why, in one line, and where the log of it is."""
+
+    recipe: Recipe
+    state: str
+    reason: str = ""
+    log: str = ""
 
 
 @dataclass
@@ -32,33 +46,35 @@ class Worker:
     threads: int = 0
     gpus: str = ""  # what CUDA_VISIBLE_DEVICES is to say; empty: what it says already
 
-    def __call__(self) -> list[str]:
-        """Returns the run ids that failed, each with its reason printed; one failure does not stop the others."""
+    def __call__(self) -> list[Outcome]:
+        """What became of each run; one failure, its traceback printed, does not stop the others."""
         import torch
 
         if self.gpus:  # read when CUDA starts, at its first use
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
         if self.threads:
             torch.set_num_threads(self.threads)
-        failed, left = [], list(self.recipes)
+        ended, left = [], list(self.recipes)
         for wait in (False, True):  # first what is free, then wait for what another worker had in hand
             busy = []
             for recipe in left:
                 try:
                     run = load_or_train(recipe, **self.options, wait=wait)
                     print(f"{recipe.name}, seed {recipe.seed}: top-1 {run.result['top1']:.2f} %", flush=True)
+                    ended.append(Outcome(recipe, "finished"))
                 except Busy:
                     busy.append(recipe)
                 except NonFinite as error:  # recorded: an outcome, not a failure of the launch
                     print(f"{recipe.name}, seed {recipe.seed}: DIVERGED, no result. {error}", flush=True)
+                    ended.append(Outcome(recipe, "diverged", error.what))
                 except Interrupted:
                     raise
-                except Exception:  # noqa: BLE001 - one run's failure is reported and the campaign goes on
+                except Exception as error:  # noqa: BLE001 - one run's failure is reported and the campaign goes on
                     traceback.print_exc()
-                    failed.append(recipe.run_id)
+                    ended.append(Outcome(recipe, "failed", f"{type(error).__name__}: {' '.join(str(error).split())}"))
             left = busy
         sys.stdout.flush()
-        return failed
+        return ended
 
     def checkpoint(self) -> Any:
         """Called by submitit before a time limit or a preemption: queue the same work again, to go on where it was."""
@@ -76,6 +92,31 @@ def check(on: str, parallel: int, threads: int, minutes: int, cluster: dict[str,
     for name, value, least in (("parallel", parallel, 1), ("threads", threads, 0), ("minutes", minutes, 1)):
         if value < least:
             raise ValueError(f"{name} = {value}, expected at least {least}")
+    if on == "slurm":
+        _check_cluster(cluster)
+
+
+def _check_cluster(cluster: dict[str, Any]) -> None:
+    """submitit itself would refuse these only where it finds a Slurm, and with a NameError of many lines."""
+    submitit = _submitit()
+    kinds = submitit.AutoExecutor._typed_parameters()
+    known = {*kinds, *(f"slurm_{name}" for name in submitit.SlurmExecutor._valid_parameters())}
+    for name, value in cluster.items():
+        if name in OURS:
+            raise ValueError(f"{name}: {OURS[name]} says that")
+        if name not in known:
+            raise ValueError(f"no setting {name}; submitit takes {', '.join(sorted(known - set(OURS)))}")
+        kind = kinds.get(name, object)
+        if not isinstance(value, (int, float) if kind is float else kind):
+            raise ValueError(f"{name} = {value!r}, expected {kind.__name__}")
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise RuntimeError("launch needs submitit: pip install 'resteutils[cluster]'") from error
+    return submitit
 
 
 def gpu_shares(device: str, workers: int) -> list[str]:
@@ -110,8 +151,8 @@ def launch(
     minutes: int = 24 * 60,
     wait: bool = True,
     **cluster: Any,
-) -> list[str]:
-    """Train every run of an item; returns the ids of the runs that failed (``wait=False``: none, at once).
+) -> list[Outcome]:
+    """Train every run of an item; returns what became of each (``wait=False``: nothing, at once).
 
     Arguments:
         rows, seeds, epochs, overrides: see :func:`resteutils.recipes.item_recipes`.
@@ -129,33 +170,59 @@ def launch(
     if by_seed:
         recipes.sort(key=lambda recipe: recipe.seed)
     options = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
-    try:
-        import submitit
-    except ImportError as error:
-        raise RuntimeError("launch needs submitit: pip install 'resteutils[cluster]'") from error
-    logs = runs_folder(runs_dir) / "launch"
+    submitit, logs = _submitit(), runs_folder(runs_dir) / "launch"
     if on == "local":
         executor = submitit.LocalExecutor(folder=logs)
         executor.update_parameters(timeout_min=FOREVER)
-        workers = min(parallel, len(recipes))
-        jobs = [executor.submit(Worker(recipes, options, threads, gpus)) for gpus in gpu_shares(device, workers)]
+        shares = gpu_shares(device, min(parallel, len(recipes)))
+        work = [Worker(recipes, options, threads, gpus) for gpus in shares]
+        jobs = [executor.submit(worker) for worker in work]
     else:
         executor = submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_max_num_timeout=FOREVER)
-        executor.update_parameters(
-            timeout_min=minutes, slurm_array_parallelism=parallel, name=f"reste-{item}", **cluster
-        )
+        settings = {"name": f"reste-{item}", **cluster}
+        executor.update_parameters(timeout_min=minutes, slurm_array_parallelism=parallel, **settings)
+        work = [Worker([recipe], options, threads) for recipe in recipes]
         with executor.batch():  # one job array
-            jobs = [executor.submit(Worker([recipe], options, threads)) for recipe in recipes]
-    print(f"{len(recipes)} runs in {len(jobs)} job(s); logs in {logs}", flush=True)
+            jobs = [executor.submit(worker) for worker in work]
+    print(f"{_counted(len(recipes), 'run')} in {_counted(len(jobs), 'job')}; logs in {logs}", flush=True)
     if not wait:
         return []
-    return sorted({run_id for job in jobs for run_id in _failed(job)})
+    said = [outcome for job, worker in zip(jobs, work, strict=True) for outcome in _ended(job, worker.recipes)]
+    # Of what several workers say of one run the best counts: another one may have finished what the first could not.
+    best = {outcome.recipe: outcome for outcome in sorted(said, key=lambda o: STATES.index(o.state), reverse=True)}
+    return [best[recipe] for recipe in recipes]
 
 
-def _failed(job: Any) -> list[str]:
-    """The runs that failed in a job; the job itself where it came to no end, its last words printed."""
+def _ended(job: Any, recipes: list[Recipe]) -> list[Outcome]:
+    """What a job says of its runs; where the job itself came to no end, its last words for each of them."""
     try:
-        return job.result()
+        said = job.result()
     except Exception as error:  # noqa: BLE001 - whatever it died of, the other jobs' outcomes are wanted too
         print(f"job {job.job_id}: {error}", file=sys.stderr, flush=True)
-        return [f"job {job.job_id}"]
+        said = [Outcome(recipe, "failed", f"job {job.job_id} ended: {_last_words(error)}") for recipe in recipes]
+    return [replace(outcome, log=str(job.paths.stderr)) for outcome in said]
+
+
+def _last_words(error: Exception) -> str:
+    """The end of the traceback that submitit frames with dashes, else the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    frames = [number for number, line in enumerate(lines) if not line.strip("-")]
+    return lines[frames[-1] - 1] if len(frames) > 1 else lines[0]
+
+
+def told(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """A line for each reason why runs have no result, then the count of all."""
+    outcomes = list(outcomes)
+    alike: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.state != "finished":
+            alike.setdefault((outcome.state, outcome.reason), []).append(outcome)
+    for (state, reason), (first, *others) in alike.items():
+        more = f" and {len(others)} more" if others else ""
+        yield f"{first.recipe.name}, seed {first.recipe.seed}{more} {state}: {reason}; log: {first.log}"
+    count = [sum(outcome.state == state for outcome in outcomes) for state in STATES]
+    yield f"{count[0]} of {len(outcomes)} finished, {count[1]} diverged, {count[2]} failed"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -84,6 +84,7 @@ def reproduce(
         **({"overrides": overrides} if overrides else {}),
         **extra,
     }
+    settings.writable(target.parent, "RESULTS_DIR")
     with replaced(target) as folder:
         _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, settings.runs_dir(runs_dir))
         _finish(folder, item, profile, target, root)
@@ -181,16 +182,20 @@ def _keep(executed: Path, place: Path) -> str:
 def _forwarded_signals() -> Iterator[tuple[type, list[int]]]:
     """Hand Ctrl-C and SIGTERM on to the kernel, whose training then saves its state and stops.
 
-    Yields a kernel manager class for papermill and the list of signals that came. A second signal, or one that comes
-    before there is a kernel, interrupts this process itself. Only the main thread can do this; elsewhere nothing
-    changes.
+    Yields a kernel manager class for papermill, whose kernels start in :func:`_environment`, and the list of signals
+    that came. A second signal, or one that comes before there is a kernel, interrupts this process itself. Only the
+    main thread can do this; elsewhere nothing changes.
     """
     from jupyter_client.manager import AsyncKernelManager
 
     kernels: list[AsyncKernelManager] = []
     asked: list[int] = []
+    environment = _environment()  # now: papermill changes to the kernel's folder before it starts one
 
     class Known(AsyncKernelManager):
+        async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
+            return await super()._async_pre_start_kernel(**{"env": environment} | kwargs)
+
         async def _async_post_start_kernel(self, **kwargs: Any) -> None:
             await super()._async_post_start_kernel(**kwargs)
             kernels.append(self)
@@ -204,6 +209,13 @@ def _forwarded_signals() -> Iterator[tuple[type, list[int]]]:
 
     with handling(forward):
         yield Known, asked
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with PYTHONPATH as Python read it here: the kernel starts in another folder, and is to find the same."""
+    folders = os.environ.get("PYTHONPATH", "")
+    absolute = os.pathsep.join(os.path.abspath(folder) for folder in folders.split(os.pathsep))
+    return os.environ | ({"PYTHONPATH": absolute} if folders else {})
 
 
 def _kernel_config() -> Any:

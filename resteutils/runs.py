@@ -63,8 +63,10 @@ def load_or_train(
         stop, on_epoch, say, show: see :func:`resteutils.training.train`.
 
     Raises what training raises: ``Interrupted``, ``NonFinite`` (at once where the run is recorded as diverged), missing
-    or damaged data; ``OSError`` for a full disk.
+    or damaged data; ``OSError`` for a full disk; ``TypeError`` for what is no recipe.
     """
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"{recipe!r}: expected a recipe, e.g. ru.recipe('table1/resnet20-1w1a')")
     folder, records = runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir)
     force = force and not (folder / AGAIN).exists()  # a forced run that was interrupted goes on
     again = force or (folder / AGAIN).exists()

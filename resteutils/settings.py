@@ -85,7 +85,7 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
         raise OSError(
             error.errno,
             f"{error.strerror or error}: {path} could not be written, what stood there before is intact; make room, or "
-            "choose another place (RUNS_DIR, RESULTS_DIR)",
+            "choose another place (RUNS_DIR, RESULTS_DIR, --out)",
         ) from error
     return path
 

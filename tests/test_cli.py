@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resteutils import cli, console
-from resteutils.recipes import ITEMS
+from resteutils.recipes import ITEMS, recipe
 
 SMOKE = ("--profile", "smoke", "--device", "cpu")
 
@@ -51,6 +52,24 @@ def test_every_command_explains_itself(run, command: str) -> None:
     assert status == 0
     assert cli.COMMANDS[command].__doc__.splitlines()[0].split(":")[0][:40] in out
     assert "NotImplemented" not in out
+    assert "(default: )" not in out and "(default: '')" not in out
+    words = " ".join(re.sub(r"[│╭╰─╮╯]", " ", out).split())
+    example = cli.COMMANDS[command].__doc__.splitlines()[2].strip()
+    assert example.startswith(f"Example: resteutils {command} ") and example in words
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("reproduce", ("] ITEM...", "demo: small digits, minutes", "GPU-days (default: demo)")),
+        ("list", ("[ITEM] lists the rows of this item; empty: all items.",)),
+        ("predict", ("MODEL IMAGE...", "input. (required)")),
+    ],
+)
+def test_help_says_what_is_needed_and_what_a_profile_is(run, command: str, said: tuple) -> None:
+    words = " ".join(re.sub(r"[│╭╰─╮╯]", " ", run(command, "--help")[1]).split())
+    for text in said:
+        assert text in words, words
 
 
 def test_python_dash_m_is_the_same_program() -> None:
@@ -71,11 +90,17 @@ def test_python_dash_m_is_the_same_program() -> None:
         (("reproduce", "table3", "--set", "speed=2"), ("speed", "batch_size")),
         (("reproduce", "table3", "--set", "seed=2"), ("seed", "rows and seeds")),
         (("reproduce", "figure1", "--set", "lr=0.05"), ("lr=0.05", "figure1", "no training runs")),
+        (("reproduce", "figure3", "--epochs", "3"), ("--epochs 3: figure3 has no training runs",)),
+        (("reproduce", "lemma", "--seeds", "0,1"), ("--seeds 0,1: lemma has no training runs",)),
+        (("reproduce", "figure1", "--rows", "foo"), ("--rows foo: figure1 has no training runs",)),
         (("launch", "table3", "--set", "lr=-1"), ("lr", "-1", "above 0")),
         (("reproduce", "table3", "--rows", "nope"), ("nope", "reste-weights")),
         (("reproduce", "table3", "--seeds", "one"), ("one", "whole numbers")),
         (("reproduce", "all", "--seeds", "one"), ("one", "whole numbers")),
         (("reproduce", "all", "--epochs", "-1"), ("epochs = -1", "at least 1")),
+        (("train", "table1"), ("name a row too: table1/resnet18-1w1a", "resnet20-1w1a")),
+        (("train", "resnet20-1w1a"), ("expected ITEM/ROW", "table1 and deploy have this row")),
+        (("predict", "m.rbit", "a.png", "--top", "-1"), ("top = -1", "at least 1")),
         (("train", "table1/resnet7"), ("resnet7", "resnet20-1w1a")),
         (("train", "lemma/x"), ("lemma", "no training runs")),
         (("train", "table1/resnet20-1w1a", "--set", "lr"), ("'lr'", "NAME=VALUE")),
@@ -94,6 +119,9 @@ def test_python_dash_m_is_the_same_program() -> None:
         (("launch", "table3", "--threads", "-1"), ("threads = -1", "at least 0")),
         (("launch", "table3", "--minutes", "0"), ("minutes = 0", "at least 1")),
         (("launch", "table3", "--cluster", "slurm_partition=gpu"), ("slurm_partition", "on = slurm")),
+        (("launch", "table3", "--on", "slurm", "--cluster", "foo=3"), ("no setting foo", "gpus_per_node", "slurm_qos")),
+        (("launch", "table3", "--on", "slurm", "--cluster", "nodes=two"), ("nodes = 'two'", "expected int")),
+        (("launch", "table3", "--on", "slurm", "--cluster", "timeout_min=9"), ("timeout_min", "--minutes")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) and value[0] in cli.COMMANDS else "",
 )
@@ -124,6 +152,15 @@ def test_what_the_parser_refuses_is_status_2_too(run, arguments: tuple) -> None:
     assert status == 2
     assert out == "" and err
     assert "Traceback" not in err
+
+
+def test_what_is_about_runs_passes_by_the_items_without_any_where_all_are_asked_for(run, monkeypatch) -> None:
+    from resteutils import reproduce
+
+    asked = {}
+    monkeypatch.setattr(reproduce, "reproduce_all", lambda **options: asked.update(options))
+    assert run("reproduce", "all", "--epochs", "3", "--seeds", "0")[0] == 0
+    assert (asked["epochs"], asked["seeds"]) == (3, "0")
 
 
 # --- failures --------------------------------------------------------------------------------------------------------
@@ -167,6 +204,18 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="a place where not even root may write")
+def test_results_that_cannot_be_written_name_their_setting(run) -> None:
+    status, _, err = run("reproduce", "lemma", "--profile", "smoke", "--results-dir", "/proc/nowhere")
+    assert status == 1 and one_line(err), err
+    assert "/proc/nowhere" in err and "set RESULTS_DIR elsewhere" in err
+
+
+def test_bench_of_a_model_that_is_not_there_prints_the_error_alone(run) -> None:
+    status, out, err = run("bench", "--model", "nofile.rbit")
+    assert (status, out) == (1, "") and one_line(err) and "nofile.rbit" in err
+
+
 # --- commands that work ----------------------------------------------------------------------------------------------
 
 
@@ -181,6 +230,10 @@ def test_list_names_every_item_and_the_rows_of_one(run) -> None:
     ]
 
 
+def test_list_says_that_an_item_has_no_runs(run) -> None:
+    assert run("list", "figure1") == (0, "figure1 has no training runs\n", "")
+
+
 def test_train_then_list_shows_it_finished_and_training_again_reads_it(run, runs_dir: Path) -> None:
     command = "train table3/ste --seed 4 --epochs 1 --set lr=0.05 --set momentum=0.8".split() + list(SMOKE)
     status, out, err = run(*command)
@@ -192,7 +245,7 @@ def test_train_then_list_shows_it_finished_and_training_again_reads_it(run, runs
     assert status == 0
     assert again.splitlines()[-1] == out.splitlines()[-1]
     assert record.read_bytes() == written
-    assert "1 finished runs on this disk" in run("list")[1]
+    assert "1 finished run on this disk" in run("list")[1]
 
 
 def test_under_torchrun_only_the_first_process_prints_the_result(run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,14 +265,45 @@ def test_a_log_file_grows_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stdout.splitlines()[-1] == "True"
 
 
-def test_launch_leaves_with_1_and_names_the_runs_that_failed(run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def launched(run, monkeypatch: pytest.MonkeyPatch):
+    """Call `launch table3` of two rows with the given outcomes: (status, stdout, stderr, what was asked)."""
     from resteutils import launch
 
-    asked = {}
-    monkeypatch.setattr(launch, "launch", lambda item, **options: asked.update(options) or ["run-a", "run-b"])
+    def call(*options: str, **ended: str) -> tuple:
+        asked = {}
+        outcomes = [launch.Outcome(recipe(f"table3/{row}", "short"), *of, "job.err") for row, of in ended.items()]
+        monkeypatch.setattr(launch, "launch", lambda item, **given: asked.update(given) or outcomes)
+        return *run("launch", "table3", *options), asked
+
+    return call
+
+
+def test_launch_ends_with_what_came_of_it_and_what_to_do_now(launched) -> None:
+    options = "--rows ste,ede --seeds 0 --set lr=0.05 --results-dir".split() + ["/my results"]
+    status, out, _, _ = launched(*options, ste=("finished", ""), ede=("diverged", "the loss is nan"))
+    assert status == 0
+    assert out.splitlines() == [
+        "table3/ede, seed 0 diverged: the loss is nan; log: job.err",
+        "1 of 2 finished, 1 diverged, 0 failed; now: `resteutils reproduce table3 --profile short --rows ste,ede "
+        "--seeds 0 --set lr=0.05 --results-dir '/my results'`",
+    ]
+
+
+def test_launch_leaves_with_1_and_says_once_why_runs_failed(launched) -> None:
+    gone = ("failed", "FileNotFoundError: CIFAR-10 is not in data/")
+    status, out, err, _ = launched(ste=("finished", ""), ede=gone, reste=gone)
+    assert status == 1 and one_line(err) and "2 of 3 runs failed" in err
+    assert out.splitlines() == [
+        "table3/ede, seed 0 and 1 more failed: FileNotFoundError: CIFAR-10 is not in data/; log: job.err",
+        "1 of 3 finished, 0 diverged, 2 failed",
+    ]
+
+
+def test_launch_without_waiting_says_what_to_do_when_the_runs_are_done(launched) -> None:
     options = "--on slurm --no-wait --cluster slurm_partition=gpu --cluster gpus_per_node=1".split()
-    status, _, err = run("launch", "table3", *options)
-    assert status == 1 and one_line(err) and "2 runs failed: run-a, run-b" in err
+    status, out, _, asked = launched(*options)
+    assert status == 0 and "`resteutils reproduce table3 --profile short`" in out
     assert (asked["wait"], asked["slurm_partition"], asked["gpus_per_node"]) == (False, "gpu", 1)
 
 

@@ -240,3 +240,20 @@ def test_adding_an_estimator_takes_ten_lines_and_no_name_twice(registry: dict) -
         @dataclass(frozen=True)
         class Impostor(Estimator):
             name = "reste"
+
+
+@pytest.mark.parametrize("lacking", ["name", "surrogate", "slope"])
+def test_a_class_that_lacks_something_is_refused_with_an_example(registry: dict, lacking: str) -> None:
+    from resteutils.estimators import Estimator, register
+
+    parts = {
+        "name": "incomplete",
+        "surrogate": lambda self, z: z,
+        "slope": staticmethod(lambda z: torch.ones_like(z)),
+    }
+    cls = type("Incomplete", (Estimator,), {part: value for part, value in parts.items() if part != lacking})
+    with pytest.raises(TypeError, match=f"Incomplete is no estimator yet, it lacks, for instance: .*{lacking}"):
+        register(cls)
+    assert "" not in registry and "incomplete" not in registry
+    with pytest.raises(TypeError, match="expected a class derived from Estimator"):
+        register(int)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 ESTIMATOR = next(
     block for block in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "@register" in block
 )
@@ -23,27 +24,55 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return os.environ | mine
 
 
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+def run(environment: dict[str, str], *arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, **options)
 
 
-def test_a_name_that_is_not_found_is_said(tmp_path: Path) -> None:
-    done = run(os.environ | {"RESTEUTILS_IMPORT": "nowhere_at_all"}, "-c", "import resteutils")
-    assert done.returncode == 1
-    assert "RESTEUTILS_IMPORT names nowhere_at_all, which Python does not find" in done.stderr
+FAULTS = {  # what stands in the module, and what is said of it
+    "def oops(:": "SyntaxError: invalid syntax (my_estimators.py, line 1)",
+    "\nimport not_there": "ModuleNotFoundError: No module named 'not_there' (my_estimators.py, line 2)",
+    "from resteutils.estimators import register\n\nregister(int)": "(my_estimators.py, line 3)",
+    None: "Python does not find it; put its folder on PYTHONPATH",
+}
 
 
-def test_the_module_s_own_errors_are_shown_as_they_are(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", FAULTS, ids=["syntax", "import", "refused", "absent"])
+def test_a_command_says_what_is_wrong_with_the_module_in_one_line(environment, tmp_path: Path, source) -> None:
+    module = tmp_path / "my_estimators.py"
+    module.unlink() if source is None else module.write_text(source)
+    done = run(environment, "-m", "resteutils", "list")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("resteutils: RESTEUTILS_IMPORT=my_estimators: ") and done.stderr.count("\n") == 1
+    assert done.stderr.endswith(f"{FAULTS[source]}\n")
+
+
+def test_the_console_script_says_it_too(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "my_estimators.py").write_text("def oops(:")
+    script = tmp_path / "resteutils"  # as pip writes it
+    script.write_text("import sys\nfrom resteutils.cli import main\nsys.exit(main())\n")
+    environment["PYTHONPATH"] += f"{os.pathsep}{ROOT}"
+    done = run(environment, str(script), "list")
+    assert done.returncode == 2
+    assert done.stderr == f"resteutils: RESTEUTILS_IMPORT=my_estimators: {FAULTS['def oops(:']}\n"
+
+
+def test_a_program_of_the_reader_s_own_gets_the_whole_error(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "my_estimators.py").write_text("import not_installed_at_all")
     done = run(environment, "-c", "import resteutils")
-    assert "No module named 'not_installed_at_all'" in done.stderr
-    assert "RESTEUTILS_IMPORT names" not in done.stderr
+    assert done.returncode == 1
+    assert 'my_estimators.py", line 1' in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "RESTEUTILS_IMPORT=my_estimators: ModuleNotFoundError: No module named 'not_installed_at_all'" in last
 
 
 @pytest.mark.slow
-def test_the_readme_s_estimator_becomes_a_row_of_table_3(environment: dict[str, str], results_dir: Path) -> None:
+def test_the_readme_s_estimator_becomes_a_row_of_table_3(
+    environment: dict[str, str], results_dir: Path, tmp_path: Path
+) -> None:
     command = ["-m", "resteutils", "reproduce", "table3", "--profile", "smoke", "--rows", "ste,triangle"]
-    done = run(environment, *command)
+    environment["PYTHONPATH"] = f".{os.pathsep}{ROOT}"
+    done = run(environment, *command, cwd=tmp_path)  # where the kernel does not start
     assert done.returncode == 0, done.stderr
     table = (results_dir / "smoke" / "table3" / "table.md").read_text()
     assert "Triangle" in table

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from resteutils import launch as module
-from resteutils.launch import Worker, gpu_shares, launch
+from resteutils.launch import Outcome, Worker, gpu_shares, launch
 from resteutils.recipes import item_recipes
 from resteutils.records import finished_runs
 
@@ -53,8 +54,10 @@ def test_a_worker_sees_its_gpus(tmp_path: Path, gpus: str) -> None:
 def test_two_local_workers_finish_every_run_once(runs_dir: Path, results_dir: Path) -> None:
     pytest.importorskip("submitit")
     folders = {"runs_dir": str(runs_dir), "results_dir": str(results_dir)}
-    failed = launch("table3", "smoke", "ste,reste,ste-identity", parallel=2, threads=1, device="cpu", **folders)
-    assert failed == []
+    ended = launch("table3", "smoke", "ste,reste,ste-identity", parallel=2, threads=1, device="cpu", **folders)
+    assert [(outcome.recipe.row, outcome.state) for outcome in ended] == [
+        (row, "finished") for row in ("ste", "reste", "ste-identity")
+    ]
     expected = {recipe.run_id for recipe in item_recipes("table3", "smoke", "ste,reste,ste-identity")}
     assert {run.recipe.run_id for run in finished_runs(**folders)} == expected
     logs = "".join(path.read_text() for path in (runs_dir / "launch").glob("*.out"))
@@ -70,7 +73,41 @@ def test_one_run_that_fails_does_not_stop_the_others(monkeypatch, capsys) -> Non
         raise module.NonFinite("the loss is nan")
 
     monkeypatch.setattr(module, "load_or_train", train)
-    assert Worker(asked, {})() == [asked[0].run_id]
+    assert Worker(asked, {})() == [
+        Outcome(asked[0], "failed", "OSError: no space left"),
+        Outcome(asked[1], "diverged", "the loss is nan"),
+    ]
     said = capsys.readouterr()
     assert "no space left" in said.err
     assert "DIVERGED" in said.out
+
+
+def test_the_best_of_what_workers_say_of_a_run_counts_and_a_job_that_died_says_why(
+    monkeypatch, runs_dir, capsys
+) -> None:
+    """Two workers that share three runs: one dies, the other finishes two and fails at the third."""
+    submitit = pytest.importorskip("submitit")
+
+    class Job:
+        paths, job_id = SimpleNamespace(stderr="job.err"), 7
+
+        def __init__(self, worker: Worker) -> None:
+            self.worker = worker
+
+        def result(self) -> list[Outcome]:
+            if self is jobs[0]:
+                frame = "-" * 22
+                raise RuntimeError(f"Job failed with trace:\n{frame}\nTraceback ...\nMemoryError: 3 GB\n{frame}\nlogs")
+            first, second, third = self.worker.recipes
+            return [Outcome(first, "finished"), Outcome(second, "diverged", "nan"), Outcome(third, "failed", "disk")]
+
+    jobs: list[Job] = []
+    monkeypatch.setattr(submitit.LocalExecutor, "submit", lambda self, worker: jobs.append(Job(worker)) or jobs[-1])
+    ended = launch("table3", "smoke", "ste,reste,ede", parallel=2, device="cpu")
+    assert [outcome.state for outcome in ended] == ["finished", "diverged", "failed"]
+    assert ended[2].reason in ("disk", "job 7 ended: MemoryError: 3 GB") and ended[2].log == "job.err"
+    assert "3 runs in 2 jobs; logs in" in capsys.readouterr().out
+    jobs.clear()
+    (only,) = launch("table3", "smoke", "ste", device="cpu")
+    assert only.reason == "job 7 ended: MemoryError: 3 GB"
+    assert "1 run in 1 job; logs in" in capsys.readouterr().out

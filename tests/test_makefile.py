@@ -86,6 +86,12 @@ def test_the_test_target_passes_its_arguments(root: Path) -> None:
     ]
 
 
+def test_list_shows_the_rows_of_one_item(root: Path) -> None:
+    assert dry(root, "list") == ["py -m resteutils list"]
+    command = dry(root, "list", "ITEM=table1", "PROFILE=short", "RUNS_DIR=/r")
+    assert command == ["py -m resteutils list table1 --profile 'short' --runs-dir '/r'"]
+
+
 def copied(root: Path, folder: Path) -> Path:
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(root / name, folder / name)

@@ -271,3 +271,9 @@ def test_summary_prints_every_layer() -> None:
     text = str(ru.summary(ru.create("resnet20")))
     assert text.count("BinaryConv2d") == 18
     assert "1-bit weights 267,264, 32-bit weights 2,586, all 269,850" in text
+
+
+@pytest.mark.parametrize("size", [32, (1, 32, 32), (32, 32), "32"])
+def test_summary_refuses_a_size_that_the_network_does_not_take(size) -> None:
+    with pytest.raises(ValueError, match=r"input_size = .*, expected \(C, H, W\) with C = 3, e\.g\. \(3, 32, 32\)"):
+        ru.summary(ru.create("resnet20"), size)

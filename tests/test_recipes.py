@@ -209,7 +209,11 @@ def test_overrides_as_text_reach_every_recipe_of_an_item() -> None:
     [
         (lambda: recipe("table9/x"), "unknown item 'table9'; known: table1, table2"),
         (lambda: recipe("table1/x"), "unknown row of table1 'x'; known: resnet18-1w1a"),
-        (lambda: recipe("table1"), "unknown row of table1 ''"),
+        (lambda: recipe("table1/"), "unknown row of table1 ''"),
+        (lambda: recipe("table1"), "'table1': name a row too: table1/resnet18-1w1a; the rows are .*resnet20-1w1a"),
+        (lambda: recipe("resnet20-1w1a"), "'resnet20-1w1a', expected ITEM/ROW; table1 and deploy have this row"),
+        (lambda: recipe("ste"), "'ste', expected ITEM/ROW; table3, figure2 and figure5 have this row"),
+        (lambda: recipe("dsq"), "'dsq', expected ITEM/ROW; table3 has this row"),
         (lambda: recipe("lemma/x"), "item 'lemma' has no training runs"),
         (lambda: recipe("table3/ste", profile="quick"), "unknown profile 'quick'; known: smoke, demo, short, paper"),
         (lambda: recipe("table3/ste", learning_rate=1), "no field 'learning_rate'; it has: .*lr"),

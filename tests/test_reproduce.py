@@ -132,6 +132,14 @@ def test_a_failing_notebook_leaves_the_previous_result(notebook, results_dir, ru
         assert kept.cells[-2].source == cell
 
 
+def test_the_kernel_finds_what_a_relative_pythonpath_names(notebook, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mine_alone.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
+    notebook("import mine_alone", LEAVE)
+    assert (reproduce.reproduce("table1", profile="smoke") / "table.csv").is_file()
+
+
 def test_all_goes_on_after_a_failure_and_says_so_at_the_end(results_dir: Path, monkeypatch, capsys) -> None:
     tried = []
 

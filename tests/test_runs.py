@@ -110,6 +110,11 @@ def test_the_same_call_again_trains_nothing(made, untrained) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_the_name_of_a_recipe_is_no_recipe() -> None:
+    with pytest.raises(TypeError, match=r"expected a recipe, e\.g\. ru\.recipe\('table1/resnet20-1w1a'\)"):
+        ru.load_or_train("table1/resnet20-1w1a")
+
+
 def test_another_row_with_the_same_recipe_shares_the_run_under_its_own_name(made, untrained) -> None:
     fields = {"train_size": 48, "test_size": 20, "batch_size": 16, "epochs": 2, "compile": "off"}
     other = ru.recipe("table1/resnet20-1w1a", profile="smoke", **fields)

@@ -99,6 +99,25 @@ def test_the_dot_moves_with_the_sliders_and_runs_are_offered(folders) -> None:
     assert 'role="alert"' not in panel.message.value
 
 
+def test_a_run_that_cannot_be_measured_leaves_no_numbers_of_another(folders, monkeypatch) -> None:
+    controls = Controls()
+    panel = TradeoffPanel(controls, Shelf(**folders))
+    (trained,) = [key for _, key in panel.choice.options if key not in ("normal", "fresh")]
+
+    def damaged(*_):
+        raise ValueError("its weights are damaged")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("resteutils.widgets.tradeoff.trained_network", damaged)
+        panel.choice.value = trained
+        slider(controls, "o").value = 2.0
+    assert "its weights are damaged" in panel.message.value
+    assert panel.numbers.value == panel.legend.value == ""
+    assert [type(mark) for mark in panel.plane.marks] == [type(mark) for mark in panel.weights.marks] == [Note]
+    panel.choice.value = "normal"
+    assert "standard normal values" in panel.numbers.value
+
+
 # --- a training ------------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +143,7 @@ def test_without_runs_the_panel_says_how_to_make_one(folders, tmp_path) -> None:
 
 def test_finished_runs_are_drawn(folders) -> None:
     panel = TrainingPanel(Controls(), Shelf(**folders), profile="smoke", device="cpu", **folders)
+    panel.choice.value = tuple(panel.shelf.runs)
     assert len(panel.choice.value) == 2
     accuracy = panel.charts[1].marks
     tops = {tuple(run.history["test_top1"]) for run in panel.shelf.runs.values()}
@@ -131,6 +151,20 @@ def test_finished_runs_are_drawn(folders) -> None:
     panel.choice.value = ()
     assert all([type(mark) for mark in chart.marks] == [Note] for chart in panel.charts)
     assert "no run chosen" in panel.charts[0].value
+
+
+def test_the_paper_s_comparison_is_chosen_first_else_the_newest_run() -> None:
+    shelf = Shelf("none", "none")
+    newest, *others = [
+        recipe("table1/vgg-small-1w1a"), recipe("table3/ste"), recipe("table3/reste", "short"),
+        recipe("table3/ste", "short"), recipe("table3/ste", "short", seed=1),
+    ]  # fmt: skip
+    shelf.runs = {r.run_id: None for r in (newest, *others)}
+    assert shelf.comparison() == [others[2].run_id, others[1].run_id]
+    shelf.runs = {newest.run_id: None, others[3].run_id: None}
+    assert shelf.comparison() == [newest.run_id]
+    shelf.runs = {}
+    assert shelf.comparison() == []
 
 
 def test_train_this_stop_and_go_on_leave_an_ordinary_run(folders, tmp_path) -> None:
@@ -236,6 +270,12 @@ def test_every_row_of_table_3_has_a_label_of_its_own() -> None:
     assert len({recipe_label(r) for r in recipes}) == len(recipes)
     label = recipe_label(recipe("table3/reste-weights", "short"))
     assert "ReSTE, o = 3 on weights, STE on activations" in label
+
+
+def test_the_label_of_a_reader_s_own_training_says_everything_once() -> None:
+    own = recipe("table1/resnet20-1w1a", epochs=6, bits="1/32", estimator=ru.ReSTE(o=2, t=1.2), lr=0.05)
+    label = recipe_label(own)
+    assert label == "resnet20 1/32 ReSTE, o = 2, t = 1.2, lr = 0.05, digits 6 ep, seed 0"
 
 
 # --- without a reader ------------------------------------------------------------------------------------------------

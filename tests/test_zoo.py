@@ -160,6 +160,10 @@ def test_export_says_what_it_wrote(run: Run, folders: dict[str, str], tmp_path: 
     file = tmp_path / f"{run.recipe.run_id}.safetensors"
     assert capsys.readouterr().out == f"{file.name} ({file.stat().st_size:,} bytes)\n"
     assert command("export", run.recipe.run_id, "--to", "paper", *where) == 2
+    capsys.readouterr()
+    (tmp_path / "taken").touch()
+    assert command("export", run.recipe.run_id, "--out", str(tmp_path / "taken" / "x"), *where) == 1
+    assert "set --out elsewhere" in capsys.readouterr().err
 
 
 def test_predict_with_bars_and_as_json(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -12,12 +12,25 @@ import torch
 from torch import Tensor
 
 ESTIMATORS: dict[str, type[Estimator]] = {}
+NEEDED = {  # what a class must say itself, as the clipped identity would
+    "name": "name: ClassVar[str] = 'mine'",
+    "surrogate": "def surrogate(self, z): return z.clamp(-1, 1)",
+    "slope": "@staticmethod def slope(z): return (z.abs() <= 1).to(z.dtype)",
+}
 
 
 def register(cls: type[Estimator]) -> type[Estimator]:
-    """Class decorator: make an estimator known by its ``name`` to :func:`estimator`, recipes, notebooks and sliders."""
+    """Class decorator: make an estimator known by its ``name`` to :func:`estimator`, recipes, notebooks and sliders.
+
+    Raises ``TypeError`` for a class that lacks what an estimator needs, ``ValueError`` for a name that is taken.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Estimator)):
+        raise TypeError(f"{cls!r}, expected a class derived from Estimator")
     if cls.name in ESTIMATORS and ESTIMATORS[cls.name].__qualname__ != cls.__qualname__:
         raise ValueError(f"an estimator named {cls.name!r} is registered already: {ESTIMATORS[cls.name]}")
+    lacking = [example for part, example in NEEDED.items() if getattr(cls, part) is getattr(Estimator, part)]
+    if lacking:
+        raise TypeError(f"{cls.__name__} is no estimator yet, it lacks, for instance: {'; '.join(lacking)}")
     ESTIMATORS[cls.name] = cls
     return cls
 

@@ -58,7 +58,10 @@ class Summary:
 
 
 def summary(model: nn.Module, input_size: tuple[int, int, int] = (3, 32, 32)) -> Summary:
-    """Count 1-bit and 32-bit weights, multiply-accumulates and bytes for one image of ``input_size`` (C, H, W)."""
+    """Count 1-bit and 32-bit weights, multiply-accumulates and bytes for one image of ``input_size`` (C, H, W).
+
+    Raises ``ValueError`` for a size that the network does not take.
+    """
     binary = dict(binary_layers(model))
     macs = _count_macs(model, input_size)
     layers = []
@@ -105,13 +108,24 @@ def _count_macs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str,
         if isinstance(module, nn.Conv2d | nn.Linear):
             handles.append(module.register_forward_hook(count(name)))
     modes = [(module, module.training) for module in model.modules()]
+    expected = f"input_size = {input_size!r}, expected (C, H, W){_channels(model)}"
     parameter = next(model.parameters())
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, *input_size, device=parameter.device, dtype=parameter.dtype))
+    except TypeError as error:
+        raise ValueError(expected) from error
+    except RuntimeError as error:
+        raise ValueError(f"{expected}: {str(error).splitlines()[0]}") from error
     finally:
         for module, training in modes:
             module.training = training
         for handle in handles:
             handle.remove()
     return macs
+
+
+def _channels(model: nn.Module) -> str:
+    """What is known of the images that a network takes: the channels of its first convolution."""
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    return f" with C = {first.in_channels}, e.g. ({first.in_channels}, 32, 32)" if first else ""

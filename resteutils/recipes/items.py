@@ -176,13 +176,9 @@ def recipe(name: str, profile: str = "demo", seed: int = 0, **overrides: Any) ->
 
     Raises ``ValueError`` for an unknown item, row, profile or field, naming what is accepted.
     """
-    item, _, row = name.partition("/")
-    _known("item", item, ITEMS)
+    item, row = _parted(name)
     _known("profile", profile, PROFILES)
     rows = ITEMS[item].rows
-    if not rows:
-        raise ValueError(f"item {item!r} has no training runs")
-    _known(f"row of {item}", row, rows)
     values = {**PROFILE_FIELDS[profile], **(IMAGENET_FIELDS[profile] if item == "table2" else {})}
     values |= {key: value for key, value in rows[row].items() if key not in PROFILES}
     values |= rows[row].get(profile, {})
@@ -192,6 +188,23 @@ def recipe(name: str, profile: str = "demo", seed: int = 0, **overrides: Any) ->
     if "warmup_epochs" not in overrides and isinstance(values["epochs"], Real):  # anything else: Recipe refuses it
         values["warmup_epochs"] = min(values.get("warmup_epochs", 5.0), values["epochs"] / 10)
     return Recipe(**{**values, "item": item, "row": row, "profile": profile, "seed": seed})
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Item and row of ``item/row``; ``ValueError`` where either is unknown or missing."""
+    item, slash, row = name.partition("/")
+    having = [each for each in ITEMS if name in ITEMS[each].rows]
+    if having and item not in ITEMS:
+        listed = " and ".join(filter(None, (", ".join(having[:-1]), having[-1])))
+        raise ValueError(f"{name!r}, expected ITEM/ROW; {listed} {'have' if having[1:] else 'has'} this row")
+    _known("item", item, ITEMS)
+    rows = ITEMS[item].rows
+    if not rows:
+        raise ValueError(f"item {item!r} has no training runs")
+    if not slash:
+        raise ValueError(f"{name!r}: name a row too: {item}/{next(iter(rows))}; the rows are {', '.join(rows)}")
+    _known(f"row of {item}", row, rows)
+    return item, row
 
 
 def item_recipes(

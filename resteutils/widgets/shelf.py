@@ -8,13 +8,15 @@ from dataclasses import fields
 
 from resteutils.estimators import Estimator
 from resteutils.measured import changed
-from resteutils.recipes import Recipe
+from resteutils.recipes import PROFILES, Recipe, recipe
 from resteutils.runs import Run, finished_runs
 from resteutils.settings import runs_dir as runs_folder
 
 __all__ = ["Shelf", "run_label"]
 
 log = logging.getLogger(__name__)
+NAMED = ("estimator", "input_estimator", "bits", "standardize")  # fields that a label names in words of its own
+FIRST_ROWS = ("table3/ste", "table3/reste", "table3/ede")  # what the panels show first: the paper's comparison
 
 
 def run_label(run: Run) -> str:
@@ -26,7 +28,8 @@ def recipe_label(r: Recipe) -> str:
     what = _named(r.estimator) if r.estimator is not None else "float"
     if r.input_estimator is not None:
         what = f"{what} on weights, {_named(r.input_estimator)} on activations"
-    what += ", standardised" * r.standardize + "".join(f", {words}" for words in changed(r))
+    words = [words for words in changed(r) if words.split(" = ")[0] not in NAMED]
+    what += ", standardised" * r.standardize + "".join(f", {each}" for each in words)
     return f"{r.model} {r.bits} {what}, {r.dataset} {r.epochs} ep, seed {r.seed}"
 
 
@@ -88,6 +91,14 @@ class Shelf:
             key=lambda run: (run.recipe.bits == "1/1", self.twin(run) is not None, run.result["top1"]),
             default=None,
         )
+
+    def comparison(self) -> list[str]:
+        """The keys of :data:`FIRST_ROWS` at seed 0, of the most telling profile that has any; else the newest run's."""
+        for profile in reversed(PROFILES):
+            ids = [recipe(row, profile).run_id for row in FIRST_ROWS]
+            if there := [run_id for run_id in ids if run_id in self.runs]:
+                return there
+        return list(self.runs)[:1]
 
     def nothing_yet(self, what: str = "finished run") -> str:
         """What to do where there is none, as Markdown and HTML alike."""

@@ -12,7 +12,7 @@ from resteutils.estimators import ESTIMATORS, Estimator, ReSTE
 from resteutils.indicators import zone_ends
 from resteutils.widgets.controls import Controls
 from resteutils.widgets.curve import describe, truncations
-from resteutils.widgets.marks import Band, Bars, Dots, Labels, Line
+from resteutils.widgets.marks import Band, Bars, Dots, Labels, Line, Note
 from resteutils.widgets.parts import ChartView, Message, guarded, legend, offer, panel, row
 from resteutils.widgets.samples import Measured, Sample, fresh_network, normal_values, trained_network
 from resteutils.widgets.shelf import Shelf, run_label
@@ -27,7 +27,7 @@ NORMAL, FRESH = "normal", "fresh"
 
 def plane_chart() -> Chart:
     title = "The equilibrium: smaller error, wilder gradients"
-    return Chart(title, "estimating error e (L2 norm)", "instability s (variance of |g|)", log_y=True)
+    return Chart(title, "estimating error e (L2 norm)", "instability s (variance of |g|)", ylim=(1e-6, 1.0), log_y=True)
 
 
 def weights_chart() -> Chart:
@@ -103,6 +103,7 @@ class TradeoffPanel:
         self.zoom = w.Checkbox(
             value=True, description="zoom to the values", indent=False, layout=w.Layout(width="170px")
         )
+        self.landscape: Landscape | None = None
         self.measured = ""  # the choice that the landscape belongs to
         self._on_choice = guarded(self.message)(self._chosen)
         self.choice.observe(self._on_choice, "value")
@@ -126,6 +127,7 @@ class TradeoffPanel:
         key = self.choice.value
         if key == self.measured:
             return
+        self._clear()  # what stood there belongs to another sample, should this one fail
         self.message.say("measuring \u2026")
         if key == NORMAL:
             sample = normal_values()
@@ -137,7 +139,17 @@ class TradeoffPanel:
         self.message.say("")
         self._draw()
 
+    def _clear(self) -> None:
+        self.landscape, self.measured = None, ""
+        for view, chart in ((self.plane, plane_chart()), (self.weights, weights_chart())):
+            view.chart = chart
+            view.draw([Note("nothing measured")])
+        self.numbers.say("")
+        self.legend.say("")
+
     def _draw(self, change=None) -> None:
+        if self.landscape is None:
+            return
         e = self.controls.current
         now = self.landscape.sample.measure(e)
         plane = self.landscape.plane(self.plane.chart, e, now)

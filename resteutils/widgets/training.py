@@ -24,7 +24,6 @@ __all__ = ["TrainingPanel", "own_recipe"]
 
 EPOCH = "epochs done"
 SMALL = {"width": 380, "height": 250}
-MOST_OFFERED = 3  # runs chosen at first
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ class TrainingPanel:
         chosen = self.choice.value
         self.choice.options = [(run_label(run), key) for key, run in self.shelf.runs.items()]
         kept = [key for key in chosen if key in self.shelf.runs]
-        self.choice.value = kept or list(self.shelf.runs)[:MOST_OFFERED]
+        self.choice.value = kept or self.shelf.comparison()
         if not self.shelf.runs and not self.running:
             self.message.say(self.shelf.nothing_yet())
 
