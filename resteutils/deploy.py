@@ -40,7 +40,8 @@ def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Any:
     """The finished run of this name: its folder, its run id or the beginning of one, or ``item/row``, in whatever
     profile it is finished; items share runs, so that the record may name another item.
 
-    Of several seeds of one row the first counts. Raises ``ValueError`` where none or several fit.
+    Runs whose weights are on this disk go before those of which only the record survives; of several seeds of one row
+    the first counts. Raises ``ValueError`` where none or several fit.
     """
     from resteutils.recipes import ITEMS, PROFILES, recipe
     from resteutils.runs import finished_runs
@@ -54,6 +55,7 @@ def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Any:
     asked = {recipe(wanted, profile).identity for profile in PROFILES} if row in rows else ()
     fitting = [run for run_id, run in runs.items() if run_id.startswith(wanted) or run.recipe.identity in asked]
     fitting = fitting or [run for run in runs.values() if run.recipe.name == wanted]
+    fitting = [run for run in fitting if run.model_file] or fitting  # of the others there is nothing to export
     if len({run.recipe.identity for run in fitting}) == 1:
         return min(fitting, key=lambda run: run.recipe.seed)
     if fitting:

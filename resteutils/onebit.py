@@ -6,7 +6,9 @@ of the same architecture at 32x32 RGB, whatever images the profile trained on, b
 
 from __future__ import annotations
 
+import functools
 import io
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 
 from resteutils import kernels, packed, verdict
 from resteutils.deploy import beside_float
+from resteutils.kept import kept
 from resteutils.measured import BACKBONES
 from resteutils.models import create
 from resteutils.plots.style import COLOURS, blank, styled
@@ -30,37 +33,47 @@ __all__ = ["figure", "judge", "layers", "networks", "roofs", "speed", "table"]
 
 LEAST_TIMES_SMALLER = {"resnet20": 20, "resnet18": 19, "vgg_small": 19}
 CHANNELS_LAST = torch.channels_last
+FILES = (
+    "row model network seed epochs packed_kb float_kb times_smaller images identical logits top1_recorded top1_packed"
+).split()
 LONGEST = 5.0  # seconds of one race, where its turns take longer
 
 
 # --- files and predictions --------------------------------------------------------------------------------------------
 
 
-def networks(runs: Iterable[Any], data_dir: str = "") -> pd.DataFrame:
-    """One line per W/A 1/1 run whose weights are on this disk: bytes of both files, and how predictions compare.
+def networks(runs: Iterable[Any], data_dir: str = "", results_dir: str | os.PathLike = "") -> pd.DataFrame:
+    """One line per W/A 1/1 run: bytes of both files, and how predictions compare; measured where its weights are on
+    this disk, or as it was kept when they were.
 
     ``identical`` counts test images with the same prediction, ``logits`` is the largest difference of any logit.
     """
     import pandas as pd
 
-    from resteutils.construct import open_data
-
     lines = []
     for run in runs:
-        if run.recipe.bits != "1/1" or not run.model_file:
-            continue
-        data, model = open_data(run.recipe, data_dir), run.model()
-        small = packed.pack(model, run, data=data)
-        same, largest, images, right = _compare(model, small, data)
         r = run.recipe
-        float_bytes = state_bytes(create(r.model, "32/32", None, None, len(data.classes), r.image_size, r.in_channels))
-        lines.append({
-            "row": r.row, "model": r.model, "network": BACKBONES.get(r.model, r.model), "seed": r.seed,
-            "epochs": r.epochs, "packed_kb": small.bytes / 1e3, "float_kb": float_bytes / 1e3,
-            "times_smaller": float_bytes / small.bytes, "images": images, "identical": same, "logits": largest,
-            "top1_recorded": run.result["top1"], "top1_packed": 100 * right / images,
-        })  # fmt: skip
-    return pd.DataFrame(lines)
+        found = (
+            kept("packed", run, functools.partial(_packed, data_dir=data_dir), results_dir) if r.bits == "1/1" else None
+        )
+        if found:
+            network = BACKBONES.get(r.model, r.model)
+            about = {"row": r.row, "model": r.model, "network": network, "seed": r.seed, "epochs": r.epochs}
+            lines.append(about | found | {"top1_recorded": run.result["top1"]})
+    return pd.DataFrame(lines, columns=FILES)
+
+
+def _packed(run: Any, data_dir: str) -> dict[str, Any]:
+    from resteutils.construct import open_data
+
+    data, model, r = open_data(run.recipe, data_dir), run.model(), run.recipe
+    small = packed.pack(model, run, data=data)
+    same, largest, images, right = _compare(model, small, data)
+    twin = state_bytes(create(r.model, "32/32", None, None, len(data.classes), r.image_size, r.in_channels))
+    return {
+        "packed_kb": small.bytes / 1e3, "float_kb": twin / 1e3, "times_smaller": twin / small.bytes, "images": images,
+        "identical": same, "logits": largest, "top1_packed": 100 * right / images,
+    }  # fmt: skip
 
 
 @torch.inference_mode()
@@ -244,5 +257,9 @@ def judge(files: pd.DataFrame, speeds: pd.DataFrame, by_layer: pd.DataFrame, pro
         checks.append(
             verdict.fact(f"layer {line.layer}: faster than float32 in torch", line.low > 1, shown, kind="control")
         )
-    note = "" if len(files) else "No run of this item has its weights on this disk: nothing could be packed."
+    note = (
+        ""
+        if len(files)
+        else "No run of this item has its weights on this disk or was packed when it had: there is nothing to compare."
+    )
     return verdict.judge(profile, checks, note)

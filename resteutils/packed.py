@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resteutils.construct import open_data
 from resteutils.folding import Program, fold, unpack_signs
 from resteutils.packed_file import VERSION, PackedFileError, parsed, serialised
 from resteutils.program_check import OPERATIONS, check
@@ -44,6 +45,10 @@ class PackedModel(nn.Module):
         self._compiled: tuple[list[Tensor], Tensor, int, str] | None = None
         self._signs: dict[str, Tensor] = {}
 
+    def extra_repr(self) -> str:
+        made, size = self.header, "x".join(map(str, self.header["input"]))
+        return f"{made['model']}, W/A {made['bits']}, images of {size}, {len(made['classes'])} classes"
+
     @property
     def bytes(self) -> int:
         """Size of the file that :meth:`save` writes."""
@@ -57,8 +62,10 @@ class PackedModel(nn.Module):
         if x.dtype != torch.float32 or x.device.type != "cpu":
             raise ValueError(f"images are {x.dtype} on {x.device}; a packed network takes float32 on the CPU")
         if x.dim() != 4 or list(x.shape[1:]) != self.header["input"]:
+            wanted = ", ".join(map(str, self.header["input"]))
             raise ValueError(
-                f"images of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, self.header['input']))})"
+                f"images of shape {tuple(x.shape)}, expected (N, {wanted}); for another size pack the network again "
+                "with input_size=(C, H, W)"
             )
         if torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
@@ -70,9 +77,14 @@ class PackedModel(nn.Module):
         return logits.masked_fill_(lost[:, None], torch.nan)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) -> what the network was trained on."""
+        """uint8 (N, C, H, W) -> what the network was trained on. Raises ``ValueError`` where the file does not say."""
         from resteutils.data import Images
 
+        if not self.header["mean"]:
+            raise ValueError(
+                "this packed network does not say how its images are normalised: write it by `resteutils export RUN`, "
+                "or pack it with its run or data, ru.pack(model, run)"
+            )
         empty = torch.empty(0)
         header = self.header
         data = Images(
@@ -214,17 +226,20 @@ def pack(
 
     Arguments:
         run: the :class:`resteutils.runs.Run` it comes from: the file then says which, and how accurate it is.
-        input_size: (C, H, W) of its images; by default what the run or the first convolution says, at 32x32.
-        data: the run's :class:`resteutils.data.Images`, whose normalisation and class names go into the file.
+        input_size: (C, H, W) of its images; by default what it was built for.
+        data: the run's :class:`resteutils.data.Images`, whose normalisation and class names go into the file; opened
+            where only the run is given. Without either, the file has none, and takes normalised images only.
 
     Raises ``ValueError`` for a float twin, weights that are not finite, parts that have no packed form, and an input
-    size that the network was not built for.
+    size that the network was not built for; and what opening the run's data raises.
     """
     model = copy.deepcopy(model).cpu().float()  # the caller's own may be on a GPU, and in training
     program = fold(model)
     recipe = run.recipe if run is not None else None
+    if run is not None and data is None:
+        data = open_data(recipe)
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
-    size = input_size or (first.in_channels, *([recipe.image_size if recipe else 32] * 2))
+    size = input_size or getattr(model, "input_size", (first.in_channels, 32, 32))
     ones = any(step.get("activations") == 1 for step in program.steps)
     outputs = program.steps[-1]["out"]
     header = {
@@ -233,8 +248,8 @@ def pack(
         "bits": "1/1" if ones else "1/32",
         "classes": list(data.classes) if data else [str(i) for i in range(outputs)],
         "input": list(size),
-        "mean": list(data.mean) if data else [0.0] * size[0],
-        "std": list(data.std) if data else [1.0] * size[0],
+        "mean": list(data.mean) if data else [],
+        "std": list(data.std) if data else [],
         "run_id": recipe.run_id if recipe else "",
         "recipe": recipe.identity if recipe else "",
         "dataset": recipe.dataset if recipe else "",

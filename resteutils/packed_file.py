@@ -3,7 +3,8 @@
 It is a safetensors file whose metadata holds one entry, ``resteutils-packed``: JSON with
 
 - ``version``: of this format, 1
-- ``model``, ``bits``, ``classes`` (names), ``input`` (C, H, W), ``mean`` and ``std`` (of pixels in [0, 1], per channel)
+- ``model``, ``bits``, ``classes`` (names), ``input`` (C, H, W), ``mean`` and ``std`` (of pixels in [0, 1], per channel;
+  empty where it is not known)
 - ``run_id``, ``recipe`` (the identity's hash), ``dataset``, ``top1`` (in %, as the run measured it)
 - ``steps``: the program, see :mod:`resteutils.folding`; tensor ``"3.bits"`` belongs to step 3
 - ``sha256``: of everything above and every tensor

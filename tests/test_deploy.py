@@ -51,6 +51,8 @@ def test_predictions_of_the_file_are_those_of_the_run(run, tmp_path):
         for images, _ in data.test_batches(100):
             assert torch.equal(small(images).argmax(1), model(images).argmax(1))
     assert torch.equal(small.normalise(data.test_images[:3]), data.normalise(data.test_images[:3]))
+    mine = packed.load(ru.pack(model, run).save(tmp_path / "mine.rbit"))  # packed by hand it is the same file
+    assert mine.header == small.header
 
 
 @pytest.mark.parametrize("dataset", ["imagenet", "digits-folder", "cifar10", ""])
@@ -62,7 +64,7 @@ def test_images_are_seen_as_the_network_was_scored(tmp_path, dataset):
     from resteutils.image_folder import central_crop
 
     small = ru.pack(small_network(), input_size=(3, 32, 32))
-    small.header["dataset"] = dataset
+    small.header |= {"dataset": dataset, "mean": [0.4] * 3, "std": [0.2] * 3}
     file = tmp_path / "wide.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)).save(file)
     if dataset in ("imagenet", "digits-folder"):

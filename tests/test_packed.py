@@ -79,7 +79,12 @@ def test_what_cannot_be_packed_is_refused():
     with pytest.raises(ValueError, match="expected"):
         ru.pack(trained("resnet20"))(torch.zeros(1, 3, 16, 16))
     with pytest.raises(ValueError, match="input_size"):  # another size of images than it was built for
-        ru.pack(trained("vgg_small", size=16))
+        ru.pack(trained("vgg_small", size=16), input_size=(3, 32, 32))
+    small = ru.pack(trained("vgg_small", size=16))  # it knows its own size
+    assert small(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
+    assert "W/A 1/1, images of 3x16x16, 10 classes" in repr(small)
+    with pytest.raises(ValueError, match="does not say how its images are normalised.*ru.pack"):
+        small.normalise(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("bias", [True, False])

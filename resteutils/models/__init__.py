@@ -61,4 +61,6 @@ def create(
         scale_order=scale_order,
         standardize=standardize,
     )
-    return MODELS[name](conv, num_classes, image_size, in_channels)
+    model = MODELS[name](conv, num_classes, image_size, in_channels)
+    model.input_size = (in_channels, image_size, image_size)  # what it was built for: `ru.pack` asks
+    return model
