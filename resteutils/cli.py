@@ -28,6 +28,7 @@ from resteutils.console import (
     Rows,
     RunsDir,
     Seeds,
+    check_machine,
     fail,
     status_of,
     usage,
@@ -74,6 +75,7 @@ def reproduce(
             if asked and "all" not in items and item in ITEMS and not ITEMS[item].rows:
                 raise ValueError(f"{asked[0]}: {item} has no training runs")
             item_recipes(item, profile, rows, seeds, epochs, overrides)
+        check_machine(device)
     if "all" in items:
         reproduce_all(**options)
         return
@@ -110,6 +112,7 @@ def train(
         if taken := [name for name in ("name", "item", "row", "profile", "seed") if name in overrides]:
             raise ValueError(f"--set {taken[0]}: ITEM/ROW, --profile and --seed say what is trained")
         chosen = recipe(name, profile=profile, seed=seed, **overrides)
+        check_machine(device)
     from resteutils.processes import first_process
     from resteutils.runs import load_or_train
 

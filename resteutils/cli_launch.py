@@ -17,6 +17,7 @@ from resteutils.console import (
     Rows,
     RunsDir,
     Seeds,
+    check_machine,
     usage,
 )
 from resteutils.settings import setting
@@ -64,6 +65,7 @@ def launch(
         check(on, parallel, threads, minutes, settings)
         if not item_recipes(item, profile, rows, seeds, epochs, ",".join(set)):
             raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
+        check_machine(device, here=on == "local")
 
     asked = {"profile": profile, "rows": rows, "seeds": seeds, "epochs": epochs}
     folders = {"data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}

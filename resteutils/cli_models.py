@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from resteutils.console import DataDir, Device, ResultsDir, RunsDir, usage
+from resteutils.console import DataDir, Device, ResultsDir, RunsDir, check_machine, usage
 
 __all__ = ["COMMANDS"]
 
@@ -70,6 +70,8 @@ def publish(
     """
     from resteutils.zoo import publish as publish_run
 
+    with usage():
+        check_machine(device)
     print(publish_run(_run_named(run, runs_dir, results_dir), results_dir, data_dir, device))
 
 
@@ -80,6 +82,8 @@ def verify_models(device: Device = "auto", data_dir: DataDir = "", results_dir: 
     """
     from resteutils.zoo import verify
 
+    with usage():
+        check_machine(device)
     checks = []
     for check in verify(results_dir, data_dir, device):
         checks.append(check)

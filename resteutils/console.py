@@ -13,7 +13,7 @@ from tyro.conf import UseAppendAction, arg
 from resteutils.extensions import ExtensionError
 from resteutils.stopping import Interrupted, NonFinite
 
-__all__ = ["UsageError", "fail", "status_of", "usage"]
+__all__ = ["UsageError", "check_machine", "fail", "status_of", "usage"]
 
 # An option that is empty until it is given says so in its help: a default of '' or () tells a reader nothing.
 Profile = Annotated[
@@ -62,6 +62,18 @@ def usage() -> Iterator[None]:
         yield
     except (ValueError, KeyError, ExtensionError) as error:
         raise UsageError(_message(error)) from error
+
+
+def check_machine(device: str, here: bool = True) -> None:
+    """Refuse, before anything is begun, a device that this machine lacks (unless the work is done elsewhere, not
+    ``here``) and a WANDB_MODE that is none.
+    """
+    from resteutils.execution import resolve_device
+    from resteutils.tracking import wandb_mode
+
+    if here:
+        resolve_device(device)
+    wandb_mode()
 
 
 def status_of(error: Exception) -> int:

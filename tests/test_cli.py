@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from resteutils import cli, console
 from resteutils.recipes import ITEMS, recipe
@@ -132,6 +133,24 @@ def test_wrong_usage_is_one_line_that_names_what_is_accepted(run, arguments: tup
     assert one_line(err), err
     for words in said:
         assert words in err
+
+
+@pytest.mark.parametrize(
+    "command", ["reproduce lemma", "train table3/ste", "launch table3", "publish table3/ste", "verify-models"]
+)
+def test_a_device_or_a_tracking_mode_that_cannot_be_is_wrong_usage(run, monkeypatch, command: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device, said in (("gpu", "expected auto, cpu, cuda"), ("cuda", "sees no GPU; use device=cpu")):
+        status, _, err = run(*command.split(), "--device", device)
+        assert status == 2 and one_line(err) and said in err, err
+    monkeypatch.setenv("WANDB_MODE", "foo")
+    status, _, err = run(*command.split(), "--device", "cpu")
+    assert status == 2 and one_line(err) and "WANDB_MODE = 'foo', expected online" in err, err
+
+
+def test_a_cluster_may_have_the_gpu_that_this_machine_lacks(launched, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert launched("--on", "slurm", "--device", "cuda", ste=("finished", ""))[0] == 0
 
 
 @pytest.mark.parametrize(
