@@ -20,8 +20,8 @@ __all__ = ["figure4"]
 DEFINED = {"color": OKABE_ITO["blue"], "marker": "o", "ls": "-", "ms": 4.5, "lw": 1.6}
 CODE = {"color": OKABE_ITO["vermillion"], "marker": "s", "ls": "--", "ms": 4, "lw": 1.4}
 FROZEN = {
-    "initial": {"color": SOFT, "ls": ":", "lw": 1.6, "label": "as defined, initial weights frozen"},
-    "trained": {"color": OKABE_ITO["green"], "ls": "-.", "lw": 1.5, "label": "as defined, trained weights frozen"},
+    "initial": {"color": SOFT, "ls": ":", "lw": 1.6, "label": "initial weights frozen"},
+    "trained": {"color": OKABE_ITO["green"], "ls": "-.", "lw": 1.5, "label": "trained weights frozen (dashed: as in the code)"},
 }
 
 
