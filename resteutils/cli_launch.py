@@ -91,7 +91,8 @@ def launch(
         print(line)
     if failed := sum(outcome.state == "failed" for outcome in outcomes):
         print(count)
-        raise RuntimeError(f"{failed} of {len(outcomes)} runs failed, as said above; the same command tries them again")
+        of = f"{len(outcomes)} run{'' if len(outcomes) == 1 else 's'}"
+        raise RuntimeError(f"{failed} of {of} failed, as said above; the same command tries again")
     print(f"{count}; now: `{reading}`")
 
 
