@@ -19,9 +19,10 @@ __all__ = ["figure4"]
 
 DEFINED = {"color": OKABE_ITO["blue"], "marker": "o", "ls": "-", "ms": 4.5, "lw": 1.6}
 CODE = {"color": OKABE_ITO["vermillion"], "marker": "s", "ls": "--", "ms": 4, "lw": 1.4}
+DASHED = "dashed: as in the code"
 FROZEN = {
     "initial": {"color": SOFT, "ls": ":", "lw": 1.6, "label": "initial weights frozen"},
-    "trained": {"color": OKABE_ITO["green"], "ls": "-.", "lw": 1.5, "label": "trained weights frozen (dashed: as in the code)"},
+    "trained": {"color": OKABE_ITO["green"], "ls": "-.", "lw": 1.5} | {"label": f"trained weights frozen ({DASHED})"},
 }
 
 
