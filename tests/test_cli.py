@@ -64,7 +64,7 @@ def test_every_command_explains_itself(run, command: str) -> None:
     [
         ("reproduce", ("] ITEM...", "demo: small digits, minutes", "GPU-days (default: demo)")),
         ("list", ("[ITEM] lists the rows of this item; empty: all items.",)),
-        ("predict", ("MODEL IMAGE...", "input. (required)")),
+        ("predict", ("MODEL IMAGE...", "as when scored. (required)")),
     ],
 )
 def test_help_says_what_is_needed_and_what_a_profile_is(run, command: str, said: tuple) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from resteutils.datasets import Labelled, open_images
+from resteutils.data import open_images
+from resteutils.datasets import Labelled
 
 # --- digits ----------------------------------------------------------------------------------------------------------
 
