@@ -56,7 +56,7 @@ def launch(
         minutes: time limit of a Slurm job; an unfinished run is queued again.
         cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
     """
-    from resteutils.launch import check, told
+    from resteutils.launch import check, counted, told
     from resteutils.launch import launch as launch_runs
     from resteutils.recipes import item_recipes
 
@@ -91,8 +91,9 @@ def launch(
         print(line)
     if failed := sum(outcome.state == "failed" for outcome in outcomes):
         print(count)
-        of = f"{len(outcomes)} run{'' if len(outcomes) == 1 else 's'}"
-        raise RuntimeError(f"{failed} of {of} failed, as said above; the same command tries again")
+        raise RuntimeError(
+            f"{failed} of {counted(len(outcomes), 'run')} failed, as said above; the same command tries again"
+        )
     print(f"{count}; now: `{reading}`")
 
 

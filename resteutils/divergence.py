@@ -131,7 +131,6 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
         count, top1 = _by_row(lines, "Spikes"), _by_row(lines, "Top-1, end (%)")
         for row in count if BASE in count else ():
             if row != BASE:
-                kind, note = "ordering", f"{epochs} epochs"
                 more = stats.difference(count[row], count[BASE], _counted(stats.pool(count)))
                 less = stats.difference(top1.get(BASE, {}), top1.get(row, {}), stats.pool(top1))
                 asked = [("has more spikes than", more, "spikes")]
@@ -139,9 +138,9 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
                     asked.append(("scores below", less, "points"))
                 else:
                     lost = "every run of it diverged: it has no accuracy"
-                    checks.append(verdict.Check(f"{row} scores below {BASE}", kind, "undecided", lost))
+                    checks.append(verdict.Check(f"{row} scores below {BASE}", "ordering", "undecided", lost))
                 for claim, d, unit in asked:
-                    checks.append(verdict.ordering(f"{row} {claim} {BASE}", d, unit, note, kind))
+                    checks.append(verdict.ordering(f"{row} {claim} {BASE}", d, unit, f"{epochs} epochs"))
     checks += number_checks("figure6", runs)
     note = measured.noted("One loss per epoch: what happens within an epoch is averaged away.", runs)
     return verdict.judge(profile, checks, note, measured.not_run(ITEMS["figure6"].rows, runs))

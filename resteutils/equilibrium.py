@@ -82,7 +82,7 @@ def ceilings(model: nn.Module) -> dict[str, float]:
 
 
 def table(found: pd.DataFrame, still: pd.DataFrame) -> pd.DataFrame:
-    """One line per network, epochs and power: means over seeds (± std), and e of the frozen weights."""
+    """One line per network, epochs and power: means over seeds (± std), and e and s of the frozen weights."""
     import pandas as pd
 
     rows = []
@@ -92,14 +92,17 @@ def table(found: pd.DataFrame, still: pd.DataFrame) -> pd.DataFrame:
             for name, said in _SAID.items()
         }
         rows.append({"Network": measured.BACKBONES[model], "o": o, "Epochs": epochs, "n": len(lines), **cells})
+        here = still[(still["model"] == model) & (still["o"] == o)].set_index("weights")
         for weights in ("initial", "trained"):
-            here = still[(still["model"] == model) & (still["weights"] == weights) & (still["o"] == o)]
-            value = float(here["error_definition"].iloc[0]) if len(here) else math.nan
-            rows[-1][f"e as defined, {weights} weights frozen"] = value
+            rows[-1][f"e as defined, {weights} weights frozen"] = _at(here, weights, "error_definition")
         for reading in READINGS:
-            value = float(here[f"instability_{reading}"].iloc[0]) if len(here) else math.nan
-            rows[-1][f"{_SAID[f'instability_{reading}'].split(' (')[0]}, trained weights frozen"] = value
+            name = f"instability_{reading}"
+            rows[-1][f"{_SAID[name].split(' (')[0]}, trained weights frozen"] = _at(here, "trained", name)
     return pd.DataFrame(rows)
+
+
+def _at(here: pd.DataFrame, weights: str, column: str) -> float:
+    return float(here.loc[weights, column]) if weights in here.index else math.nan
 
 
 _SAID = {
@@ -206,34 +209,25 @@ def _peak(label: str, model: str, lines: pd.DataFrame) -> list[verdict.Check]:
             d = stats.difference(groups[published], groups[end], pooled)
             claim = f"{label}: o = {published:g} scores above o = {end:g}"
             checks.append(verdict.ordering(claim, d))
-    checks += _apart(label, published, groups)
+    checks += _apart(label, published, lines)
     best = max(groups, key=lambda o: stats.mean(groups[o]))
     shown = f"o = {best:g} with {stats.mean(groups[best]):.2f} %, of {', '.join(f'{o:g}' for o in groups)}"
     claim = f"{label}: the best power is the published one, {published:g}"
     return [*checks, verdict.fact(claim, best == published, shown, "number")]
 
 
-def _apart(label: str, published: float, groups: dict[float, dict[int, float]]) -> list[verdict.Check]:
-    """Do all runs up to the published power end above all runs beyond it? Nothing is assumed about spread:
-    p is the share of the ways to deal each seed's results out to its powers that would come out so.
+def _apart(label: str, published: float, lines: pd.DataFrame) -> list[verdict.Check]:
+    """Do all runs up to the published power end above all runs beyond it? Nothing is assumed about spread: p is the
+    share of the ways to deal each seed's results out to its powers that would come out so.
     """
-    low = {o: values for o, values in groups.items() if o <= published}
-    high = {o: values for o, values in groups.items() if o > published}
-    if not low or not high:
+    low, high = lines[lines["o"] <= published], lines[lines["o"] > published]
+    if low.empty or high.empty:
         return []
-    least = min(value for values in low.values() for value in values.values())
-    most = max(value for values in high.values() for value in values.values())
-    shown = f"the lowest of {_runs(low)} runs has {least:.2f} %, the highest of {_runs(high)} has {most:.2f} %"
+    least, most = low["top1"].min(), high["top1"].max()
+    shown = f"the lowest of {len(low)} runs has {least:.2f} %, the highest of {len(high)} has {most:.2f} %"
     if least > most:
-        counts = [[sum(seed in values for values in side.values()) for side in (low, high)] for seed in _seeds(groups)]
-        shown += f"; by chance alone p = {math.prod(1 / math.comb(sum(both), both[0]) for both in counts):.2g}"
+        every, lower = lines["seed"].value_counts(), low["seed"].value_counts()
+        chance = math.prod(1 / math.comb(count, lower.get(seed, 0)) for seed, count in every.items())
+        shown += f"; by chance alone p = {chance:.2g}"
     claim = f"{label}: every run with o up to {published:g} scores above every run with a larger one"
-    return [verdict.fact(claim, least > most, shown + " (a question asked after the runs were seen)", "control")]
-
-
-def _runs(side: dict[float, dict[int, float]]) -> int:
-    return sum(map(len, side.values()))
-
-
-def _seeds(groups: dict[float, dict[int, float]]) -> set[int]:
-    return {seed for values in groups.values() for seed in values}
+    return [verdict.fact(claim, bool(least > most), shown + " (a question asked after the runs were seen)", "control")]

@@ -18,7 +18,7 @@ from resteutils.runs import Busy, load_or_train
 from resteutils.settings import runs_dir as runs_folder
 from resteutils.stopping import Interrupted, NonFinite
 
-__all__ = ["Outcome", "Worker", "check", "launch", "told"]
+__all__ = ["Outcome", "Worker", "check", "counted", "launch", "told"]
 
 FOREVER = 1_000_000  # minutes for a local worker, times that an unfinished run may be queued again (submitit's own: 3)
 
@@ -147,7 +147,6 @@ def launch(
     data_dir: str = "",
     runs_dir: str = "",
     results_dir: str = "",
-    by_seed: bool = True,
     minutes: int = 24 * 60,
     wait: bool = True,
     **cluster: Any,
@@ -159,7 +158,6 @@ def launch(
         on: "local" (``parallel`` processes here, the GPUs shared out among them in turn) or "slurm" (one job per run,
             at most ``parallel`` at a time).
         threads: of torch in each process; 0 leaves it to torch.
-        by_seed: finish all rows of the first seed before the second, so that a broken-off launch is balanced.
         minutes: time limit of a Slurm job; an unfinished run is queued again.
         cluster: passed on to submitit, e.g. ``slurm_partition="gpu", gpus_per_node=1, cpus_per_task=8``.
 
@@ -167,8 +165,7 @@ def launch(
     """
     check(on, parallel, threads, minutes, cluster)
     recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
-    if by_seed:
-        recipes.sort(key=lambda recipe: recipe.seed)
+    recipes.sort(key=lambda recipe: recipe.seed)  # all rows of a seed, then the next: broken off, it is balanced
     options = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
     submitit, logs = _submitit(), runs_folder(runs_dir) / "launch"
     if on == "local":
@@ -184,7 +181,7 @@ def launch(
         work = [Worker([recipe], options, threads) for recipe in recipes]
         with executor.batch():  # one job array
             jobs = [executor.submit(worker) for worker in work]
-    print(f"{_counted(len(recipes), 'run')} in {_counted(len(jobs), 'job')}; logs in {logs}", flush=True)
+    print(f"{counted(len(recipes), 'run')} in {counted(len(jobs), 'job')}; logs in {logs}", flush=True)
     if not wait:
         return []
     said = [outcome for job, worker in zip(jobs, work, strict=True) for outcome in _ended(job, worker.recipes)]
@@ -224,5 +221,6 @@ def told(outcomes: Iterable[Outcome]) -> Iterator[str]:
     yield f"{count[0]} of {len(outcomes)} finished, {count[1]} diverged, {count[2]} failed"
 
 
-def _counted(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> str:
+    """``1 run``, ``2 runs``."""
     return f"{number} {thing}{'' if number == 1 else 's'}"

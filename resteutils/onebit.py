@@ -51,13 +51,10 @@ def networks(runs: Iterable[Any], data_dir: str = "", results_dir: str | os.Path
     import pandas as pd
 
     lines = []
-    for run in runs:
-        r = run.recipe
-        found = (
-            kept("packed", run, functools.partial(_packed, data_dir=data_dir), results_dir) if r.bits == "1/1" else None
-        )
+    for run in (run for run in runs if run.recipe.bits == "1/1"):
+        found = kept("packed", run, functools.partial(_packed, data_dir=data_dir), results_dir)
         if found:
-            network = BACKBONES.get(r.model, r.model)
+            r, network = run.recipe, BACKBONES.get(run.recipe.model, run.recipe.model)
             about = {"row": r.row, "model": r.model, "network": network, "seed": r.seed, "epochs": r.epochs}
             lines.append(about | found | {"top1_recorded": run.result["top1"]})
     return pd.DataFrame(lines, columns=FILES)

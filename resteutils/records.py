@@ -33,8 +33,8 @@ MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
+class Ended:
+    """A run that has ended, one way or the other.
 
     ``record`` is its JSON: recipe, history by column, provenance, and the result or the reason. ``path`` is its folder,
     which may be gone where only the committed record survives.
@@ -66,7 +66,7 @@ class Outcome:
         return f"trained {self.provenance.get('created', 'at an unknown time')[:10]} on {on}"
 
 
-class Run(Outcome):
+class Run(Ended):
     """A finished run."""
 
     @property
@@ -114,7 +114,7 @@ class Run(Outcome):
         return network.to(device).eval()
 
 
-class Diverged(Outcome):
+class Diverged(Ended):
     """A run that ended in numbers that are not finite: a result too, with a record, but without an accuracy."""
 
     @property
@@ -162,7 +162,7 @@ def ended_runs(
     for path in [*sorted(results.glob("*/runs/*.json")), *sorted(runs.glob("*/record.json"))]:
         if record := _read(path, say, unknown):
             recipe = Recipe.from_dict(record["recipe"])
-            found[record["run_id"]] = _outcome(recipe, runs / recipe.run_id, record, results)
+            found[record["run_id"]] = _ended(recipe, runs / recipe.run_id, record, results)
     for name, paths in unknown.items():
         say(
             f"{len(paths)} run(s) with an estimator {name!r}, which is not registered here, are left out: "
@@ -180,7 +180,7 @@ def find(recipe: Recipe, folder: Path, records: Path, say: Callable[[str], None]
             continue
         record = _read(path, say)
         if record is not None and (record["identity"], record["recipe"]["seed"]) == (recipe.identity, recipe.seed):
-            return _outcome(recipe, folder, record, records)
+            return _ended(recipe, folder, record, records)
     return None
 
 
@@ -189,7 +189,7 @@ def committed(recipe: Recipe, records: Path) -> Path:
     return records / recipe.profile / "runs" / f"{recipe.run_id}.json"
 
 
-def _outcome(recipe: Recipe, folder: Path, record: dict[str, Any], results: Path) -> Run | Diverged:
+def _ended(recipe: Recipe, folder: Path, record: dict[str, Any], results: Path) -> Run | Diverged:
     return (Diverged if "diverged" in record else Run)(recipe, folder, record, results)
 
 

@@ -184,11 +184,10 @@ def about(item: str, profile: str) -> Any:
     import pandas as pd
     from IPython.display import HTML
 
-    from resteutils.recipes import ITEMS
+    from resteutils.recipes import ITEMS, known
 
-    for what, value, accepted in (("item", item, ITEMS), ("profile", profile, CLAIMS)):
-        if value not in accepted:
-            raise ValueError(f"unknown {what} {value!r}; known: {', '.join(accepted)}")
+    known("item", item, ITEMS)
+    known("profile", profile, CLAIMS)
     made = provenance()
     machine = ", ".join(str(value) for key, value in made["machine"].items() if value and key in ("cpu", "gpu", "simd"))
     facts = {

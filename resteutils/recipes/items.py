@@ -163,7 +163,7 @@ SEEDS = {"smoke": (0,), "demo": (0, 1), "short": (0, 1, 2), "paper": (0, 1, 2)}
 
 def default_seeds(item: str, profile: str) -> tuple[int, ...]:
     """The seeds that a profile runs an item with."""
-    _known("profile", profile, PROFILES)
+    known("profile", profile, PROFILES)
     costly = (item == "table2" and profile != "paper") or (item, profile) == ("figure4", "demo")
     return (0,) if costly else SEEDS[profile]
 
@@ -177,7 +177,7 @@ def recipe(name: str, profile: str = "demo", seed: int = 0, **overrides: Any) ->
     Raises ``ValueError`` for an unknown item, row, profile or field, naming what is accepted.
     """
     item, row = _parted(name)
-    _known("profile", profile, PROFILES)
+    known("profile", profile, PROFILES)
     rows = ITEMS[item].rows
     values = {**PROFILE_FIELDS[profile], **(IMAGENET_FIELDS[profile] if item == "table2" else {})}
     values |= {key: value for key, value in rows[row].items() if key not in PROFILES}
@@ -197,13 +197,13 @@ def _parted(name: str) -> tuple[str, str]:
     if having and item not in ITEMS:
         listed = " and ".join(filter(None, (", ".join(having[:-1]), having[-1])))
         raise ValueError(f"{name!r}, expected ITEM/ROW; {listed} {'have' if having[1:] else 'has'} this row")
-    _known("item", item, ITEMS)
+    known("item", item, ITEMS)
     rows = ITEMS[item].rows
     if not rows:
         raise ValueError(f"item {item!r} has no training runs")
     if not slash:
         raise ValueError(f"{name!r}: name a row too: {item}/{next(iter(rows))}; the rows are {', '.join(rows)}")
-    _known(f"row of {item}", row, rows)
+    known(f"row of {item}", row, rows)
     return item, row
 
 
@@ -220,7 +220,7 @@ def item_recipes(
     all rows and the profile's seeds; ``epochs`` 0 means the profile's. ``overrides`` ("accumulate=2,lr=0.05") and
     ``fields`` change fields of every recipe.
     """
-    _known("item", item, ITEMS)
+    known("item", item, ITEMS)
     chosen = _listed("rows", rows, "ste,reste") or list(ITEMS[item].rows)
     asked = _listed("seeds", seeds, "0,1,2")
     usual = default_seeds(item, profile)
@@ -241,6 +241,7 @@ def _listed(what: str, values: str | Iterable, example: str) -> list[str]:
     return list(dict.fromkeys(parts))
 
 
-def _known(what: str, value: str, accepted: Iterable[str]) -> None:
+def known(what: str, value: str, accepted: Iterable[str]) -> None:
+    """Raise ``ValueError``, naming what is accepted, where ``value`` is not among it."""
     if value not in accepted:
         raise ValueError(f"unknown {what} {value!r}; known: {', '.join(accepted)}")
