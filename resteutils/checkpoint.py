@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from resteutils.files import write_atomic
 from resteutils.recipes import Recipe
-from resteutils.settings import write_atomic
 
 __all__ = ["CheckpointError", "WrongRecipe", "compare_environment", "load_checkpoint", "load_latest", "save_checkpoint"]
 

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from resteutils import packed
+from resteutils.files import writable, write_atomic
 from resteutils.packed import PackedModel
-from resteutils.settings import writable, write_atomic
 from resteutils.timing import race
 
 __all__ = [

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from resteutils.files import LEAST_FREE_BYTES
 from resteutils.settings import data_dir, project_root, results_dir, runs_dir
 
 __all__ = ["Finding", "examine"]
 
-FREE_GB_NEEDED, FREE_GB_WISHED = 1.0, 5.0
+FREE_GB_WISHED = 5.0
 OPTIONAL = {  # extra: what it is for
     "app": "make app",
     "cluster": "resteutils launch",
@@ -161,7 +162,7 @@ def disk(folders: dict[str, Path]) -> Iterator[Finding]:
             yield Finding(
                 "problem", subject, f"{existing} cannot be written: set {subject.upper()}_DIR to a folder that can"
             )
-        elif free < FREE_GB_NEEDED:
+        elif free < LEAST_FREE_BYTES / 1e9:
             yield Finding("problem", subject, f"{where}: free some, or set {subject.upper()}_DIR to another disk")
         elif free < FREE_GB_WISHED:
             yield Finding("warning", subject, f"{where}; a full reproduction wishes {FREE_GB_WISHED:.0f} GB")

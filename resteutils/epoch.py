@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from resteutils import indicators
 from resteutils.execution import autocast, place
+from resteutils.files import write_atomic
 from resteutils.layers import binary_layers
 from resteutils.processes import Processes
 from resteutils.recipes import Recipe
-from resteutils.settings import write_atomic
 
 __all__ = ["Sums", "epoch_row", "evaluate", "measured_steps", "read_history", "write_history"]
 

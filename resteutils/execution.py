@@ -10,7 +10,6 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from resteutils import kernels
 from resteutils.recipes import Recipe
+from resteutils.settings import cache_dir
 
 __all__ = [
     "autocast",
@@ -156,8 +156,7 @@ def compiled(network: Callable, mode: str) -> Callable:
     """``torch.compile`` with a cache that is kept between runs; the network itself for "off"."""
     if mode == "off":
         return network
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resteutils" / "inductor"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "inductor"))
     # Dynamo keeps at most eight graphs of one forward(): the ninth network of a process would run uncompiled, unsaid.
     torch.compiler.reset()
     return torch.compile(network, dynamic=False, mode=None if mode == "default" else mode)

@@ -19,9 +19,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from resteutils.datasets import Labelled, digits
-from resteutils.folders import replaced
+from resteutils.files import replaced, write_atomic
 from resteutils.locks import locked
-from resteutils.settings import write_atomic
+from resteutils.settings import cache_dir
 
 __all__ = ["Split", "UnreadableImage", "check_readable", "decode", "digits_folder", "listed", "scan"]
 
@@ -118,7 +118,7 @@ def check_readable(train: Split, test: Split, threads: int = 1, patience: Callab
     ``UnreadableImage`` with the number of bad files and the first names.
     """
     digest = listed(train, test)
-    root, seen = train.root.parent, _cache() / "readable" / f"{digest}.json"
+    root, seen = train.root.parent, cache_dir() / "readable" / f"{digest}.json"
     with locked(seen.with_suffix(".lock")):  # the first process of this machine does it, the others then know
         if not seen.exists():
             count = _decode_all((train, test), max(1, threads), root, patience)
@@ -162,7 +162,7 @@ def _unreadable(split: Split, indices: Iterable[int], checked: tqdm, enough: thr
 
 def digits_folder() -> Path:
     """scikit-learn's digits as train/ and val/ of 40x40 RGB files, written on the first call. Returns their folder."""
-    folder = _cache() / "digits-folder"
+    folder = cache_dir() / "digits-folder"
     if not folder.is_dir():
         with locked(folder.with_suffix(".lock")):
             if not folder.is_dir():  # another process was first
@@ -183,10 +183,6 @@ def _write(folder: Path, part: Labelled) -> None:
         (folder / str(label)).mkdir(parents=True)
     for number, (image, label) in enumerate(zip(pixels, part.labels.tolist(), strict=True)):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / str(label) / f"{number:04d}.png")
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resteutils"
 
 
 def abridged(names: Iterable[str], most: int = 5) -> str:

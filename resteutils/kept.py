@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from resteutils.files import write_atomic
 from resteutils.provenance import provenance
 from resteutils.settings import results_dir as results_folder
-from resteutils.settings import write_atomic
 
 __all__ = ["kept", "missing"]
 

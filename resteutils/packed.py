@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resteutils.construct import open_data
+from resteutils.files import write_atomic
 from resteutils.folding import Program, fold, unpack_signs
 from resteutils.packed_file import VERSION, PackedFileError, parsed, serialised
 from resteutils.program_check import OPERATIONS, check
-from resteutils.settings import write_atomic
 
 __all__ = ["PackedFileError", "PackedModel", "load", "pack"]
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from resteutils.epoch import read_history
 from resteutils.estimators import UnknownEstimator
+from resteutils.files import write_atomic
 from resteutils.recipes import Recipe
 from resteutils.settings import results_dir as results_folder
 from resteutils.settings import runs_dir as runs_folder
-from resteutils.settings import write_atomic
 
 if TYPE_CHECKING:
     from pandas import DataFrame

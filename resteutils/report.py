@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from resteutils import pages, settings, verdict
-from resteutils.folders import heal, replaced
+from resteutils.files import heal, replaced, write_atomic
 
 __all__ = ["build"]
 
@@ -55,7 +55,7 @@ def build(results_dir: str | os.PathLike = "", out: str | os.PathLike = "") -> P
         for item, profiles in found.items():
             for profile, folder in profiles.items():
                 _copy(folder, site / profile / item)
-        settings.write_atomic(site / "index.html", _index(ITEMS, found))
+        write_atomic(site / "index.html", _index(ITEMS, found))
     return target / "index.html"
 
 

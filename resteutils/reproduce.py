@@ -21,7 +21,7 @@ from typing import Any
 
 from resteutils import settings, standing
 from resteutils.executed import notebook_html, tidy
-from resteutils.folders import replaced
+from resteutils.files import replaced, writable, write_atomic
 from resteutils.stopping import Interrupted, NonFinite, handling
 
 __all__ = ["ReproductionError", "notebook_of", "reproduce", "reproduce_all"]
@@ -84,7 +84,7 @@ def reproduce(
         **({"overrides": overrides} if overrides else {}),
         **extra,
     }
-    settings.writable(target.parent, "RESULTS_DIR")
+    writable(target.parent, "RESULTS_DIR")
     with replaced(target) as folder:
         _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, settings.runs_dir(runs_dir))
         _finish(folder, item, profile, target, root)
@@ -242,8 +242,8 @@ def _finish(folder: Path, item: str, profile: str, target: Path, root: Path) -> 
     # Paths of this machine say nothing to a reader: the folder by its final name, everything else from the root.
     text = text.replace(_quoted(folder), _quoted(_from_root(target, root))).replace(_quoted(f"{root}{os.sep}"), "")
     notebook = tidy(nbformat.reads(text, as_version=4))
-    settings.write_atomic(path, nbformat.writes(notebook) + "\n")
-    settings.write_atomic(folder / "notebook.html", notebook_html(notebook, f"{item}, profile {profile}"))
+    write_atomic(path, nbformat.writes(notebook) + "\n")
+    write_atomic(folder / "notebook.html", notebook_html(notebook, f"{item}, profile {profile}"))
 
 
 def _quoted(value: object) -> str:

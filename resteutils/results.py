@@ -2,7 +2,7 @@
 
 ``results/<profile>/<item>/`` holds table.csv, table.md and table.html, picture.png, verdict.json, provenance.json, and
 the executed notebook where :mod:`resteutils.reproduce` ran it; the folder is replaced as a whole
-(:mod:`resteutils.folders`).
+(:mod:`resteutils.files`).
 
 A table of some rows never overwrites a fuller one: :mod:`resteutils.standing`.
 """
@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resteutils import measured, pages, standing
-from resteutils.folders import replaced
+from resteutils.files import replaced, write_atomic
 from resteutils.provenance import provenance
 from resteutils.records import Runs
-from resteutils.settings import write_atomic
 from resteutils.tables import Table
 from resteutils.verdict import CLAIMS, Verdict
 

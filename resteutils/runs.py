@@ -17,6 +17,7 @@ from pathlib import Path
 from torch import nn
 
 from resteutils import records as record_files
+from resteutils.files import LEAST_FREE_BYTES, writable, write_atomic
 from resteutils.locks import locked
 from resteutils.processes import first_process, together
 from resteutils.provenance import now, provenance
@@ -25,7 +26,6 @@ from resteutils.records import Diverged, Run, Runs, finished_runs
 from resteutils.settings import data_dir as data_folder
 from resteutils.settings import results_dir as results_folder
 from resteutils.settings import runs_dir as runs_folder
-from resteutils.settings import writable, write_atomic
 from resteutils.stopping import NonFinite
 from resteutils.tracking import open_tracker
 from resteutils.training import train
@@ -33,7 +33,6 @@ from resteutils.training import train
 __all__ = ["Busy", "Diverged", "Run", "Runs", "finished_runs", "load_or_train", "run_item"]
 
 AGAIN = "again"  # the file that marks a run under way by force
-LEAST_FREE_BYTES = 300_000_000
 
 
 class Busy(RuntimeError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from resteutils import measured
-from resteutils.folders import heal
+from resteutils.files import heal
 from resteutils.recipes import Recipe
 from resteutils.records import Runs, ended_runs
 from resteutils.settings import results_dir as results_folder

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from resteutils.files import write_atomic
 from resteutils.settings import runs_dir as runs_folder
-from resteutils.settings import write_atomic
 
 __all__ = ["NoTracker", "Tracker", "WandbTracker", "log_item", "open_tracker", "wandb_mode"]
 

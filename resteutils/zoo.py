@@ -16,10 +16,10 @@ from typing import Any
 
 from torch import nn
 
+from resteutils.files import write_atomic
 from resteutils.recipes import Recipe
 from resteutils.runs import Run
 from resteutils.settings import results_dir as results_folder
-from resteutils.settings import write_atomic
 
 __all__ = ["Check", "publish", "verify"]
 

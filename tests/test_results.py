@@ -12,7 +12,7 @@ import pytest
 from fakes import fake_runs
 from made_up import diverged
 
-from resteutils import comparison, folders, plots, results, tables
+from resteutils import comparison, plots, results, tables
 from resteutils.recipes import recipe
 from resteutils.records import Runs
 
@@ -176,67 +176,6 @@ def test_overrides_do_not_replace_standing_lines(results_dir: Path, monkeypatch)
     assert "Rows vgg-small-1w1a with lr = 0.05." in said
     runs = results.item_runs("table1", "short", "vgg-small-1w1a", results_dir=str(results_dir), overrides="lr=0.05")
     assert runs == old + other  # the same overrides again are no replacement
-
-
-# --- whole or not at all ---------------------------------------------------------------------------------------------
-
-
-def test_an_error_on_the_way_leaves_the_old_folder(tmp_path: Path) -> None:
-    target = tmp_path / "item"
-    target.mkdir()
-    (target / "table.csv").write_text("old")
-    with pytest.raises(RuntimeError, match="on the way"), folders.replaced(target) as new:
-        (new / "table.csv").write_text("new")
-        raise RuntimeError("on the way")
-    assert (target / "table.csv").read_text() == "old"
-    assert os.listdir(tmp_path) == ["item"]
-
-
-@pytest.mark.parametrize("kill_at", [0, 1, 2])
-def test_a_kill_at_any_step_of_the_exchange_loses_nothing(tmp_path: Path, kill_at: int) -> None:
-    """A child process is killed (no clean-up of any kind) before the first, the second rename, or after both."""
-    target = tmp_path / "item"
-    target.mkdir()
-    (target / "table.csv").write_text("old")
-    child = os.fork()
-    if child == 0:  # pragma: no cover
-        rename, calls = os.rename, []
-
-        def killing(a, b):
-            if len(calls) == kill_at:
-                os._exit(9)
-            calls.append(a)
-            rename(a, b)
-            if len(calls) == kill_at == 2:
-                os._exit(9)
-
-        os.rename = killing
-        with folders.replaced(target) as new:
-            (new / "table.csv").write_text("new")
-        os._exit(0)
-    os.waitpid(child, 0)
-    folders.heal(target)
-    assert (target / "table.csv").read_text() == ("new" if kill_at == 2 else "old")
-    assert os.listdir(tmp_path) == ["item"]
-
-
-def test_healing_leaves_other_items_and_living_writers_alone(tmp_path: Path) -> None:
-    with folders.replaced(tmp_path / "table1") as new, folders.replaced(tmp_path / "table10") as other:
-        folders.heal(tmp_path / "table1")
-        folders.heal(tmp_path / "table10")
-        assert new.is_dir()
-        assert other.is_dir()
-    assert sorted(os.listdir(tmp_path)) == ["table1", "table10"]
-
-
-def test_healing_leaves_the_folders_of_another_machine_alone(tmp_path: Path, monkeypatch) -> None:
-    theirs = tmp_path / f".table1.{2**22 + 1}@another-host.abc.tmp"
-    ours = tmp_path / f".table1.{2**22 + 1}@this-host.abc.tmp"
-    for folder in (theirs, ours):
-        folder.mkdir()
-    monkeypatch.setattr(folders.socket, "gethostname", lambda: "this.host")
-    folders.heal(tmp_path / "table1")
-    assert os.listdir(tmp_path) == [theirs.name]
 
 
 def test_what_a_picture_shows_beside_its_own_runs_is_in_the_provenance(results_dir: Path) -> None:

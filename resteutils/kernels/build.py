@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from resteutils.locks import locked
+from resteutils.settings import cache_dir
 
 _HERE = Path(__file__).parent
 # Instruction sets are chosen per function, at run time: the library runs anywhere. Products and sums are fused only
@@ -38,7 +39,7 @@ class CannotBuild(RuntimeError):
 @functools.cache
 def library_path() -> Path:
     """Where the compiled library is, or would be."""
-    root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "resteutils"
+    root = os.environ.get("TORCH_EXTENSIONS_DIR") or cache_dir()
     sources = b"".join(path.read_bytes() for path in _sources(".cpp") + _sources(".h"))
     text = f"{torch.__version__} {platform.system()} {platform.machine()} {' '.join(_FLAGS)}".encode()
     key = hashlib.sha256(text + sources).hexdigest()[:12]

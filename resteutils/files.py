@@ -1,0 +1,145 @@
+"""Files and folders that are old or new, never half: written beside, flushed, renamed.
+
+Renaming one folder over another is two steps on most systems: a kill between them leaves the old folder under its
+backup's name, and :func:`heal`, which every reader and writer calls first, puts it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["LEAST_FREE_BYTES", "heal", "replaced", "writable", "write_atomic"]
+
+LEAST_FREE_BYTES = 300_000_000  # below that no run begins, and the doctor calls the disk a problem
+
+
+def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
+    """Write ``content`` beside ``path``, flush it to the disk and rename it over ``path``.
+
+    A reader sees the old file or the new one, never a part of it; a process killed at any moment leaves at most a stray
+    ``.tmp`` file. Raises ``OSError``, naming the file, when the disk is full or read-only; the old file is intact.
+    """
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        _write(path, data)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror or error}: {path} could not be written, what stood there before is intact; make room, or "
+            "choose another place (RUNS_DIR, RESULTS_DIR, --out)",
+        ) from error
+    return path
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable. Windows cannot open a folder; there the rename itself is all that can be had."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- folders --------------------------------------------------------------------------------------------------------
+
+
+def writable(folder: Path, variable: str) -> Path:
+    """The folder, made if need be. Raises ``OSError`` where it cannot be made or written, naming the setting that
+    chooses another.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: {folder} cannot be made; set {variable} elsewhere") from error
+    if not os.access(folder, os.W_OK):
+        raise OSError(errno.EACCES, f"{folder} cannot be written; set {variable} elsewhere")
+    return folder
+
+
+@contextlib.contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target`` to write to; on leaving without an error it takes the place of ``target``.
+
+    After an error the new folder is removed and ``target`` is untouched. Abandoned folders of processes that are gone
+    are removed first.
+    """
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    heal(target)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}@{_host()}.", suffix=".tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+        _exchange(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exchange(folder: Path, target: Path) -> None:
+    backup = _backup(target)
+    if target.exists():
+        os.rename(target, backup)
+    os.rename(folder, target)
+    shutil.rmtree(backup, ignore_errors=True)
+
+
+def heal(target: Path) -> None:
+    """Undo what a kill left: put the backup back where no folder took its place, remove folders that processes of this
+    machine have abandoned."""
+    target = target.absolute()
+    backup = _backup(target)
+    if backup.exists():
+        if target.exists():
+            shutil.rmtree(backup, ignore_errors=True)
+        else:
+            os.rename(backup, target)
+    for abandoned in target.parent.glob(f".{target.name}.*.tmp"):
+        process, _, host = abandoned.name.removeprefix(f".{target.name}.").split(".")[0].partition("@")
+        if host == _host() and process.isdigit() and not _alive(int(process)):
+            shutil.rmtree(abandoned, ignore_errors=True)
+
+
+def _backup(target: Path) -> Path:
+    return target.with_name(f".{target.name}.previous")
+
+
+def _host() -> str:
+    """This machine or container: the processes of another one, which may share the folder, cannot be seen."""
+    return socket.gethostname().replace(".", "-")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
