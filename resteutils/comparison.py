@@ -222,7 +222,7 @@ def _notes(runs: Runs) -> tuple[str, ...]:
         if len(own) > 1:  # where they differ much, one pooled variance is too wide for some rows, too narrow for others
             spread += f"; single estimators {min(own):.2f} to {max(own):.2f}"
         notes += (f"Spread from seed to seed at {epochs} epochs, pooled within estimators: {spread}.",)
-    return (*notes, *measured.diverged_words(runs))
+    return (*notes, *measured.diverged_words(runs), *measured.exploded_words(runs))
 
 
 def table3_verdict(runs: Iterable[Any], profile: str) -> verdict.Verdict:

@@ -17,8 +17,7 @@ from torch import nn
 from resteutils import measured, paper, stats, verdict
 from resteutils.checks import pipeline_check
 from resteutils.construct import build_model
-from resteutils.indicators import READINGS
-from resteutils.layers import binary_layers
+from resteutils.indicators import READINGS, error_ceilings
 from resteutils.recipes import ITEMS, Recipe
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ __all__ = [
     "NETWORKS",
     "POWERS",
     "best_power",
-    "ceilings",
     "first_of_each",
     "judge",
     "network",
@@ -51,7 +49,7 @@ def points(runs: Iterable[Any]) -> pd.DataFrame:
     import pandas as pd
 
     runs = list(runs)
-    tops = {run.recipe.model: ceilings(network(run.recipe)) for run in first_of_each(runs)}
+    tops = {run.recipe.model: error_ceilings(network(run.recipe)) for run in first_of_each(runs)}
     return pd.DataFrame([_point(run, tops[run.recipe.model]) for run in runs])
 
 
@@ -70,12 +68,6 @@ def _point(run: Any, top: dict[str, float]) -> dict[str, Any]:
     values = {name: last[name] for name in VALUES if name != "top1"} | {"top1": run.result["top1"]}
     shares = {f"share_{reading}": values[f"error_{reading}"] / top[reading] for reading in top}
     return {"model": r.model, "o": r.estimator.o, "seed": r.seed, "epochs": r.epochs, **values, **shares}
-
-
-def ceilings(model: nn.Module) -> dict[str, float]:
-    """e with all binary weights zero: sqrt(N) as defined, the sum over layers of sqrt(N_l) as in the code."""
-    counts = [layer.weight.numel() for _, layer in binary_layers(model)]
-    return {"definition": math.sqrt(sum(counts)), "code": sum(math.sqrt(n) for n in counts)}
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resteutils.equilibrium import POWERS, best_power, ceilings, first_of_each, network
+from resteutils.equilibrium import POWERS, best_power, first_of_each, network
 from resteutils.estimators import ReSTE
 from resteutils.gradients import one_batch
-from resteutils.indicators import READINGS, estimating_error, gradient_instability
+from resteutils.indicators import READINGS, error_ceilings, estimating_error, gradient_instability
 from resteutils.kept import kept
 from resteutils.layers import binary_layers
 
@@ -49,7 +49,7 @@ def measure(runs: Iterable[Any], data_dir: str = "", results_dir: str | os.PathL
         for run in sorted(mine, key=lambda r: (-r.recipe.epochs, r.recipe.seed))[:1]:
             value = kept("powers", run, functools.partial(_trained, data_dir=data_dir), results_dir)
             found |= {"trained": value["powers"]} if value else {}
-        top = ceilings(model)
+        top = error_ceilings(model)
         for weights, lines in found.items():
             for line in lines:
                 shares = {f"share_{reading}": line[f"error_{reading}"] / top[reading] for reading in top}

@@ -17,6 +17,7 @@ from resteutils.estimators import Estimator, GainSTE, ReSTE
 
 __all__ = [
     "READINGS",
+    "error_ceilings",
     "estimating_error",
     "gradient_instability",
     "gradient_spread",
@@ -48,6 +49,14 @@ def estimating_error(model: nn.Module, reading: str = "definition") -> float:
         return math.nan
     stacked = torch.stack(norms)
     return float(stacked.sum() if reading == "code" else torch.linalg.vector_norm(stacked))
+
+
+def error_ceilings(model: nn.Module) -> dict[str, float]:
+    """e of each reading with all binary weights at zero: sqrt(N) as defined, the sum over layers of sqrt(N_l) as in the
+    code. Where no surrogate leaves [-1, 1] no weights exceed it.
+    """
+    counts = [layer.weight.numel() for layer in _binary_layers(model)]
+    return {"definition": math.sqrt(sum(counts)), "code": sum(math.sqrt(n) for n in counts)}
 
 
 def gradient_instability(model: nn.Module, reading: str = "definition") -> float:

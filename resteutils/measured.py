@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from resteutils import stats
+from resteutils.construct import build_model
+from resteutils.indicators import error_ceilings
 from resteutils.records import Runs
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ __all__ = [
     "diverged",
     "elsewhere",
     "epochs_words",
+    "exploded",
+    "exploded_words",
     "lines",
     "method",
     "not_run",
@@ -135,6 +139,30 @@ def diverged_words(runs: Iterable[Any]) -> list[str]:
     ]
 
 
+def exploded(runs: Iterable[Any]) -> dict[tuple[str, int], dict[int, float]]:
+    """Runs whose latent weights exploded on the way: {(row, epochs): {seed: largest e}}, e as defined. That is where an
+    epoch's e was more than twice that of weights at zero: most weights were then far beyond the signs they stand for.
+    """
+    measured = [run for run in runs if "error_definition" in run.history and run.recipe.bits != "32/32"]
+    recipes = {run.recipe.model: run.recipe for run in measured}
+    tops = {name: error_ceilings(build_model(r, r.num_classes or 10))["definition"] for name, r in recipes.items()}
+    found: dict[tuple[str, int], dict[int, float]] = {}
+    for run in measured:
+        r, largest = run.recipe, float(run.history["error_definition"].max())
+        if largest > 2 * tops[r.model]:
+            found.setdefault((r.row, r.epochs), {})[r.seed] = largest
+    return found
+
+
+def exploded_words(runs: Iterable[Any]) -> list[str]:
+    """A sentence for each line of :func:`exploded`: its accuracy says how training failed."""
+    return [
+        f"{row} at {epochs} epochs: the latent weights exploded on the way with seed {', '.join(map(str, sorted(of)))} "
+        f"(e as defined up to {max(of.values()):,.0f})."
+        for (row, epochs), of in exploded(runs).items()
+    ]
+
+
 def shared_words(runs: Iterable[Any]) -> list[str]:
     """A sentence where rows of a table are one and the same run, as the shorter profiles make of some."""
     rows: dict[tuple[str, int], list[str]] = {}
@@ -170,8 +198,8 @@ def changed_words(runs: Iterable[Any]) -> list[str]:
 
 
 def noted(note: str, runs: Iterable[Any]) -> str:
-    """The note of a verdict, and what overrides changed."""
-    return " ".join([note, *changed_words(runs)])
+    """The note of a verdict, what overrides changed, and which runs exploded."""
+    return " ".join([note, *changed_words(runs), *exploded_words(runs)])
 
 
 def epochs_words(epochs: int) -> str:

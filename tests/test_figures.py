@@ -15,6 +15,7 @@ from torch import nn
 import resteutils as ru
 from resteutils import curves, divergence, equilibrium, frozen, gradients, lemma, zones
 from resteutils.divergence import spikes
+from resteutils.indicators import error_ceilings
 from resteutils.kept import kept
 from resteutils.recipes import item_recipes
 from resteutils.records import Run, Runs
@@ -280,7 +281,7 @@ def test_what_the_chord_leaves_of_small_weights() -> None:
 
 
 def test_ceilings_of_resnet20() -> None:
-    top = equilibrium.ceilings(ru.create("resnet20"))
+    top = error_ceilings(ru.create("resnet20"))
     assert top["code"] == pytest.approx(1931.6, abs=0.1)
     assert top["definition"] == pytest.approx(math.sqrt(267_264))
 

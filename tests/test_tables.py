@@ -6,11 +6,11 @@ import math
 
 import pytest
 from fakes import fake_run, fake_runs
-from made_up import diverged
+from made_up import diverged, record_only
 
 from resteutils import comparison, measured, pages, paper, plots, stats, tables
 from resteutils.estimators import DSQ, EDE, FDA, RBNN, STE, ApproxSign, GainSTE, ReSTE
-from resteutils.recipes import recipe
+from resteutils.recipes import item_recipes, recipe
 from resteutils.records import Runs
 
 
@@ -205,6 +205,19 @@ def test_controls_are_named_by_the_side_they_act_on() -> None:
     assert frame.type["reste"] == "power"
     assert frame.rational["ede"] == "no"
     assert frame.flexible["reste"] == "yes"
+
+
+def test_exploded_weights_are_said_beside_the_accuracy_that_they_made() -> None:
+    ede = [
+        record_only(recipe("table3/ede", "short", seed), 28.0, error_definition=e) for seed, e in ((0, 900), (1, 21604))
+    ]
+    runs = [record_only(recipe("table3/reste", "short"), 60.0), *ede]
+    said = "ede at 10 epochs: the latent weights exploded on the way with seed 1 (e as defined up to 21,604)."
+    assert said in comparison.table3(runs, "short").notes
+    assert said in comparison.table3_verdict(runs, "short").text
+    assert not measured.exploded(
+        [record_only(r) for r in item_recipes("table1", "short", seeds="0")]
+    )  # float twins too
 
 
 def test_table3_says_how_far_single_estimators_scatter() -> None:
