@@ -84,3 +84,19 @@ def cifar_dir() -> Path:
     if not (folder / "cifar-10-batches-py" / "data_batch_1").is_file():
         pytest.skip(f"no CIFAR-10 in {folder}; set DATA_DIR to the folder that holds cifar-10-batches-py")
     return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    """Call the command line in this process; return (status, stdout, stderr)."""
+    from resteutils import cli
+
+    monkeypatch.delenv("RESTEUTILS_DEBUG", raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            cli.main(list(arguments))
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return call

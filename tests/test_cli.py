@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -13,23 +12,9 @@ import pytest
 import torch
 
 from resteutils import cli, console
-from resteutils.recipes import ITEMS, recipe
+from resteutils.recipes import ITEMS
 
 SMOKE = ("--profile", "smoke", "--device", "cpu")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    """Call the command line in this process; return (status, stdout, stderr)."""
-    monkeypatch.delenv("RESTEUTILS_DEBUG", raising=False)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            cli.main(list(arguments))
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    return call
 
 
 def one_line(text: str) -> bool:
@@ -146,11 +131,6 @@ def test_a_device_or_a_tracking_mode_that_cannot_be_is_wrong_usage(run, monkeypa
     monkeypatch.setenv("WANDB_MODE", "foo")
     status, _, err = run(*command.split(), "--device", "cpu")
     assert status == 2 and one_line(err) and "WANDB_MODE = 'foo', expected online" in err, err
-
-
-def test_a_cluster_may_have_the_gpu_that_this_machine_lacks(launched, monkeypatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert launched("--on", "slurm", "--device", "cuda", ste=("finished", ""))[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -282,119 +262,3 @@ def test_a_log_file_grows_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     program = "import sys; from resteutils import cli; cli._run(['--help']); print(sys.stdout.line_buffering)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "True"
-
-
-@pytest.fixture
-def launched(run, monkeypatch: pytest.MonkeyPatch):
-    """Call `launch table3` of two rows with the given outcomes: (status, stdout, stderr, what was asked)."""
-    from resteutils import launch
-
-    def call(*options: str, **ended: str) -> tuple:
-        asked = {}
-        outcomes = [launch.Outcome(recipe(f"table3/{row}", "short"), *of, "job.err") for row, of in ended.items()]
-        monkeypatch.setattr(launch, "launch", lambda item, **given: asked.update(given) or outcomes)
-        return *run("launch", "table3", *options), asked
-
-    return call
-
-
-def test_launch_ends_with_what_came_of_it_and_what_to_do_now(launched) -> None:
-    options = "--rows ste,ede --seeds 0 --set lr=0.05 --results-dir".split() + ["/my results"]
-    status, out, _, _ = launched(*options, ste=("finished", ""), ede=("diverged", "the loss is nan"))
-    assert status == 0
-    assert out.splitlines() == [
-        "table3/ede, seed 0 diverged: the loss is nan; log: job.err",
-        "1 of 2 finished, 1 diverged, 0 failed; now: `resteutils reproduce table3 --profile short --rows ste,ede "
-        "--seeds 0 --set lr=0.05 --results-dir '/my results'`",
-    ]
-
-
-def test_launch_leaves_with_1_and_says_once_why_runs_failed(launched) -> None:
-    gone = ("failed", "FileNotFoundError: CIFAR-10 is not in data/")
-    status, out, err, _ = launched(ste=("finished", ""), ede=gone, reste=gone)
-    assert status == 1 and one_line(err) and "2 of 3 runs failed" in err
-    assert out.splitlines() == [
-        "table3/ede, seed 0 and 1 more failed: FileNotFoundError: CIFAR-10 is not in data/; log: job.err",
-        "1 of 3 finished, 0 diverged, 2 failed",
-    ]
-
-
-def test_launch_without_waiting_says_what_to_do_when_the_runs_are_done(launched) -> None:
-    options = "--on slurm --no-wait --cluster slurm_partition=gpu --cluster gpus_per_node=1".split()
-    status, out, _, asked = launched(*options)
-    assert status == 0 and "`resteutils reproduce table3 --profile short`" in out
-    assert (asked["wait"], asked["slurm_partition"], asked["gpus_per_node"]) == (False, "gpu", 1)
-
-
-# --- doctor ----------------------------------------------------------------------------------------------------------
-
-
-def test_doctor_says_one_thing_a_line(run) -> None:
-    status, out, err = run("doctor")
-    lines = out.splitlines()
-    assert {line.split()[0] for line in lines} <= {"ok", "warning", "problem"}
-    subjects = {line.split()[1] for line in lines}
-    assert subjects >= {"python", "packages", "device", "compiler", "cifar10", "runs", "kernel", "wandb", "git"}
-    assert status == any(line.startswith("problem") for line in lines), err
-
-
-def test_doctor_reports_half_a_dataset_as_a_problem(run, tmp_path: Path) -> None:
-    folder = tmp_path / "data" / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    (folder / "data_batch_1").write_bytes(b"")
-    status, out, _ = run("doctor", "--data-dir", str(tmp_path / "data"))
-    assert status == 1
-    (line,) = [line for line in out.splitlines() if " cifar10 " in line]
-    assert line.startswith("problem") and "test_batch" in line and "data_batch_1" in line  # missing, damaged
-
-
-def test_doctor_compares_environments_not_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-
-    from resteutils import doctor
-
-    other = tmp_path / "other" / "bin" / "python"
-    other.parent.mkdir(parents=True)
-
-    def starts(program: str) -> str:
-        monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_: KernelSpec(argv=[program]))
-        return doctor.kernelspec().state
-
-    assert starts(str(other)) == "problem"  # an environment that was removed
-    other.symlink_to(sys.executable)
-    assert starts(str(other)) == "problem"  # another one, made from the same interpreter
-    assert starts(sys.executable) == starts("python") == "ok"
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_doctor_reports_a_folder_that_cannot_be_written(run, tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    status, out, _ = run("doctor", "--runs-dir", str(tmp_path / "runs"))
-    tmp_path.chmod(0o700)
-    assert status == 1
-    assert "RUNS_DIR" in out
-
-
-def test_doctor_names_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from resteutils import doctor
-
-    wanted = ["torch>=2.6", "no-such-package>=1.0", 'numpy>=99; extra == "bench"']
-    monkeypatch.setattr(doctor.metadata, "requires", lambda _: wanted)
-    problem, extra = doctor.packages()
-    assert problem.state == "problem" and "no-such-package is not installed" in problem.text
-    assert extra.state == "warning" and "is not >=99" in extra.text and ".[bench]" in extra.text
-
-
-def test_doctor_says_how_runs_are_tracked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from resteutils import doctor
-
-    monkeypatch.setenv("WANDB_MODE", "")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    assert doctor.tracking().text.startswith("offline")
-    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert doctor.tracking().text.startswith("online")
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert doctor.tracking().text.startswith("disabled")
-    monkeypatch.setenv("WANDB_MODE", "loud")
-    assert doctor.tracking().state == "problem" and "loud" in doctor.tracking().text

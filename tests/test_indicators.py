@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import resteutils as ru
-from resteutils.indicators import READINGS, zone_ends
+from resteutils.indicators import READINGS, error_ceilings, zone_ends
 
 
 @pytest.fixture
@@ -178,3 +178,9 @@ def test_summed_and_pooled_instability_are_far_apart_at_initialisation() -> None
     x, y = torch.randn(32, 3, 16, 16), torch.randint(10, (32,))
     nn.functional.cross_entropy(model(x), y).backward()
     assert ru.gradient_instability(model, "code") > 3 * ru.gradient_instability(model)
+
+
+def test_ceilings_of_resnet20() -> None:
+    top = error_ceilings(ru.create("resnet20"))
+    assert top["code"] == pytest.approx(1931.6, abs=0.1)
+    assert top["definition"] == pytest.approx(math.sqrt(267_264))

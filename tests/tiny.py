@@ -7,6 +7,7 @@ from typing import Any
 
 from resteutils.recipes import Recipe, recipe
 from resteutils.runs import Run, load_or_train
+from resteutils.training import train
 
 TIMES = ("seconds", "images_per_second")
 
@@ -22,6 +23,11 @@ def untimed(rows: list[dict[str, float]]) -> list[dict[str, str]]:
 
 
 RECIPE = tiny()
+
+
+def run(recipe: Recipe, folder: Path, **options):
+    """``train`` on the CPU in ``folder``, saying nothing: (network, history, environment)."""
+    return train(recipe, folder, "cpu", **({"say": lambda line: None, "show": False} | options))
 
 
 def call(folders: tuple[Path, Path], recipe: Recipe = RECIPE, **options) -> Run:
