@@ -24,6 +24,7 @@ __all__ = [
     "autocast",
     "compiled",
     "environment",
+    "memory_advice",
     "numerics",
     "place",
     "resolve_compile",
@@ -150,6 +151,19 @@ def environment(device: torch.device, mode: str, packed: bool) -> dict[str, Any]
         "packed_forward": packed,
         "kernels": device.type == "cpu" and kernels.ready(),
     }
+
+
+@contextlib.contextmanager
+def memory_advice(recipe: Recipe) -> Iterator[None]:
+    """Turns running out of the GPU's memory into a ``RuntimeError`` that names the settings that take less."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RuntimeError(
+            f"{recipe.run_id}: out of memory with batches of {recipe.batch_size} in {recipe.accumulate} part(s), "
+            f"{recipe.eval_batch_size} in evaluation; --set accumulate={2 * recipe.accumulate} or --set "
+            f"eval_batch_size={max(recipe.eval_batch_size // 2, 1)} takes less ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def compiled(network: Callable, mode: str) -> Callable:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from resteutils.execution import (
     autocast,
     compiled,
     environment,
+    memory_advice,
     numerics,
     place,
     resolve_compile,
@@ -83,7 +84,7 @@ def train(
         data = open_data(recipe, data_dir, chosen, patience)
         loop = _Loop(recipe, Path(folder), chosen, data, group, tracker or NoTracker(), say, show)
         loop.restore()
-        with contextlib.closing(loop.progress), _memory_advice(recipe):
+        with contextlib.closing(loop.progress), memory_advice(recipe):
             while loop.state.epoch < recipe.epochs:
                 loop.train_epoch(signals, stop or (lambda: False))
                 row = loop.finish_epoch()
@@ -309,15 +310,3 @@ class _Loop:
             self.progress.epoch(state.epoch, recipe.epochs, row)
         self.save()
         return row
-
-
-@contextlib.contextmanager
-def _memory_advice(recipe: Recipe) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise RuntimeError(
-            f"{recipe.run_id}: out of memory with batches of {recipe.batch_size} in {recipe.accumulate} part(s), "
-            f"{recipe.eval_batch_size} in evaluation; --set accumulate={2 * recipe.accumulate} or --set "
-            f"eval_batch_size={max(recipe.eval_batch_size // 2, 1)} takes less ({str(error).splitlines()[0]})"
-        ) from error
