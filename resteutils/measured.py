@@ -133,8 +133,8 @@ def not_run(rows: Iterable[str], runs: Iterable[Any]) -> list[str]:
 def diverged_words(runs: Iterable[Any]) -> list[str]:
     """A sentence for each line of :func:`diverged`, for the notes below a table."""
     return [
-        f"{row} at {epochs} epochs diverged with seed {', '.join(map(str, sorted(of)))}: "
-        f"{next(iter(of.values())).reason}."
+        f"{row} at {epochs} epochs diverged: "
+        f"{'; '.join(f'with seed {seed}, {run.reason}' for seed, run in sorted(of.items()))}."
         for (row, epochs), of in diverged(runs).items()
     ]
 

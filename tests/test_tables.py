@@ -241,14 +241,16 @@ def test_table3_verdict_asks_every_rival() -> None:
 
 
 def test_what_diverged_stands_in_the_table_the_picture_and_the_verdict() -> None:
-    lost = diverged(recipe("table3/ste-identity", "short"), [2.3])
-    runs = Runs(fake_runs("table3", rows="ste,reste", seeds="0,1"), [lost])
+    lost = [diverged(recipe("table3/ste-identity", "short", seed), [2.3]) for seed in (0, 1)]
+    lost[1].record["diverged"] = "the loss is inf"
+    runs = Runs(fake_runs("table3", rows="ste,reste", seeds="0,1"), lost)
     table = comparison.table3(runs, "short")
     line = table.frame.set_index("row").loc["ste-identity"]
     assert line["n"] == 0 and line["measured_mean"] != line["measured_mean"]
-    assert "diverged with seed 0" in table.to_markdown() and "1 of 5 runs diverged" in table.caption
+    assert "diverged: with seed 0, the loss is not finite; with seed 1, the loss is inf." in table.to_markdown()
+    assert "2 of 6 runs diverged" in table.caption
     checks = {check.claim: check for check in comparison.table3_verdict(runs, "short").checks}
-    assert "ste-identity (seed 0)" in checks["every run of the table finished or diverged"].shown
+    assert "ste-identity (seed 0, 1)" in checks["every run of the table finished or diverged"].shown
     assert checks["ReSTE above ste-identity after 10 epochs"].status == "undecided"
     assert "diverged" in [text.get_text() for text in plots.differences(runs).axes[0].texts]
 
