@@ -125,9 +125,11 @@ def test_figure_4_is_legible_with_a_crowded_plane(results_dir: Path) -> None:
     names = [f"o = {o:g}" for o in equilibrium.POWERS] + [*names, "reste-linear", "reste-standardised"]
     powers = [*equilibrium.POWERS, *[math.nan] * 13]
     values = {"e": rng.normal(400, 30, 20), "s": 10 ** rng.normal(-5, 1, 20), "top1": rng.normal(70, 2, 20)}
-    crowded = pd.DataFrame({"label": names, "o": powers, **values, "n": 3})
+    crowded = pd.DataFrame({"label": names, "o": powers, **values, "n": [3] * 15 + [1] * 5})
     figure = plots.figure4(equilibrium.points(runs), still, crowded)
     assert any("only records survive" in text.get_text() for text in figure.legends[0].get_texts())
+    said = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert "swishsign (n = 1)" in said and "ste" in said  # the caption counts the seeds of the powers
     assert_legible(figure, runs)
 
 

@@ -116,5 +116,7 @@ def _plane(axes: Axes, plane: pd.DataFrame) -> None:
     axes.set(xlabel="estimating error e, as defined", ylabel="gradient instability s, as defined", yscale="log")
     axes.margins(x=0.13, y=0.12)
     axes.set_title("ResNet-20: every power (circles), Table 3's estimators (diamonds)")
-    label_points(axes, [(r.e, r.s, r.label) for r in plane.itertuples()])
+    most = plane["n"].max()  # the caption counts the figure's own seeds; a point of fewer says so
+    counts = ["" if n == most else f" (n = {n})" for n in plane["n"]]
+    label_points(axes, [(r.e, r.s, r.label + count) for r, count in zip(plane.itertuples(), counts, strict=True)])
     return None
