@@ -17,7 +17,7 @@ from torch import nn
 from resteutils import measured, paper, stats, verdict
 from resteutils.checks import pipeline_check
 from resteutils.construct import build_model
-from resteutils.indicators import READINGS, error_ceilings
+from resteutils.indicators import READINGS
 from resteutils.recipes import ITEMS, Recipe
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def points(runs: Iterable[Any]) -> pd.DataFrame:
     import pandas as pd
 
     runs = list(runs)
-    tops = {run.recipe.model: error_ceilings(network(run.recipe)) for run in first_of_each(runs)}
+    tops = measured.ceilings(runs)
     return pd.DataFrame([_point(run, tops[run.recipe.model]) for run in runs])
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "DATASETS",
     "by_seed",
     "caption",
+    "ceilings",
     "changed",
     "changed_words",
     "diverged",
@@ -139,17 +140,21 @@ def diverged_words(runs: Iterable[Any]) -> list[str]:
     ]
 
 
+def ceilings(runs: Iterable[Any]) -> dict[str, dict[str, float]]:
+    """e of each network with all binary weights at zero, in both readings: {model: {reading: e}}."""
+    recipes = {run.recipe.model: run.recipe for run in runs}
+    return {model: error_ceilings(build_model(r, r.num_classes or 10)) for model, r in recipes.items()}
+
+
 def exploded(runs: Iterable[Any]) -> dict[tuple[str, int], dict[int, float]]:
     """Runs whose latent weights exploded on the way: {(row, epochs): {seed: largest e}}, e as defined. That is where an
     epoch's e was more than twice that of weights at zero: most weights were then far beyond the signs they stand for.
     """
     measured = [run for run in runs if "error_definition" in run.history and run.recipe.bits != "32/32"]
-    recipes = {run.recipe.model: run.recipe for run in measured}
-    tops = {name: error_ceilings(build_model(r, r.num_classes or 10))["definition"] for name, r in recipes.items()}
-    found: dict[tuple[str, int], dict[int, float]] = {}
+    tops, found = ceilings(measured), {}
     for run in measured:
         r, largest = run.recipe, float(run.history["error_definition"].max())
-        if largest > 2 * tops[r.model]:
+        if largest > 2 * tops[r.model]["definition"]:
             found.setdefault((r.row, r.epochs), {})[r.seed] = largest
     return found
 
