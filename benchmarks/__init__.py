@@ -55,7 +55,7 @@ def _settle() -> None:
     """Settings for the whole run: numbers too small to matter are zero, and compiled code is kept between runs."""
     import torch
 
-    from resteutils.settings import runs_dir
+    from resteutils.system.settings import runs_dir
 
     torch.set_flush_denormal(True)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(runs_dir() / "inductor-bench"))
@@ -65,7 +65,7 @@ def main(full: bool = False, rows: str = "", out: str = "") -> None:
     """Measure the groups named in ``rows`` (comma-separated; all when empty) and write them to ``out``, by default
     results/bench. Raises ``ValueError`` for an unknown group."""
     from benchmarks.report import write
-    from resteutils.settings import results_dir
+    from resteutils.system.settings import results_dir
 
     groups = [name.strip() for name in rows.split(",") if name.strip()] or list(GROUPS)
     for name in groups:

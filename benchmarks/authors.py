@@ -99,6 +99,6 @@ class PerImage(Dataset):
 
 
 def loader(images, batch_size: int, workers: int = 2) -> DataLoader:
-    """Their pipeline for the training images of a :class:`resteutils.data.Images`."""
+    """Their pipeline for the training images of a :class:`resteutils.data.images.Images`."""
     dataset = PerImage(images.train_images, images.train_labels, images.mean, images.std)
     return DataLoader(dataset, batch_size, shuffle=True, num_workers=workers, pin_memory=torch.cuda.is_available())

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from benchmarks.networks import CASES, VARIANTS, Case, training_step
 from benchmarks.ratios import Row, steady
-from resteutils.timing import interleaved
+from resteutils.onebit.timing import interleaved
 
 __all__ = ["rows"]
 

@@ -8,8 +8,8 @@ import torch
 
 from benchmarks.authors import loader
 from benchmarks.ratios import Row, row
-from resteutils.data import Images
-from resteutils.timing import interleaved
+from resteutils.data.images import Images
+from resteutils.onebit.timing import interleaved
 
 __all__ = ["images", "rows"]
 

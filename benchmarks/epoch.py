@@ -12,9 +12,9 @@ from benchmarks import data as bench_data
 from benchmarks.authors import loader
 from benchmarks.networks import CASES, VARIANTS, build, device
 from benchmarks.ratios import Row, row
-from resteutils.epoch import INDICATOR_BATCHES, Sums, measured_steps
-from resteutils.processes import Processes
-from resteutils.timing import interleaved
+from resteutils.onebit.timing import interleaved
+from resteutils.training.epoch import INDICATOR_BATCHES, Sums, measured_steps
+from resteutils.training.processes import Processes
 
 __all__ = ["rows"]
 

@@ -11,8 +11,8 @@ import resteutils as ru
 from benchmarks.authors import MaskedReSTE
 from benchmarks.networks import device
 from benchmarks.ratios import Row, row, steady
-from resteutils.binarize import times_slope
-from resteutils.timing import interleaved
+from resteutils.nn.binarize import times_slope
+from resteutils.onebit.timing import interleaved
 
 __all__ = ["rows"]
 

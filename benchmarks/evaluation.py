@@ -12,9 +12,9 @@ from benchmarks import data as bench_data
 from benchmarks.networks import CASES, VARIANTS, Case, build, device
 from benchmarks.ratios import Row, row
 from resteutils import kernels
-from resteutils.epoch import evaluate
+from resteutils.onebit.timing import interleaved
 from resteutils.recipes import Recipe
-from resteutils.timing import interleaved
+from resteutils.training.epoch import evaluate
 
 __all__ = ["rows"]
 

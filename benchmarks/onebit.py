@@ -21,9 +21,10 @@ import torch.nn.functional as F
 
 import resteutils as ru
 from benchmarks.ratios import Row, row, steady
-from resteutils import kernels, packed
-from resteutils.onebit import LEAST_TIMES_SMALLER, state_bytes
-from resteutils.timing import Samples, interleaved
+from resteutils import kernels
+from resteutils.items.deploy import LEAST_TIMES_SMALLER, state_bytes
+from resteutils.onebit import model as packed
+from resteutils.onebit.timing import Samples, interleaved
 
 __all__ = ["rows"]
 
@@ -136,7 +137,7 @@ def _session(name: str, threads: int):
 
 @functools.cache
 def _exported(name: str) -> bytes:
-    from resteutils.deploy import export_onnx
+    from resteutils.onebit.export import export_onnx
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         return export_onnx(ru.create(name, "32/32"), (3, 32, 32), Path(folder) / "twin.onnx").read_bytes()

@@ -11,7 +11,7 @@ import resteutils as ru
 from benchmarks.authors import MaskedConv2d
 from benchmarks.networks import STE, O, device
 from benchmarks.ratios import Row, row
-from resteutils.timing import interleaved
+from resteutils.onebit.timing import interleaved
 
 __all__ = ["rows"]
 

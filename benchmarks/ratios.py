@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resteutils.timing import Samples
+from resteutils.onebit.timing import Samples
 
 __all__ = ["Row", "row", "steady"]
 

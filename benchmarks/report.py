@@ -10,8 +10,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from benchmarks.ratios import Row
-from resteutils.files import write_atomic
-from resteutils.provenance import provenance
+from resteutils.runs.provenance import provenance
+from resteutils.system.files import write_atomic
 
 __all__ = ["markdown", "write"]
 

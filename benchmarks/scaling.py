@@ -14,7 +14,7 @@ import resteutils as ru
 from benchmarks.networks import VARIANTS, Case, O, device, training_step
 from benchmarks.ratios import Row, row, steady
 from resteutils.models.common import conv_factory, conv_relu_bn
-from resteutils.timing import interleaved
+from resteutils.onebit.timing import interleaved
 
 __all__ = ["rows"]
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from benchmarks.ratios import Row, row
-from resteutils.timing import interleaved
+from resteutils.onebit.timing import interleaved
 
 __all__ = ["rows"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks.networks import CASES, Case, chosen, training_step
 from benchmarks.ratios import Row, row
-from resteutils.timing import interleaved
+from resteutils.onebit.timing import interleaved
 
 __all__ = ["rows"]
 

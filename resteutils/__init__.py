@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib
 
-from resteutils import extensions
-from resteutils.binarize import binarize, sign
 from resteutils.estimators import (
     DSQ,
     EDE,
@@ -26,9 +24,11 @@ from resteutils.estimators import (
     SwishSign,
     estimator,
 )
-from resteutils.indicators import estimating_error, gradient_instability, gradient_spread, zone_shares
-from resteutils.layers import BinaryConv2d, BinaryLinear, anneal, binary_layers
 from resteutils.models import MODELS, create, summary
+from resteutils.nn.binarize import binarize, sign
+from resteutils.nn.indicators import estimating_error, gradient_instability, gradient_spread, zone_shares
+from resteutils.nn.layers import BinaryConv2d, BinaryLinear, anneal, binary_layers
+from resteutils.system import extensions
 
 __version__ = "0.1.0"
 
@@ -39,11 +39,11 @@ _LAZY = {
     "PROFILES": "recipes",
     "item_recipes": "recipes",
     "recipe": "recipes",
-    "Run": "runs",
-    "finished_runs": "runs",
-    "load_or_train": "runs",
-    "run_item": "runs",
-    "pack": "packed",
+    "Run": "runs.store",
+    "finished_runs": "runs.store",
+    "load_or_train": "runs.store",
+    "run_item": "runs.store",
+    "pack": "onebit.model",
 }
 
 __all__ = [

@@ -1,6 +1,6 @@
 """`python -m resteutils ...` is `resteutils ...`; the form that torchrun takes (`torchrun -m resteutils train ...`)."""
 
-from resteutils.cli import main
+from resteutils.cli.commands import main
 
 if __name__ == "__main__":
     main()

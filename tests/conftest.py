@@ -78,7 +78,7 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def cifar_dir() -> Path:
     """The folder that holds ``cifar-10-batches-py``; where it is absent the test is skipped and says so."""
-    from resteutils.settings import data_dir
+    from resteutils.system.settings import data_dir
 
     folder = data_dir()
     if not (folder / "cifar-10-batches-py" / "data_batch_1").is_file():
@@ -89,7 +89,7 @@ def cifar_dir() -> Path:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     """Call the command line in this process; return (status, stdout, stderr)."""
-    from resteutils import cli
+    from resteutils.cli import commands as cli
 
     monkeypatch.delenv("RESTEUTILS_DEBUG", raising=False)
 

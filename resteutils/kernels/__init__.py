@@ -6,7 +6,7 @@ path per instruction set: AVX-512, AVX2, NEON and plain C++, chosen at run time.
 
 Signs: sign(0) = +1 (also of -0.0), zero padding contributes 0, results are exact integers. A NaN has no bit: every
 output of an image that holds one is NaN, and so is every output of a channel whose weights hold one; nothing is hidden.
-None of the operations is differentiable by itself: ``resteutils.binarize`` gives the convolution its backward pass.
+None of the operations is differentiable by itself: ``resteutils.nn.binarize`` gives the convolution its backward pass.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class PackedWeight(NamedTuple):
-    """Weights as bits, rearranged for one code path of this machine. Not a file format: see ``resteutils.packed``."""
+    """Weights as bits, rearranged for one code path of this machine. Not a file format: that is ``onebit.file``."""
 
     blob: Tensor
     out_channels: int
@@ -143,7 +143,7 @@ def binary_conv2d_packed(
     x: Tensor, packed: PackedWeight, stride: tuple[int, int] = (1, 1), padding: tuple[int, int] = (0, 0)
 ) -> Tensor:
     """As :func:`binary_conv2d`, with weights from :func:`pack_weight`: for weights that do not change, timed beside
-    torch's convolution (``resteutils.onebit``). Raises ``ValueError`` for other channels than theirs.
+    torch's convolution (``resteutils.items.deploy``). Raises ``ValueError`` for other channels than theirs.
     """
     if x.dim() != 4 or x.shape[1] != packed.in_channels:
         raise ValueError(f"input of shape {tuple(x.shape)}, expected (N, {packed.in_channels}, H, W)")

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from resteutils.locks import locked
-from resteutils.settings import cache_dir
+from resteutils.system.locks import locked
+from resteutils.system.settings import cache_dir
 
 _HERE = Path(__file__).parent
 # Instruction sets are chosen per function, at run time: the library runs anywhere. Products and sums are fused only

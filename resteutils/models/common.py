@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from resteutils.layers import BinaryConv2d
+from resteutils.nn.layers import BinaryConv2d
 
 __all__ = ["BITS", "ConvFactory", "check_size", "conv_factory", "conv_relu_bn", "kaiming"]
 

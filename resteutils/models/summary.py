@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from resteutils.binarize import scale_of
-from resteutils.layers import binary_layers
+from resteutils.nn.binarize import scale_of
+from resteutils.nn.layers import binary_layers
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 

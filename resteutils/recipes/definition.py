@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
 
-from resteutils.binarize import SCALE_ORDERS, SCALES
-from resteutils.data import AUGMENTATIONS, NORMALIZATIONS
+from resteutils.data.images import AUGMENTATIONS, NORMALIZATIONS
 from resteutils.estimators import ESTIMATORS, Estimator, ReSTE, estimator
 from resteutils.models import BITS, MODELS
-from resteutils.settings import settings
+from resteutils.nn.binarize import SCALE_ORDERS, SCALES
+from resteutils.system.settings import settings
 
 PROFILES = ("smoke", "demo", "short", "paper")
 DATASETS = ("digits", "cifar10", "imagenet", "digits-folder")

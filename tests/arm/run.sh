@@ -42,4 +42,4 @@ emulated="qemu-aarch64 -L $work/root $work/root/usr/bin/python$version"
 $emulated -c 'import torch; from resteutils import kernels; print("==", torch.__version__, kernels.paths(), kernels.why_not())'
 # Left out: tests that start a second Python, which this machine's system could not run.
 # shellcheck disable=SC2086
-$emulated -m pytest -q -o addopts= -p no:cacheprovider tests/test_kernels.py -k "not compiler and not switched_off and not importing" ${PYTEST_ARGS:-}
+$emulated -m pytest -q -o addopts= -p no:cacheprovider tests/kernels/test_kernels.py -k "not compiler and not switched_off and not importing" ${PYTEST_ARGS:-}

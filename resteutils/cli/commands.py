@@ -1,0 +1,244 @@
+"""The command line: ``resteutils COMMAND ...`` or ``python -m resteutils COMMAND ...``.
+
+Exit status: 0 done; 1 failed; 2 wrong usage; 3 the training loss was no longer finite; 130 (Ctrl-C) or 143 (SIGTERM)
+stopped with everything saved, so that the same command continues. An error is one line; RESTEUTILS_DEBUG=1 shows the
+traceback.
+
+Commands import what they need when they run: ``--help`` loads torch, as the package does, and none of pandas,
+matplotlib, wandb and papermill.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg
+
+from resteutils.cli import launch, models
+from resteutils.cli.options import (
+    DataDir,
+    Device,
+    Epochs,
+    Overrides,
+    Profile,
+    ResultsDir,
+    Rows,
+    RunsDir,
+    Seeds,
+    check_machine,
+    fail,
+    status_of,
+    usage,
+)
+from resteutils.system import extensions
+from resteutils.system.settings import setting
+
+__all__ = ["main"]
+
+
+def reproduce(
+    items: Positional[Annotated[tuple[str, ...], arg(metavar="ITEM...", help_behavior_hint="(required)")]],
+    profile: Profile = "demo",
+    rows: Rows = "",
+    seeds: Seeds = "",
+    epochs: Epochs = 0,
+    set: Overrides = (),
+    device: Device = "auto",
+    data_dir: DataDir = "",
+    runs_dir: RunsDir = "",
+    results_dir: ResultsDir = "",
+) -> None:
+    """Run the notebook of an item: its table or picture with the published numbers beside it.
+
+    Example: resteutils reproduce table3 --profile short --rows ste,reste --seeds 0
+
+    Args:
+        items: table1 table2 table3 figure1 ... figure6 lemma deploy, or all (which ends with the report).
+    """
+    from resteutils.recipes import ITEMS, item_recipes
+    from resteutils.results.reproduce import reproduce as reproduce_item
+    from resteutils.results.reproduce import reproduce_all
+
+    options = {"profile": profile, "seeds": seeds, "epochs": epochs, "device": device}
+    options |= {"data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
+    with usage():
+        if not items:
+            raise ValueError(f"which item? One or more of {', '.join(ITEMS)}, or all")
+        if "all" in items and (rows or set or len(items) > 1):
+            raise ValueError("`all` stands alone: --rows and --set belong to one item")
+        overrides = ",".join(set)
+        about_runs = {"rows": rows, "seeds": seeds, "epochs": epochs, "set": set and set[0]}
+        asked = [f"--{option} {value}" for option, value in about_runs.items() if value]
+        for item in ITEMS if "all" in items else dict.fromkeys(items):
+            if asked and "all" not in items and item in ITEMS and not ITEMS[item].rows:
+                raise ValueError(f"{asked[0]}: {item} has no training runs")
+            item_recipes(item, profile, rows, seeds, epochs, overrides)
+        check_machine(device)
+    if "all" in items:
+        reproduce_all(**options)
+        return
+    for item in items:
+        print(reproduce_item(item, rows=rows, overrides=overrides, **options))
+
+
+def train(
+    name: Positional[Annotated[str, arg(metavar="ITEM/ROW")]],
+    profile: Profile = "demo",
+    seed: int = 0,
+    epochs: Epochs = 0,
+    device: Device = "auto",
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE", help_behavior_hint="")] = (),
+    force: bool = False,
+    data_dir: DataDir = "",
+    runs_dir: RunsDir = "",
+    results_dir: ResultsDir = "",
+) -> None:
+    """Train one row, or read it where it is finished. Many GPUs: torchrun --nproc-per-node=8 -m resteutils train ...
+
+    Example: resteutils train table1/resnet20-1w1a --profile short --seed 1
+
+    Args:
+        name: item/row, for instance table1/resnet20-1w1a; `resteutils list ITEM` names the rows.
+        seed: seeds the initial weights, the order of the images and their augmentation.
+        set: overrides one field of the recipe, for instance --set lr=0.05 or --set estimator=ste; repeat it for more.
+        force: train again even where a finished run is there.
+    """
+    from resteutils.recipes import recipe
+
+    with usage():
+        overrides = dict(map(setting, set)) | ({"epochs": epochs} if epochs else {})
+        if taken := [name for name in ("name", "item", "row", "profile", "seed") if name in overrides]:
+            raise ValueError(f"--set {taken[0]}: ITEM/ROW, --profile and --seed say what is trained")
+        chosen = recipe(name, profile=profile, seed=seed, **overrides)
+        check_machine(device)
+    from resteutils.runs.store import load_or_train
+    from resteutils.training.processes import first_process
+
+    run = load_or_train(
+        chosen, runs_dir=runs_dir, device=device, data_dir=data_dir, results_dir=results_dir, force=force
+    )
+    if first_process():
+        result = run.result
+        reached = f"top-1 {result['top1']:.2f} % at epoch {result['epochs']}"
+        print(f"{chosen.name} {profile} seed {seed}: {reached}, {run.path}")
+
+
+def list_(
+    item: Positional[Annotated[str, arg(metavar="[ITEM]", help_behavior_hint="")]] = "",
+    profile: Profile = "demo",
+    runs_dir: RunsDir = "",
+    results_dir: ResultsDir = "",
+) -> None:
+    """Items, their notebooks and sizes, and what is finished on this disk.
+
+    Example: resteutils list table1 --profile short
+
+    Args:
+        item: lists the rows of this item; empty: all items.
+        profile: whose rows and seeds are counted when an item is named.
+    """
+    from resteutils.recipes import ITEMS, PROFILES, item_recipes
+
+    with usage():
+        recipes = item_recipes(item, profile) if item else []
+    if item and not recipes:
+        print(f"{item} has no training runs")
+        return
+    from resteutils.runs.records import ended_runs
+
+    ended = ended_runs(runs_dir, results_dir)
+    finished = {run.recipe.run_id for run in ended}
+    if item:
+        diverged = {run.recipe.run_id for run in ended.diverged}
+        for r in recipes:
+            state = "finished" if r.run_id in finished else "diverged" if r.run_id in diverged else "-"
+            print(f"{r.name:<32} {state:<9} {r.epochs:>5} epochs of {r.dataset}  {r.run_id}")
+        return
+    print(f"{'item':<8} {'notebook':<26}" + "".join(f"{name:>19}" for name in PROFILES))
+    for name, entry in ITEMS.items():
+        sizes = [_size(item_recipes(name, each), finished) for each in PROFILES]
+        print(f"{name:<8} {entry.notebook:<26}" + "".join(f"{size:>19}" for size in sizes))
+    here = f"{len(finished)} finished run{'' if len(finished) == 1 else 's'} on this disk"
+    print(f"\nruns finished/all x epochs; {here}. `resteutils list ITEM`: its rows.")
+
+
+def _size(recipes: list, finished: set[str]) -> str:
+    """``3/24 x 10``: runs finished, runs in all, epochs of each."""
+    if not recipes:
+        return "no runs"
+    epochs = "-".join(str(n) for n in sorted({min(r.epochs for r in recipes), max(r.epochs for r in recipes)}))
+    return f"{sum(r.run_id in finished for r in recipes)}/{len(recipes)} x {epochs}"
+
+
+def report(results_dir: ResultsDir = "") -> None:
+    """Write one static HTML site of all results: results/report/index.html.
+
+    Example: resteutils report --results-dir my-results
+    """
+    from resteutils.results.report import build
+
+    print(build(results_dir=results_dir))
+
+
+def doctor(data_dir: DataDir = "", runs_dir: RunsDir = "", results_dir: ResultsDir = "") -> None:
+    """Is this machine ready? Each line says ok, warning or problem, and what to do; status 1 if there is a problem.
+
+    Example: resteutils doctor --data-dir /data
+    """
+    from resteutils.cli.doctor import examine
+    from resteutils.cli.doctor import report as print_findings
+
+    problems = print_findings(examine(data_dir, runs_dir, results_dir))
+    if problems:
+        raise SystemExit(1)
+
+
+DESCRIPTION = (
+    "ReSTE (ICCV 2023) reproduced: every table and figure from one command. "
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 the loss was no longer finite, "
+    "130 or 143 stopped with everything saved."
+)
+COMMANDS = {
+    "reproduce": reproduce,
+    "train": train,
+    "list": list_,
+    **launch.COMMANDS,
+    "report": report,
+    **models.COMMANDS,
+    "doctor": doctor,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; leaves with the status that the module's docstring lists."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    """Call the command and turn what it raises into a status and one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):  # a log file grows line by line, as a terminal would
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+    try:
+        with usage():
+            extensions.load()
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="resteutils",
+            description=DESCRIPTION,
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except SystemExit as error:  # tyro's usage errors and --help
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except KeyboardInterrupt:
+        return fail(KeyboardInterrupt("stopped by Ctrl-C; the same command continues"), 130)
+    except BrokenPipeError:  # the reader of our output has left: resteutils list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the last resort: every other error becomes one line
+        return fail(error, status_of(error))
+    return 0

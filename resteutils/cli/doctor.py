@@ -1,0 +1,236 @@
+"""Is this machine ready? One line for each thing that a reproduction needs: ok, a warning, or what to do.
+
+A warning names what works less well without it; "problem" means that `make reproduce` would fail.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata as metadata
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from resteutils.system.files import LEAST_FREE_BYTES
+from resteutils.system.settings import data_dir, project_root, results_dir, runs_dir
+
+__all__ = ["Finding", "examine"]
+
+FREE_GB_WISHED = 5.0
+OPTIONAL = {  # extra: what it is for
+    "app": "make app",
+    "cluster": "resteutils launch",
+    "export": "resteutils export --to onnx",
+    "bench": "the rows of make bench that compare with other libraries",
+    "dev": "make test",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. ``state`` is "ok", "warning" or "problem"; ``text`` ends with what to do, where there is
+    something to do.
+    """
+
+    state: str
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.state:<8} {self.subject:<10} {self.text}"
+
+
+def examine(data: str = "", runs: str = "", results: str = "") -> Iterator[Finding]:
+    """Every finding, in the order in which a newcomer needs them; ``data``, ``runs`` and ``results`` are folders as in
+    :mod:`resteutils.system.settings`. Nothing is written, downloaded or asked for.
+    """
+    yield python()
+    yield from packages()
+    yield from device()
+    yield compiler()
+    yield from datasets(data_dir(data))
+    yield from disk({"runs": runs_dir(runs), "results": results_dir(results)})
+    yield kernelspec()
+    yield tracking()
+    yield git()
+    yield cluster()
+
+
+def python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("ok", "python", f"{version} in {sys.prefix}")
+
+
+def packages() -> Iterator[Finding]:
+    """The core against pyproject.toml's lower bounds; then the extras, whose absence only costs what they are for."""
+    from packaging.requirements import Requirement
+
+    try:
+        declared = [Requirement(line) for line in metadata.requires("resteutils") or []]
+    except metadata.PackageNotFoundError:
+        yield Finding("problem", "packages", "resteutils is not installed here: pip install -e .")
+        return
+    core = [requirement for requirement in declared if requirement.marker is None]
+    lacking = [text for text in map(_lacking, core) if text]
+    if lacking:
+        yield Finding("problem", "packages", f"{'; '.join(lacking)}: pip install -e .")
+    else:
+        yield Finding("ok", "packages", f"{len(core)} core packages, all within pyproject.toml's bounds")
+    for extra, purpose in OPTIONAL.items():
+        wanted = [r for r in declared if r.marker is not None and r.marker.evaluate({"extra": extra})]
+        lacking = [text for text in map(_lacking, wanted) if text]
+        if lacking:
+            yield Finding("warning", extra, f"{'; '.join(lacking)}; only for {purpose}: pip install -e '.[{extra}]'")
+
+
+def _lacking(requirement) -> str:
+    """What is wrong with one requirement, or ``""``."""
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return f"{requirement.name} is not installed"
+    if not requirement.specifier.contains(version, prereleases=True):
+        return f"{requirement.name} {version} is not {requirement.specifier}"
+    return ""
+
+
+def device() -> Iterator[Finding]:
+    import torch
+
+    threads = f"{torch.get_num_threads()} of {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            gpu = torch.cuda.get_device_properties(index)
+            yield Finding("ok", "device", f"cuda:{index} {gpu.name}, {gpu.total_memory / 1e9:.0f} GB")
+    elif shutil.which("nvidia-smi") and _prints(["nvidia-smi", "-L"]):
+        build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        text = (
+            f"a GPU is here but torch {torch.__version__} ({build}) cannot use it: install a build that fits the driver"
+        )
+        yield Finding("warning", "device", text)
+    else:
+        cost = "no GPU: one ResNet-20 run of profile paper takes days here, its tables years"
+        yield Finding("ok", "device", f"cpu, torch {torch.__version__} ({cost})")
+    yield Finding("ok", "threads", threads)
+
+
+def compiler() -> Finding:
+    found = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++") or shutil.which("clang++")
+    if found:
+        return Finding("ok", "compiler", found)
+    return Finding(
+        "warning",
+        "compiler",
+        "no C++ compiler: no packed 1-bit kernel and no torch.compile, the rest works; on Debian: apt-get install g++",
+    )
+
+
+def datasets(folder: Path) -> Iterator[Finding]:
+    yield Finding("ok", "digits", "scikit-learn ships them: the demo profile needs no download")
+    yield cifar10(folder)
+    if (folder / "train").is_dir() and (folder / "val").is_dir():
+        yield Finding("ok", "imagenet", f"{folder}/train and {folder}/val")
+    else:
+        yield Finding("ok", "imagenet", f"no train/ and val/ in {folder}; only table2 at short or paper asks for them")
+
+
+def cifar10(folder: Path) -> Finding:
+    archive = folder / "cifar-10-batches-py"
+    if not archive.is_dir():
+        text = f"not in {folder}: the short and paper profiles download it (170 MB), or set DATA_DIR to where it is"
+        return Finding("warning", "cifar10", text)
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
+
+    bad = [name for name, md5 in CIFAR10.train_list + CIFAR10.test_list if not check_integrity(archive / name, md5)]
+    if bad:
+        text = f"{archive}: missing or damaged: {', '.join(bad)}: remove the folder and download again"
+        return Finding("problem", "cifar10", text)
+    return Finding("ok", "cifar10", f"{archive}, every file as published")
+
+
+def disk(folders: dict[str, Path]) -> Iterator[Finding]:
+    for subject, folder in folders.items():
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free / 1e9
+        where = f"{free:.1f} GB free for {folder}"
+        if not os.access(existing, os.W_OK):
+            yield Finding(
+                "problem", subject, f"{existing} cannot be written: set {subject.upper()}_DIR to a folder that can"
+            )
+        elif free < LEAST_FREE_BYTES / 1e9:
+            yield Finding("problem", subject, f"{where}: free some, or set {subject.upper()}_DIR to another disk")
+        elif free < FREE_GB_WISHED:
+            yield Finding("warning", subject, f"{where}; a full reproduction wishes {FREE_GB_WISHED:.0f} GB")
+        else:
+            yield Finding("ok", subject, where)
+
+
+def kernelspec() -> Finding:
+    """Papermill runs the notebooks on the kernel "python3", which must be this very interpreter."""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    try:
+        spec = KernelSpecManager().get_kernel_spec("python3")
+    except NoSuchKernel:
+        return Finding("problem", "kernel", "no Jupyter kernel python3: python -m ipykernel install --sys-prefix")
+    program = spec.argv[0]
+    place = os.path.dirname(program)  # folders, not files: interpreters of two environments may be links to one file
+    if place and os.path.realpath(place) != os.path.realpath(os.path.dirname(sys.executable)):
+        text = f"the kernel python3 starts {program}, not this environment: python -m ipykernel install --sys-prefix"
+        return Finding("problem", "kernel", text)
+    return Finding("ok", "kernel", f"python3 in {spec.resource_dir}")
+
+
+def tracking() -> Finding:
+    from resteutils.training.tracking import wandb_mode
+
+    meaning = {
+        "online": "online, as WANDB_MODE or a configured key says (WANDB_MODE=offline keeps runs on this disk)",
+        "offline": "offline: nothing asks for a key; `wandb sync` uploads runs later",
+        "disabled": "disabled by WANDB_MODE",
+    }
+    try:
+        return Finding("ok", "wandb", meaning[wandb_mode()])
+    except ValueError as error:
+        return Finding("problem", "wandb", str(error))
+
+
+def git() -> Finding:
+    at = functools.partial(_prints, cwd=project_root())
+    commit = at(["git", "rev-parse", "--short", "HEAD"])
+    if not commit:
+        return Finding("warning", "git", "no git checkout here: results will say commit unknown")
+    if at(["git", "status", "--porcelain", "--", "resteutils"]):
+        return Finding(
+            "warning", "git", f"{commit} with changes in resteutils/ that are not committed: results will say so"
+        )
+    return Finding("ok", "git", commit)
+
+
+def cluster() -> Finding:
+    if shutil.which("sbatch"):
+        return Finding("ok", "cluster", f"Slurm ({shutil.which('sbatch')}): resteutils launch --on slurm")
+    return Finding("ok", "cluster", "no Slurm: resteutils launch --on local")
+
+
+def _prints(command: list[str], cwd: Path | None = None) -> str:
+    """What a short command prints, or ``""`` when it is absent or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, cwd=cwd)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def report(findings: Iterator[Finding], show: Callable[[str], None] = print) -> int:
+    """Print each finding as it comes; return the number of problems."""
+    problems = 0
+    for finding in findings:
+        show(str(finding))
+        problems += finding.state == "problem"
+    return problems

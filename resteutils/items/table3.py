@@ -1,0 +1,247 @@
+"""Table 3: the estimators alone. One recipe, only the estimator differs; paired by seed; compared with STE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from resteutils.estimators import Estimator
+from resteutils.evidence import paper, stats, summary, verdict
+from resteutils.evidence.checks import LAST_EPOCH, number_checks, ordering_check, pipeline_check
+from resteutils.evidence.table import Table, every_run
+from resteutils.items.beside_published import handle, name_rows, names_of, place_legend
+from resteutils.items.rationality import rationality
+from resteutils.items.style import COLOURS, INK, blank, diamond, instead, styled
+from resteutils.runs.records import Runs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["COLUMNS", "REFERENCE", "figure", "judge", "table"]
+
+REFERENCE = "ste"
+
+# What ReSTE's lead is made of: sums of rows, of which the claim says that they are positive.
+CONTRASTS = {
+    "ReSTE's clip alone, at o = 1, above ste": {"reste-o1": 1, REFERENCE: -1},
+    "the power on the activations: ReSTE there only above its clip alone": {"reste-activations": 1, "reste-o1": -1},
+    "ReSTE on the weights above their plateau gain alone": {"reste-weights": 1, "ste-gain": -1},
+    "the curve: ReSTE above its clip and its gain without it": {"reste": 1, "ste-gain-clip": -1},
+    "the curve, if clip and gain add up: ReSTE above both": {"reste": 1, REFERENCE: 1, "reste-o1": -1, "ste-gain": -1},
+    "EDE on the weights only above ste": {"ede-weights": 1, REFERENCE: -1},
+}
+
+COLUMNS = (
+    "row method type rational flexible published source measured_mean measured_std n difference ci_low ci_high "
+    "smallest_detectable seconds_per_epoch profile epochs"
+).split()
+
+
+def table(runs: Iterable[Any], profile: str) -> Table:
+    """Table 3 with its controls: columns ``COLUMNS``; differences are to row ``ste``, in points."""
+    import pandas as pd
+
+    runs = Runs.of(runs)
+    seconds = summary.per_run(runs).groupby(["row", "epochs"])["seconds_per_epoch"].mean()
+    recipes = {(run.recipe.row, run.recipe.epochs): run.recipe for run in runs.every}
+    known, rows = summary.lines(runs), []
+    for (row, epochs), values in ((key, known.get(key, {})) for key in recipes):
+        groups = summary.by_seed(runs, epochs)
+        pooled = stats.pool(groups)
+        against = stats.difference(values, groups.get(REFERENCE, {}), pooled) if row != REFERENCE else None
+        rows.append(
+            _words(row, recipes[row, epochs])
+            | {
+                "measured_mean": stats.mean(values),
+                "measured_std": stats.std(values),
+                "n": len(values),
+                "difference": against.estimate if against else None,
+                "ci_low": against.low if against else None,
+                "ci_high": against.high if against else None,
+                "smallest_detectable": stats.smallest_detectable(pooled, against.n) if against and against.n else None,
+                "seconds_per_epoch": seconds.get((row, epochs)),
+                "profile": profile,
+                "epochs": epochs,
+            }
+        )
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    sections = {"Estimators, one recipe (top-1 after the last epoch, %)": _reading(frame)}
+    sections["Rational? Checked on a grid of |z| in (0, 2], along the whole path"] = _grid(recipes)
+    sections["Every run"] = every_run(runs)
+    return Table(frame, sections, summary.caption(runs, profile), _notes(runs))
+
+
+def _sides(recipe: Any) -> dict[str, Estimator]:
+    """The estimators of a recipe: one, or one for the weights and one for the activations."""
+    if recipe.bits != "1/1" or recipe.input_estimator in (None, recipe.estimator):
+        return {"": recipe.estimator}
+    return {"weights": recipe.estimator, "activations": recipe.input_estimator}
+
+
+def _words(row: str, recipe: Any) -> dict[str, Any]:
+    """The columns that do not come from training; ``flexible`` is the paper's word, ``rational`` is checked."""
+    sides = _sides(recipe)
+    found = {side: rationality(e) for side, e in sides.items()}
+    cell, flexible = paper.find("table3", row), paper.find("table3", row, "flexible")
+    return {
+        "row": row,
+        "method": _joined({side: e.label for side, e in sides.items()}),
+        "type": _joined({side: e.kind for side, e in sides.items()}),
+        "rational": _joined({side: "yes" if r.rational else "no" for side, r in found.items()}),
+        "flexible": flexible.value if flexible else None,
+        "published": cell.value if cell else None,
+        "source": cell.mark if cell else "not in the paper",
+    }
+
+
+def _joined(texts: dict[str, str]) -> str:
+    """One text where both sides agree, else ``power (weights), identity (activations)``."""
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return ", ".join(f"{text} ({side})" for side, text in texts.items())
+
+
+def _reading(frame: Any) -> Any:
+    import pandas as pd
+
+    def line(r: Any) -> dict[str, Any]:
+        interval = f"{r.difference:+.2f} [{r.ci_low:+.2f}, {r.ci_high:+.2f}]" if r.ci_low == r.ci_low else ""
+        alone = f"{r.difference:+.2f}" if r.difference == r.difference else ""
+        mean = f"{r.measured_mean:.2f} ± {r.measured_std:.2f}" if r.n > 1 else f"{r.measured_mean:.2f}"
+        mean = mean if r.n else "diverged"
+        return {
+            "Row": r.row,
+            "Published": "" if r.published != r.published or r.published is None else f"{r.published:.2f}",
+            "Measured": mean,
+            "n": r.n,
+            "Difference to STE [95 %]": "reference" if r.row == REFERENCE else interval or alone,
+            "Detectable": "" if r.smallest_detectable != r.smallest_detectable else f"{r.smallest_detectable:.2f}",
+            "s per epoch": round(r.seconds_per_epoch, 2) if r.n else "",
+            "Epochs": r.epochs,
+            "Estimator": r.method,
+            "Type": r.type,
+            "Rational": r.rational,
+            "Flexible (paper)": r.flexible,
+            "Source": r.source,
+        }
+
+    numeric = "published measured_mean measured_std difference ci_low ci_high smallest_detectable".split()
+    numeric += ["seconds_per_epoch"]
+    frame = frame.assign(**{name: frame[name].astype(float) for name in numeric})
+    return pd.DataFrame([line(r) for r in frame.itertuples()])
+
+
+def _grid(recipes: dict[tuple[str, int], Any]) -> Any:
+    import pandas as pd
+
+    rows, said = [], {}
+    for (row, _), recipe in recipes.items():
+        cell = paper.find("table3", row, "rational")
+        for e in _sides(recipe).values():
+            said[e] = said.get(e) or (cell.value if cell else None)
+    for e, word in said.items():
+        found = rationality(e)
+        rows.append(
+            {
+                "Estimator": str(e),
+                "Rational, on the grid": str(found),
+                "The paper says": word,
+                "Largest excess": f"{max(found.excess, 0.0):.3g}",
+                "Mean squared error, start of the path": f"{found.error_start:.3f}",
+                "End of the path": f"{found.error_end:.3f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _notes(runs: Runs) -> tuple[str, ...]:
+    notes = (
+        "Differences are means over the seeds that both rows have; their 95 % intervals use the variance pooled within "
+        "estimators and are not adjusted for the number of comparisons.",
+        "Detectable: the true difference that this n would have found with a probability of 80 %. Seconds per epoch "
+        "are those of the machine that trained the run, whatever else it was doing.",
+    )
+    for epochs in sorted({run.recipe.epochs for run in runs}):
+        groups = summary.by_seed(runs, epochs)
+        pooled, own = stats.pool(groups), [stats.std(values) for values in groups.values() if len(values) > 1]
+        spread = f"{pooled.std:.2f} points ({pooled.dof} degrees of freedom)" if pooled.dof else "unknown (one seed)"
+        if len(own) > 1:  # where they differ much, one pooled variance is too wide for some rows, too narrow for others
+            spread += f"; single estimators {min(own):.2f} to {max(own):.2f}"
+        notes += (f"Spread from seed to seed at {epochs} epochs, pooled within estimators: {spread}.",)
+    return (*notes, *summary.diverged_words(runs), *summary.exploded_words(runs))
+
+
+def judge(runs: Iterable[Any], profile: str) -> verdict.Verdict:
+    """Everything ran; ReSTE above each rival of the paper and each control that would explain it away; the numbers."""
+    runs = Runs.of(runs)
+    rivals = {cell.row: "ordering" for cell in paper.cells("table3", metric="top1") if cell.row != "reste"}
+    controls = dict.fromkeys(["ste-gain", "ste-gain-clip", "reste-weights", "reste-activations", "reste-o1"], "control")
+    asked = {REFERENCE: "ordering"} | rivals | controls
+    checks = [pipeline_check(runs)]
+    for epochs in sorted({run.recipe.epochs for run in runs}):
+        groups = summary.by_seed(runs, epochs)
+        if "reste" in groups:
+            checks += [
+                ordering_check("reste", row, groups, f"ReSTE above {row} after {epochs} epochs", kind)
+                for row, kind in asked.items()
+                if row in groups
+            ]
+            checks += [
+                verdict.Check(f"ReSTE above {row} after {epochs} epochs", kind, "undecided", f"{row} diverged")
+                for row, kind in asked.items()
+                if row not in groups and (row, epochs) in summary.diverged(runs)
+            ]
+        for claim, weights in CONTRASTS.items():
+            if weights.keys() <= groups.keys():
+                found = stats.contrast(weights, groups, stats.pool(groups))
+                checks.append(verdict.ordering(f"{claim} after {epochs} epochs", found, kind="control"))
+    checks += _rational_check(runs) + number_checks("table3", runs)
+    lacking = summary.not_run(["reste", REFERENCE, *rivals], runs)
+    return verdict.judge(profile, checks, summary.noted(LAST_EPOCH, runs), lacking)
+
+
+def _rational_check(runs: list[Any]) -> list[verdict.Check]:
+    """ReSTE is rational. The others' answers hang on parameters that no source gives: those are shown, not judged."""
+    found = [rationality(run.recipe.estimator) for run in runs if run.recipe.row == "reste"][:1]
+    return [verdict.fact("ReSTE's error is never above the identity's", f.rational, f"on the grid: {f}") for f in found]
+
+
+# --- the picture ---
+
+
+@styled
+def figure(runs: Iterable[Any]) -> Figure:
+    """Table 3: each estimator's difference to STE with its 95 % interval; open diamonds: the published differences."""
+    runs = Runs.of(runs)
+    lines = {key: v for key, v in summary.lines(runs).items() if key[0] != REFERENCE}
+    lines |= {key: {} for key in summary.diverged(runs) if key not in lines}
+    names = names_of(lines)
+    figure, axes = blank(7.2, 1.4 + 0.3 * max(len(lines), 3))
+    base, known = paper.find("table3", "ste-identity"), False
+    for y, ((row, epochs), values) in enumerate(lines.items()):
+        groups = summary.by_seed(runs, epochs)
+        found = stats.difference(values, groups.get(REFERENCE, {}), stats.pool(groups))
+        colour = COLOURS["ReSTE"] if row == "reste" else COLOURS["other"]
+        if found.low == found.low:
+            axes.plot([found.low, found.high], [y, y], "-", color=colour, lw=2, solid_capstyle="butt")
+        if not values:
+            instead(axes, y, "diverged")
+        elif found.n:
+            axes.plot(found.estimate, y, "o", color=colour, ms=6)
+        else:
+            instead(axes, y, "no seed in common with STE")
+        known = known or found.low == found.low
+        cell = paper.find("table3", row)
+        if cell is not None and cell.value is not None and row != "ste-identity":
+            diamond(axes, cell.value - base.value, y)
+    axes.axvline(0, color="#888888", lw=1)
+    name_rows(axes, names)
+    axes.set_xlabel("difference to STE in top-1 (points)")
+    elsewhere = any(map(summary.elsewhere, runs))
+    axes.set_title("Table 3: only the estimator differs" + " (measured on other data)" * elsewhere)
+    handles = [
+        handle(axes, "o", COLOURS["other"], "measured, 95 % interval" if known else "measured, one seed each"),
+        handle(axes, "D", INK, "published (to the paper's STE)", hollow=True),
+    ]
+    place_legend(axes, handles)
+    return figure

@@ -1,0 +1,228 @@
+"""Binary layers: latent weights in, binary arithmetic inside, an estimator for the way back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from resteutils import kernels
+from resteutils.estimators import Estimator, ReSTE
+from resteutils.estimators.base import check_estimator
+from resteutils.nn.binarize import SCALE_ORDERS, SCALES, ConvSpec, binarize, binary_conv2d, scale_of
+
+__all__ = ["BinaryConv2d", "BinaryLinear", "anneal", "binary_layers"]
+
+
+MACS_WORTH_A_KERNEL = 1_000_000_000  # in one call: below, compiling the kernel would take longer than it ever saves
+
+
+class _Binary:
+    """What binary layers share: two estimators, their place on the path, and how the place is kept.
+
+    ``estimator`` and ``input_estimator`` are the estimators at the end of training; ``current`` and ``input_current``
+    are where they are now. A fresh layer stands at the end of the path (progress 1), so that it uses what it was given.
+    """
+
+    def _set_up(
+        self, estimator: Estimator, input_estimator: Estimator | None, binarize_input: bool, scale: str
+    ) -> None:
+        check_estimator("estimator", estimator)
+        if input_estimator is not None:
+            check_estimator("input_estimator", input_estimator)
+        if scale not in SCALES:
+            raise ValueError(f"scale = {scale!r}, expected one of {', '.join(SCALES)}")
+        self.estimator = estimator
+        self.input_estimator = (input_estimator or estimator) if binarize_input else None
+        self.scale = scale
+        self.register_buffer("coefficients", None, persistent=False)
+        self.set_progress(1.0)
+
+    @property
+    def binarize_input(self) -> bool:
+        """True at W/A 1/1, False at 1/32."""
+        return self.input_estimator is not None
+
+    def set_estimator(self, estimator: Estimator, input_estimator: Estimator | None = None) -> None:
+        """Other estimators from here on, at the end of their paths; ``input_estimator`` None is the same."""
+        self.estimator = estimator
+        self.input_estimator = (input_estimator or estimator) if self.binarize_input else None
+        self.set_progress(1.0)
+
+    def effective_weight(self) -> Tensor:
+        """What sign and estimator see: the latent weights, standardised where the layer says so."""
+        return self.weight
+
+    def set_progress(self, progress: float) -> None:
+        """Move both estimators to ``progress`` in [0, 1] on their paths."""
+        self.current = self.estimator.at(progress)
+        self.input_current = self.input_estimator.at(progress) if self.binarize_input else None
+        self.progress = float(progress)
+        self._fill_coefficients()
+
+    def _values(self) -> tuple[float, ...]:
+        own = self.current.coefficients()
+        return own + self.input_current.coefficients() if self.binarize_input else own
+
+    def _fill_coefficients(self) -> None:
+        """The estimators' numbers as one tensor, filled in place: a compiled step reads new values without a new
+        compilation."""
+        values = torch.tensor(self._values(), dtype=self.weight.dtype)
+        if self.coefficients is None or self.coefficients.shape != values.shape or self.coefficients.is_inference():
+            self.coefficients = values.to(self.weight.device)
+        else:
+            self.coefficients.copy_(values)
+
+    def _live_coefficients(self) -> tuple[float | Tensor, ...]:
+        return self.coefficients.unbind() if torch.compiler.is_compiling() else self._values()
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        self._fill_coefficients()  # in full precision again after a change of dtype
+        return self
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.progress, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.set_progress(float(state))
+
+    def _describe(self) -> str:
+        activations = f"input_estimator={self.input_estimator}" if self.binarize_input else "binarize_input=False"
+        return f"estimator={self.estimator}, {activations}, scale={self.scale!r}"
+
+
+class BinaryConv2d(_Binary, nn.Conv2d):
+    """Convolution of signs: (N, C_in, H, W) -> (N, C_out, H', W'), no bias.
+
+    Arguments:
+        in_channels, out_channels, kernel_size, stride, padding: as in ``nn.Conv2d``; padding is with zeros.
+        estimator: sends gradients to the latent weights; at the end of its path, see :func:`anneal`.
+        input_estimator: sends gradients to the input; ``None`` is the same estimator.
+        binarize_input: True is W/A 1/1; False is 1/32, where the input stays as it is.
+        scale: alpha = mean|w| per "layer" (the paper's code) or output "channel", with the gradient flowing through it;
+            "layer-detached" and "channel-detached" stop that gradient; "none" is alpha = 1.
+        scale_order: "after" the convolution (exact integers) or "before", the authors' order.
+        standardize: give the weights of each filter zero mean and unit standard deviation before binarizing them.
+        packed: compute the forward pass of W/A 1/1 on packed bits, the same integers. True: always (raises
+            ``RuntimeError`` where the kernel cannot be had); False: never; ``None``: in evaluation on a CPU, where the
+            kernel is compiled already or the work is worth compiling it.
+        bias: False, as in ``nn.Conv2d(..., bias=False)``: BatchNorm behind the layer has a shift.
+
+    Raises ``TypeError`` for a wrong estimator and ``ValueError`` for an unknown scale or order, and for a bias.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        estimator: Estimator | None = None,
+        input_estimator: Estimator | None = None,
+        binarize_input: bool = True,
+        scale: str = "layer",
+        scale_order: str = "after",
+        standardize: bool = False,
+        packed: bool | None = None,
+        *,
+        bias: bool = False,
+    ) -> None:
+        _check_bias(bias)
+        if scale_order not in SCALE_ORDERS:
+            raise ValueError(f"scale_order = {scale_order!r}, expected one of {', '.join(SCALE_ORDERS)}")
+        if isinstance(padding, str):
+            raise ValueError(f"padding = {padding!r}, expected a number of pixels or a pair")
+        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.scale_order, self.standardize, self.packed = scale_order, standardize, packed
+        self._set_up(ReSTE() if estimator is None else estimator, input_estimator, binarize_input, scale)
+
+    def effective_weight(self) -> Tensor:
+        return standardized(self.weight) if self.standardize else self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        spec = ConvSpec(
+            stride=self.stride,
+            padding=self.padding,
+            estimator=type(self.estimator),
+            input_estimator=type(self.input_estimator) if self.binarize_input else None,
+            weight_coefficients=len(self.estimator.coefficients()),
+            scale=self.scale,
+            scale_order=self.scale_order,
+            packed=self._use_packed(x),
+        )
+        return binary_conv2d(x, self.effective_weight(), spec, *self._live_coefficients())
+
+    def _use_packed(self, x: Tensor) -> bool:
+        if self.packed is False or not self.binarize_input or self.scale_order == "before":
+            return False
+        if self.packed:
+            return True
+        if self.training or not x.is_cpu:
+            return False
+        macs = self.weight.numel() * (x.numel() // self.in_channels) // (self.stride[0] * self.stride[1])
+        return kernels.ready() or (macs >= MACS_WORTH_A_KERNEL and kernels.available())
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self._describe()}, scale_order={self.scale_order!r}"
+
+
+class BinaryLinear(_Binary, nn.Linear):
+    """Matrix product of signs: (..., in_features) -> (..., out_features), no bias. Arguments as in
+    :class:`BinaryConv2d`."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        estimator: Estimator | None = None,
+        input_estimator: Estimator | None = None,
+        binarize_input: bool = True,
+        scale: str = "layer",
+        *,
+        bias: bool = False,
+    ) -> None:
+        _check_bias(bias)
+        nn.Linear.__init__(self, in_features, out_features, bias=False)
+        self._set_up(ReSTE() if estimator is None else estimator, input_estimator, binarize_input, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        coefficients = self._live_coefficients()
+        own = len(self.estimator.coefficients())
+        if self.binarize_input:
+            x = binarize(x, self.input_estimator, coefficients[own:])
+        out = nn.functional.linear(x, binarize(self.weight, self.estimator, coefficients[:own]))
+        alpha = scale_of(self.weight, self.scale)
+        if alpha is None:
+            return out
+        alpha = alpha.detach() if self.scale.endswith("-detached") else alpha
+        return out * alpha.view(-1).to(out.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self._describe()}"
+
+
+def _check_bias(bias: bool) -> None:
+    if bias:
+        raise ValueError(f"bias = {bias!r}, expected False: give the BatchNorm behind a binary layer the shift")
+
+
+def standardized(weight: Tensor) -> Tensor:
+    """Zero mean and unit standard deviation over each filter, (C_out, C_in, kH, kW); constant filters become zero."""
+    std, mean = torch.std_mean(weight, dim=(1, 2, 3), keepdim=True, correction=0)
+    return (weight - mean) / std.clamp(min=1e-12)
+
+
+def binary_layers(model: nn.Module) -> list[tuple[str, BinaryConv2d | BinaryLinear]]:
+    """(name, layer) of every binary layer, in the order of definition; empty for a float twin."""
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, _Binary)]
+
+
+def anneal(model: nn.Module, progress: float) -> None:
+    """Move the estimators of every binary layer to ``progress`` in [0, 1] of the way through training.
+
+    Raises ``ValueError`` outside [0, 1], with or without binary layers.
+    """
+    ReSTE().at(progress)  # the range check
+    for _, layer in binary_layers(model):
+        layer.set_progress(progress)

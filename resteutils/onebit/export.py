@@ -1,0 +1,224 @@
+"""What a trained model is for: export it, ask it about images, time it. The functions behind ``resteutils export``,
+``predict`` and ``bench --model``.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from resteutils.onebit import model as packed
+from resteutils.onebit.model import PackedModel
+from resteutils.onebit.timing import race
+from resteutils.system.files import writable, write_atomic
+
+__all__ = [
+    "FORMATS",
+    "bench_model",
+    "beside_float",
+    "export_onnx",
+    "export_run",
+    "find_run",
+    "predict",
+    "show_predictions",
+]
+
+FORMATS = {"packed": ".rbit", "onnx": ".onnx", "state-dict": ".safetensors"}
+
+
+def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Any:
+    """The finished run of this name: its folder, its run id or the beginning of one, or ``item/row``, in whatever
+    profile it is finished; items share runs, so that the record may name another item.
+
+    Runs whose weights are on this disk go before those of which only the record survives; of several seeds of one row
+    the first counts. Raises ``ValueError`` where none or several fit.
+    """
+    from resteutils.recipes import ITEMS, PROFILES, recipe
+    from resteutils.runs.store import finished_runs
+
+    runs = {run.recipe.run_id: run for run in finished_runs(runs_dir, results_dir)}
+    wanted = Path(name).name if os.path.isdir(name) else name
+    if wanted in runs:
+        return runs[wanted]
+    item, _, row = wanted.partition("/")
+    rows = ITEMS[item].rows if item in ITEMS else ()
+    asked = {recipe(wanted, profile).identity for profile in PROFILES} if row in rows else ()
+    fitting = [run for run_id, run in runs.items() if run_id.startswith(wanted) or run.recipe.identity in asked]
+    fitting = fitting or [run for run in runs.values() if run.recipe.name == wanted]
+    fitting = [run for run in fitting if run.model_file] or fitting  # of the others there is nothing to export
+    if len({run.recipe.identity for run in fitting}) == 1:
+        return min(fitting, key=lambda run: run.recipe.seed)
+    if fitting:
+        raise ValueError(f"{name} could be any of {', '.join(run.recipe.run_id for run in fitting)}: name one of them")
+    known = ", ".join(runs) or "none is finished"
+    raise ValueError(
+        f"no finished run is called {name!r}; there is: {known}. Train one with `resteutils train ITEM/ROW`"
+    )
+
+
+def export_run(run: Any, to: str = "packed", path: str | os.PathLike = "", data_dir: str = "") -> Path:
+    """Write a finished run's model as "packed", "onnx" or "state-dict"; return the file.
+
+    ``path`` is ``<run_id>`` with the format's suffix in the working directory when empty. Raises ``ValueError`` for
+    another format and for packing a float twin, ``FileNotFoundError`` where the run has no weights on this disk.
+    """
+    if to not in FORMATS:
+        raise ValueError(f"to = {to!r}, expected one of {', '.join(FORMATS)}")
+    target = Path(path) if path else Path(f"{run.recipe.run_id}{FORMATS[to]}")
+    writable(target.absolute().parent, "--out")
+    model = run.model()
+    if to == "state-dict":
+        return write_atomic(target, run.model_file.read_bytes())
+    if to == "onnx":
+        recipe = run.recipe
+        return export_onnx(model, (recipe.in_channels, recipe.image_size, recipe.image_size), target)
+    from resteutils.recipes.build import open_data
+
+    return packed.pack(model, run, data=open_data(run.recipe, data_dir)).save(target)
+
+
+def export_onnx(model: nn.Module, input_size: tuple[int, int, int], path: str | os.PathLike) -> Path:
+    """Write a network, binary or not, for onnxruntime: input ``images`` (N, C, H, W) float32, output ``logits``.
+
+    ONNX has no 1-bit tensors: binary weights are stored as float32. Raises ``ModuleNotFoundError`` without the extra.
+    """
+    for module in ("onnx", "onnxscript"):
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f"ONNX export needs {module}: pip install 'resteutils[export]'", name=module)
+    network = _InTorch(packed.pack(model, input_size=input_size)) if _is_binary(model) else copy.deepcopy(model).cpu()
+    network.eval()
+    images = torch.zeros(2, *input_size)
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        network(images)  # unpacks the signs, which the exporter then finds as constants
+        file = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            network, (images,), file, input_names=["images"], output_names=["logits"], dynamo=True, external_data=False,
+            dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
+        )  # fmt: skip
+        return write_atomic(path, file.read_bytes())
+
+
+def _is_binary(model: nn.Module) -> bool:
+    from resteutils.nn.layers import binary_layers
+
+    return bool(binary_layers(model))
+
+
+class _InTorch(nn.Module):
+    """A packed network run by torch's operations, which an exporter can read."""
+
+    def __init__(self, model: PackedModel) -> None:
+        super().__init__()
+        self.run = model.run_in_torch
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.run(images)
+
+
+# --- predict --------------------------------------------------------------------------------------------------------
+
+
+def predict(path: str | os.PathLike, images: Iterable[str | os.PathLike], top: int = 5) -> list[dict[str, Any]]:
+    """What a packed model sees in image files: ``[{"image": ..., "top": [{"class": ..., "probability": ...}, ...]}]``.
+
+    Images are seen whole, resized to the model's input; by networks that learned from a folder of images (ImageNet) as
+    they were scored, brought to size and cropped in the middle. Raises ``packed.PackedFileError`` for a bad model and
+    ``ValueError`` for a file that is no image.
+    """
+    model = packed.load(path)
+    files = [Path(image) for image in images]
+    if not files:
+        raise ValueError("no image to look at: name one or more image files")
+    logits = model(model.normalise(torch.stack([_read(file, model.header) for file in files])))
+    values, classes = logits.softmax(dim=1).topk(min(top, logits.shape[1]), dim=1)
+    names = model.header["classes"]
+    return [
+        {
+            "image": str(file),
+            "top": [{"class": names[c], "probability": round(p, 6)} for c, p in zip(cs, ps, strict=True)],
+        }
+        for file, cs, ps in zip(files, classes.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def _read(file: Path, header: dict[str, Any]) -> torch.Tensor:
+    """The image as uint8 of the shape ``header["input"]``, (C, H, W)."""
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    from resteutils.data.folder import FOLDERS, central_crop
+
+    channels, height, width = header["input"]
+    try:
+        with Image.open(file) as opened:
+            image = opened.convert("RGB" if channels == 3 else "L")
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{file} is not an image that Pillow can read") from error
+    cropped = header["dataset"] in FOLDERS
+    if not cropped:
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(image).reshape(image.height, image.width, channels)).permute(2, 0, 1)
+    return central_crop(height)(pixels) if cropped else pixels
+
+
+def show_predictions(predictions: list[dict[str, Any]], as_json: bool = False, width: int = 30) -> str:
+    """The predictions as text with bars, or as JSON."""
+    if as_json:
+        return json.dumps(predictions, indent=1)
+    lines = []
+    for prediction in predictions:
+        lines.append(prediction["image"])
+        for entry in prediction["top"]:
+            bar = "█" * math.ceil(entry["probability"] * width)
+            lines.append(f"  {entry['class']:<14} {100 * entry['probability']:6.2f} %  {bar}")
+    return "\n".join(lines)
+
+
+# --- bench ----------------------------------------------------------------------------------------------------------
+
+
+def bench_model(path: str | os.PathLike, batches: tuple[int, ...] = (1, 64), repeats: int = 30) -> list[dict[str, Any]]:
+    """A packed file beside its float twin, one row per number of threads and batch size: ``threads``, ``batch`` and
+    what :func:`beside_float` measures.
+
+    Raises ``packed.PackedFileError`` for a bad file and ``ValueError`` for one that does not come from a run.
+    """
+    from resteutils.models import MODELS, create
+
+    model = packed.load(path)
+    header = model.header
+    if header["model"] not in MODELS:
+        raise ValueError(f"{path} does not say which network it is ({header['model']!r}): export it from a run")
+    channels, size, _ = header["input"]
+    twin = create(header["model"], "32/32", num_classes=len(header["classes"]), image_size=size, in_channels=channels)
+    before, rows = torch.get_num_threads(), []
+    try:
+        for threads in sorted({1, before}):
+            torch.set_num_threads(threads)
+            rows += [{"threads": threads, "batch": n, **beside_float(model, twin, n, repeats)} for n in batches]
+    finally:
+        torch.set_num_threads(before)
+    return rows
+
+
+def beside_float(
+    model: PackedModel, twin: nn.Module, batch: int, repeats: int, budget: float = 0.0
+) -> dict[str, float]:
+    """A packed network beside its float twin in the better of torch's two memory formats, on ``batch`` random images:
+    what :func:`resteutils.onebit.timing.race` returns.
+    """
+    first, last = torch.contiguous_format, torch.channels_last
+    twin_first, twin_last = (copy.deepcopy(twin).eval().to(memory_format=layout) for layout in (first, last))
+    x = torch.randn(batch, *model.header["input"])
+    x_last = x.to(memory_format=last)
+    return race(lambda: model(x), (lambda: twin_first(x), lambda: twin_last(x_last)), repeats, budget)

@@ -1,0 +1,68 @@
+"""Executed notebooks as a reader wants them: tidied, and as HTML pages of this project's look."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from resteutils.evidence import html
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+__all__ = ["notebook_html", "tidy"]
+
+_BAR = re.compile(r"^.*\d+%\|.*\|.*$")
+
+
+def tidy(notebook: NotebookNode) -> NotebookNode:
+    """An executed notebook as a reader wants it: no progress bars, no dead widgets, consecutive prints in one piece."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        kept: list[NotebookNode] = []
+        for output in cell["outputs"]:
+            if output["output_type"] == "stream":
+                output["text"] = _settled(output["text"])
+                if not output["text"].strip():
+                    continue
+                if kept and kept[-1]["output_type"] == "stream" and kept[-1]["name"] == output["name"]:
+                    kept[-1]["text"] += output["text"]
+                    continue
+            elif "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+                continue
+            kept.append(output)
+        cell["outputs"] = kept
+    notebook["metadata"].pop("widgets", None)
+    return notebook
+
+
+def _settled(text: str) -> str:
+    """What a terminal would show in the end: after a carriage return the line starts again; bars are left out."""
+    lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
+    return "\n".join(line for line in lines if not _BAR.match(line))
+
+
+def notebook_html(notebook: NotebookNode, title: str) -> str:
+    """An executed notebook as one HTML page: no script, nothing loaded from elsewhere, fit for a phone and the dark."""
+    from nbconvert import HTMLExporter
+    from pygments.formatters import HtmlFormatter
+
+    exporter = HTMLExporter(
+        template_name="basic", embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    light = HtmlFormatter(style="default").get_style_defs(".highlight")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{_NOTEBOOK_STYLE}"
+    return html.page(title, body, style)
+
+
+_NOTEBOOK_STYLE = """
+.highlight, .highlight pre { background: var(--panel); } .highlight pre { margin: 0; }
+.anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
+.jp-Cell-inputWrapper, .input { margin: .7rem 0 .4rem; }
+.dataframe thead th, .dataframe td { text-align: left; }
+.output_area, .jp-OutputArea-child { margin: .4rem 0; overflow-x: auto; }
+.jp-OutputArea-output img, .output_png img { background: #fff; border: 1px solid var(--line); border-radius: 6px; }
+"""

@@ -1,0 +1,277 @@
+"""Run an item's notebook from its first cell to its last, headlessly, and keep what it made.
+
+Papermill executes ``notebooks/<name>.ipynb`` with the project's root as working directory. Table, picture, verdict,
+provenance and the executed notebook are completed in a folder beside ``results/<profile>/<item>/`` and take its place
+together; a reproduction that fails or is killed leaves the previous result whole, and the next call continues from the
+runs that are finished. The disk is the record; Weights & Biases gets a copy afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from resteutils.system import settings
+from resteutils.results import standing
+from resteutils.results.notebook import notebook_html, tidy
+from resteutils.system.files import replaced, writable, write_atomic
+from resteutils.training.stopping import Interrupted, NonFinite, handling
+
+__all__ = ["ReproductionError", "notebook_of", "reproduce", "reproduce_all"]
+
+
+class ReproductionError(RuntimeError):
+    """A notebook that did not run to its end, or did not leave what an item consists of."""
+
+
+def notebook_of(item: str) -> Path:
+    """The notebook of an item. Raises ValueError for an unknown item, FileNotFoundError where the file is missing."""
+    from resteutils.recipes import ITEMS
+
+    if item not in ITEMS:
+        raise ValueError(f"unknown item {item!r}: the items are {', '.join(ITEMS)}")
+    path = settings.project_root() / "notebooks" / f"{ITEMS[item].notebook}.ipynb"
+    if not path.is_file():
+        raise FileNotFoundError(f"{item} has no notebook {path}: run this inside a checkout of the project")
+    return path
+
+
+def reproduce(
+    item: str,
+    profile: str = "demo",
+    rows: str = "",
+    seeds: str = "",
+    epochs: int = 0,
+    device: str = "auto",
+    data_dir: str = "",
+    runs_dir: str = "",
+    results_dir: str = "",
+    overrides: str = "",
+    **extra: Any,
+) -> Path:
+    """Reproduce one table or figure; return ``results/<profile>/<item>``.
+
+    Arguments as in the notebooks' parameters cell: ``rows`` and ``seeds`` are comma-separated, "" and 0 mean the
+    profile's own; ``overrides`` ("accumulate=2,lr=0.05") changes fields of every recipe. ``extra`` are further
+    parameters of that one notebook.
+
+    Raises ValueError for an unknown item, profile or parameter, and ReproductionError where the notebook fails; the
+    executed notebook then lies under ``<runs_dir>/failed/``.
+    """
+    from resteutils.recipes import PROFILES, item_recipes
+
+    notebook, root = notebook_of(item), settings.project_root()
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
+    item_recipes(item, profile, rows, seeds, epochs, overrides)  # what is wrong is refused before a kernel is started
+    target = standing.item_folder(item, profile, results_dir)
+    parameters = {
+        "profile": profile,
+        "rows": rows if isinstance(rows, str) else ",".join(rows),
+        "seeds": seeds if isinstance(seeds, str) else ",".join(map(str, seeds)),
+        "epochs": epochs,
+        "device": device,
+        "data_dir": _from_root(settings.data_dir(data_dir), root),
+        "runs_dir": _from_root(settings.runs_dir(runs_dir), root),
+        "results_dir": _from_root(settings.results_dir(results_dir), root),
+        **({"overrides": overrides} if overrides else {}),
+        **extra,
+    }
+    writable(target.parent, "RESULTS_DIR")
+    with replaced(target) as folder:
+        _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, settings.runs_dir(runs_dir))
+        _finish(folder, item, profile, target, root)
+    _log(item, profile, target, runs_dir)
+    return target
+
+
+def reproduce_all(profile: str = "demo", results_dir: str = "", **options: Any) -> list[Path]:
+    """Reproduce every item in the paper's order, then write the report; a failing item does not stop the others.
+
+    Raises ReproductionError at the end where items failed, naming them and why; ValueError for ``rows`` and
+    ``overrides``, which belong to one item.
+    """
+    from resteutils.results import report
+    from resteutils.recipes import ITEMS
+
+    if options.pop("rows", "") or options.pop("overrides", ""):
+        raise ValueError(
+            "rows and overrides belong to one item: name it, as in `resteutils reproduce table1 --rows resnet20-1w1a`"
+        )
+    done, failed = [], {}
+    for item in ITEMS:
+        try:
+            done.append(reproduce(item, profile=profile, results_dir=results_dir, **options))
+        except Interrupted:
+            raise
+        except Exception as error:  # reported below, with a non-zero exit
+            failed[item] = f"{type(error).__name__}: {error}"
+            _say(f"{item} FAILED: {failed[item]}")
+    index = report.build(results_dir=results_dir)
+    _say(f"{len(done)} of {len(ITEMS)} items reproduced in profile {profile}; report: {index}")
+    if failed:
+        reasons = "\n".join(f"  {item}: {why.splitlines()[0]}" for item, why in failed.items())
+        raise ReproductionError(f"{len(failed)} of {len(ITEMS)} items failed:\n{reasons}")
+    return done
+
+
+def _from_root(folder: Path, root: Path) -> str:
+    """The folder as the notebook gets it: relative to the root, its working directory, where it lies near it."""
+    near = root == folder or root in folder.parents or root.parent in folder.parents
+    return os.path.relpath(folder, root) if near else str(folder)
+
+
+_TYPES = {"str": str, "int": int, "float": float, "bool": bool}  # as the notebooks annotate their parameters
+
+
+def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: Path, runs_dir: Path) -> None:
+    import papermill
+    from papermill.exceptions import PapermillException
+
+    known = papermill.inspect_notebook(str(notebook))
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:  # papermill itself would warn and run with the defaults
+        raise ValueError(f"{notebook.name} has no parameter {', '.join(unknown)}: it has {', '.join(sorted(known))}")
+    for name, value in parameters.items():
+        typed = known[name]["inferred_type_name"]
+        if type(value) is not _TYPES.get(typed, type(value)):
+            raise ValueError(f"{name} = {value!r}, expected {typed} as in the parameters of {notebook.name}")
+    _say(f"{notebook.name}, profile {parameters['profile']}")
+    executed = folder / "notebook.ipynb"
+    try:
+        with _forwarded_signals() as (kernel_manager, asked):
+            papermill.execute_notebook(
+                str(notebook),
+                str(executed),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                cwd=str(root),
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                kernel_manager_class=kernel_manager,
+                config=_kernel_config(),
+            )
+    except (PapermillException, RuntimeError) as error:  # RuntimeError: the kernel died
+        if asked:
+            raise Interrupted(f"{notebook.name} stopped as asked; the same command continues it", asked[0]) from error
+        kept = _keep(executed, runs_dir / "failed" / f"{parameters['profile']}-{notebook.stem}.ipynb")
+        name, reason = getattr(error, "ename", ""), getattr(error, "evalue", str(error).strip())
+        reason += "; the same command continues" if isinstance(error, RuntimeError) else ""
+        message = f"{notebook.name} stopped: {name}{': ' if name else ''}{reason}{kept}"
+        raise (NonFinite if name == "NonFinite" else ReproductionError)(message) from error
+
+
+def _keep(executed: Path, place: Path) -> str:
+    """Save a failed notebook where the next attempt does not remove it; return what to tell the user."""
+    if not executed.is_file():
+        return ""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(executed, place)
+    return f"\nThe notebook as far as it went: {place}"
+
+
+@contextmanager
+def _forwarded_signals() -> Iterator[tuple[type, list[int]]]:
+    """Hand Ctrl-C and SIGTERM on to the kernel, whose training then saves its state and stops.
+
+    Yields a kernel manager class for papermill, whose kernels start in :func:`_environment`, and the list of signals
+    that came. A second signal, or one that comes before there is a kernel, interrupts this process itself. Only the
+    main thread can do this; elsewhere nothing changes.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    kernels: list[AsyncKernelManager] = []
+    asked: list[int] = []
+    environment = _environment()  # now: papermill changes to the kernel's folder before it starts one
+
+    class Known(AsyncKernelManager):
+        async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
+            return await super()._async_pre_start_kernel(**{"env": environment} | kwargs)
+
+        async def _async_post_start_kernel(self, **kwargs: Any) -> None:
+            await super()._async_post_start_kernel(**kwargs)
+            kernels.append(self)
+
+    def forward(number: int, frame: Any) -> None:
+        asked.append(number)
+        process = getattr(kernels[-1].provisioner, "pid", None) if kernels else None
+        if len(asked) > 1 or process is None:
+            raise KeyboardInterrupt
+        os.kill(process, signal.SIGINT)
+
+    with handling(forward):
+        yield Known, asked
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with PYTHONPATH as Python read it here: the kernel starts in another folder, and is to find the same."""
+    folders = os.environ.get("PYTHONPATH", "")
+    absolute = os.pathsep.join(os.path.abspath(folder) for folder in folders.split(os.pathsep))
+    return os.environ | ({"PYTHONPATH": absolute} if folders else {})
+
+
+def _kernel_config() -> Any:
+    """Encrypt the traffic with the kernel where both sides can: other users of the machine could read it."""
+    import zmq
+    from traitlets.config import Config
+
+    return Config({"KernelManager": {"transport_encryption": "auto"}} if zmq.has("curve") else {})
+
+
+def _finish(folder: Path, item: str, profile: str, target: Path, root: Path) -> None:
+    """See that the item is all there, tidy its executed notebook and write that as HTML."""
+    import nbformat
+
+    missing = [name for name in ("provenance.json", "verdict.json") if not (folder / name).is_file()]
+    if not (folder / "table.csv").is_file() and not (folder / "picture.png").is_file():
+        missing.append("table.csv or picture.png")
+    if missing:
+        raise ReproductionError(
+            f"the notebook of {item} left no {', '.join(missing)}: it has to call results.save_item"
+        )
+    path = folder / "notebook.ipynb"
+    text = path.read_text(encoding="utf-8")
+    # Paths of this machine say nothing to a reader: the folder by its final name, everything else from the root.
+    text = text.replace(_quoted(folder), _quoted(_from_root(target, root))).replace(_quoted(f"{root}{os.sep}"), "")
+    notebook = tidy(nbformat.reads(text, as_version=4))
+    write_atomic(path, nbformat.writes(notebook) + "\n")
+    write_atomic(folder / "notebook.html", notebook_html(notebook, f"{item}, profile {profile}"))
+
+
+def _quoted(value: object) -> str:
+    return json.dumps(str(value))[1:-1]
+
+
+# --- around it -------------------------------------------------------------------------------------------------------
+
+
+def _log(item: str, profile: str, folder: Path, runs_dir: str | os.PathLike) -> None:
+    """The copy on Weights & Biases: a summary run of the item."""
+    import pandas as pd
+
+    from resteutils.training import tracking
+
+    table, picture = folder / "table.csv", folder / "picture.png"
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    tracking.log_item(
+        item,
+        profile,
+        pd.read_csv(table) if table.is_file() else None,
+        picture if picture.is_file() else None,
+        folder,
+        {"verdict": verdict["status"], "text": verdict["text"]},
+        runs_dir,
+    )
+
+
+def _say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)

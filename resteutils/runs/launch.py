@@ -1,0 +1,226 @@
+"""Many runs at once: local processes or a Slurm cluster, through submitit.
+
+Whoever works takes the next run that nobody has finished or is training, so a launch can be killed, repeated or started
+twice: finished runs count, broken ones go on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from resteutils.recipes import Recipe, item_recipes
+from resteutils.runs.store import Busy, load_or_train
+from resteutils.system.settings import runs_dir as runs_folder
+from resteutils.training.stopping import Interrupted, NonFinite
+
+__all__ = ["Outcome", "Worker", "check", "counted", "launch", "told"]
+
+FOREVER = 1_000_000  # minutes for a local worker, times that an unfinished run may be queued again (submitit's own: 3)
+
+
+STATES = ("finished", "diverged", "failed")
+OURS = {"timeout_min": "--minutes", "slurm_array_parallelism": "--parallel"}  # settings of submitit's with an option
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run: one of ``STATES``; unless it finished, why, in one line, and where the log of it is."""
+
+    recipe: Recipe
+    state: str
+    reason: str = ""
+    log: str = ""
+
+
+@dataclass
+class Worker:
+    """Trains recipes one after the other. A callable object, so that submitit can send it to another machine."""
+
+    recipes: list[Recipe]
+    options: dict[str, Any]
+    threads: int = 0
+    gpus: str = ""  # what CUDA_VISIBLE_DEVICES is to say; empty: what it says already
+
+    def __call__(self) -> list[Outcome]:
+        """What became of each run; one failure, its traceback printed, does not stop the others."""
+        import torch
+
+        if self.gpus:  # read when CUDA starts, at its first use
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        ended, left = [], list(self.recipes)
+        for wait in (False, True):  # first what is free, then wait for what another worker had in hand
+            busy = []
+            for recipe in left:
+                try:
+                    run = load_or_train(recipe, **self.options, wait=wait)
+                    print(f"{recipe.name}, seed {recipe.seed}: top-1 {run.result['top1']:.2f} %", flush=True)
+                    ended.append(Outcome(recipe, "finished"))
+                except Busy:
+                    busy.append(recipe)
+                except NonFinite as error:  # recorded: an outcome, not a failure of the launch
+                    print(f"{recipe.name}, seed {recipe.seed}: DIVERGED, no result. {error}", flush=True)
+                    ended.append(Outcome(recipe, "diverged", error.what))
+                except Interrupted:
+                    raise
+                except Exception as error:  # noqa: BLE001 - one run's failure is reported and the campaign goes on
+                    traceback.print_exc()
+                    ended.append(Outcome(recipe, "failed", f"{type(error).__name__}: {' '.join(str(error).split())}"))
+            left = busy
+        sys.stdout.flush()
+        return ended
+
+    def checkpoint(self) -> Any:
+        """Called by submitit before a time limit or a preemption: queue the same work again, to go on where it was."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def check(on: str, parallel: int, threads: int, minutes: int, cluster: dict[str, Any]) -> None:
+    """Raise ``ValueError``, naming the value, for what :func:`launch` does not take."""
+    if on not in ("local", "slurm"):
+        raise ValueError(f"on = {on!r}, expected local or slurm")
+    if cluster and on == "local":
+        raise ValueError(f"{', '.join(cluster)}: settings of a cluster, expected on = slurm")
+    for name, value, least in (("parallel", parallel, 1), ("threads", threads, 0), ("minutes", minutes, 1)):
+        if value < least:
+            raise ValueError(f"{name} = {value}, expected at least {least}")
+    if on == "slurm":
+        _check_cluster(cluster)
+
+
+def _check_cluster(cluster: dict[str, Any]) -> None:
+    """submitit itself would refuse these only where it finds a Slurm, and with a NameError of many lines."""
+    submitit = _submitit()
+    kinds = submitit.AutoExecutor._typed_parameters()
+    known = {*kinds, *(f"slurm_{name}" for name in submitit.SlurmExecutor._valid_parameters())}
+    for name, value in cluster.items():
+        if name in OURS:
+            raise ValueError(f"{name}: {OURS[name]} says that")
+        if name not in known:
+            raise ValueError(f"no setting {name}; submitit takes {', '.join(sorted(known - set(OURS)))}")
+        kind = kinds.get(name, object)
+        if not isinstance(value, (int, float) if kind is float else kind):
+            raise ValueError(f"{name} = {value!r}, expected {kind.__name__}")
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise RuntimeError("launch needs submitit: pip install 'resteutils[cluster]'") from error
+    return submitit
+
+
+def gpu_shares(device: str, workers: int) -> list[str]:
+    """The GPUs of each local worker, as CUDA_VISIBLE_DEVICES names them: one each, in turn, or all where ``device`` is
+    one by number. Empty where there are none. submitit by itself hides every GPU from its local processes.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if device.startswith(("auto", "cuda")) else 0
+    said = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = said.split(",")[:count] if said else [str(number) for number in range(count)]
+    if not names:
+        return [""] * workers
+    return [",".join(names) if ":" in device else names[worker % len(names)] for worker in range(workers)]
+
+
+def launch(
+    item: str,
+    profile: str = "short",
+    rows: str | Iterable[str] = "",
+    seeds: str | Iterable[int] = "",
+    epochs: int = 0,
+    overrides: str = "",
+    on: str = "local",
+    parallel: int = 1,
+    threads: int = 0,
+    device: str = "auto",
+    data_dir: str = "",
+    runs_dir: str = "",
+    results_dir: str = "",
+    minutes: int = 24 * 60,
+    wait: bool = True,
+    **cluster: Any,
+) -> list[Outcome]:
+    """Train every run of an item; returns what became of each (``wait=False``: nothing, at once).
+
+    Arguments:
+        rows, seeds, epochs, overrides: see :func:`resteutils.recipes.item_recipes`.
+        on: "local" (``parallel`` processes here, the GPUs shared out among them in turn) or "slurm" (one job per run,
+            at most ``parallel`` at a time).
+        threads: of torch in each process; 0 leaves it to torch.
+        minutes: time limit of a Slurm job; an unfinished run is queued again.
+        cluster: passed on to submitit, e.g. ``slurm_partition="gpu", gpus_per_node=1, cpus_per_task=8``.
+
+    Raises ``ValueError`` for unknown names and wrong numbers, ``RuntimeError`` where submitit is missing.
+    """
+    check(on, parallel, threads, minutes, cluster)
+    recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
+    recipes.sort(key=lambda recipe: recipe.seed)  # all rows of a seed, then the next: broken off, it is balanced
+    options = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
+    submitit, logs = _submitit(), runs_folder(runs_dir) / "launch"
+    if on == "local":
+        executor = submitit.LocalExecutor(folder=logs)
+        executor.update_parameters(timeout_min=FOREVER)
+        shares = gpu_shares(device, min(parallel, len(recipes)))
+        work = [Worker(recipes, options, threads, gpus) for gpus in shares]
+        jobs = [executor.submit(worker) for worker in work]
+    else:
+        executor = submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_max_num_timeout=FOREVER)
+        settings = {"name": f"reste-{item}", **cluster}
+        executor.update_parameters(timeout_min=minutes, slurm_array_parallelism=parallel, **settings)
+        work = [Worker([recipe], options, threads) for recipe in recipes]
+        with executor.batch():  # one job array
+            jobs = [executor.submit(worker) for worker in work]
+    print(f"{counted(len(recipes), 'run')} in {counted(len(jobs), 'job')}; logs in {logs}", flush=True)
+    if not wait:
+        return []
+    said = [outcome for job, worker in zip(jobs, work, strict=True) for outcome in _ended(job, worker.recipes)]
+    # Of what several workers say of one run the best counts: another one may have finished what the first could not.
+    best = {outcome.recipe: outcome for outcome in sorted(said, key=lambda o: STATES.index(o.state), reverse=True)}
+    return [best[recipe] for recipe in recipes]
+
+
+def _ended(job: Any, recipes: list[Recipe]) -> list[Outcome]:
+    """What a job says of its runs; where the job itself came to no end, its last words for each of them."""
+    try:
+        said = job.result()
+    except Exception as error:  # noqa: BLE001 - whatever it died of, the other jobs' outcomes are wanted too
+        print(f"job {job.job_id}: {error}", file=sys.stderr, flush=True)
+        said = [Outcome(recipe, "failed", f"job {job.job_id} ended: {_last_words(error)}") for recipe in recipes]
+    return [replace(outcome, log=str(job.paths.stderr)) for outcome in said]
+
+
+def _last_words(error: Exception) -> str:
+    """The end of the traceback that submitit frames with dashes, else the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    frames = [number for number, line in enumerate(lines) if not line.strip("-")]
+    return lines[frames[-1] - 1] if len(frames) > 1 else lines[0]
+
+
+def told(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """A line for each reason why runs have no result, then the count of all."""
+    outcomes = list(outcomes)
+    alike: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.state != "finished":
+            alike.setdefault((outcome.state, outcome.reason), []).append(outcome)
+    for (state, reason), (first, *others) in alike.items():
+        more = f" and {len(others)} more" if others else ""
+        yield f"{first.recipe.name}, seed {first.recipe.seed}{more} {state}: {reason}; log: {first.log}"
+    count = [sum(outcome.state == state for outcome in outcomes) for state in STATES]
+    yield f"{count[0]} of {len(outcomes)} finished, {count[1]} diverged, {count[2]} failed"
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -1,0 +1,203 @@
+"""Runs: a finished one is read, a broken one goes on, a missing one is trained. Nothing is computed twice.
+
+A run lives in ``runs/<run_id>/``: ``recipe.json``, ``history.csv`` as it happens, checkpoints, ``model.safetensors``
+and, once it has ended, ``record.json`` (:mod:`resteutils.runs.records`). The record's copy in ``results/<profile>/runs/``
+counts on its own, where the folder is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from torch import nn
+
+from resteutils.runs import records as record_files
+from resteutils.system.files import LEAST_FREE_BYTES, writable, write_atomic
+from resteutils.system.locks import locked
+from resteutils.training.processes import first_process, together
+from resteutils.runs.provenance import now, provenance
+from resteutils.recipes import Recipe, item_recipes
+from resteutils.runs.records import Diverged, Run, Runs, finished_runs
+from resteutils.system.settings import data_dir as data_folder
+from resteutils.system.settings import results_dir as results_folder
+from resteutils.system.settings import runs_dir as runs_folder
+from resteutils.training.stopping import NonFinite
+from resteutils.training.tracking import open_tracker
+from resteutils.training.loop import train
+
+__all__ = ["Busy", "Diverged", "Run", "Runs", "finished_runs", "load_or_train", "run_item"]
+
+AGAIN = "again"  # the file that marks a run under way by force
+
+
+class Busy(RuntimeError):
+    """Another process is training this run."""
+
+
+def load_or_train(
+    recipe: Recipe,
+    runs_dir: str | os.PathLike = "",
+    device: str = "auto",
+    data_dir: str = "",
+    results_dir: str | os.PathLike = "",
+    force: bool = False,
+    wait: bool = True,
+    stop: Callable[[], bool] | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    say: Callable[[str], None] = print,
+    show: bool = True,
+) -> Run:
+    """The finished run of ``recipe``: read, resumed or trained, whichever it takes.
+
+    Arguments:
+        runs_dir, data_dir, results_dir: folders; empty means the settings of :mod:`resteutils.system.settings`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        force: train again from the start, whatever is there.
+        wait: wait for a process that trains the same run; otherwise raise ``Busy``.
+        stop, on_epoch, say, show: see :func:`resteutils.training.loop.train`.
+
+    Raises what training raises: ``Interrupted``, ``NonFinite`` (at once where the run is recorded as diverged), missing
+    or damaged data; ``OSError`` for a full disk; ``TypeError`` for what is no recipe.
+    """
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"{recipe!r}: expected a recipe, e.g. ru.recipe('table1/resnet20-1w1a')")
+    folder, records = runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir)
+    force = force and not (folder / AGAIN).exists()  # a forced run that was interrupted goes on
+    again = force or (folder / AGAIN).exists()
+    leads = first_process()
+    if not again and (run := _ended(recipe, folder, records, data_dir, leads, say)):
+        return run
+    writable(folder, "RUNS_DIR")
+    with _only_one(folder, wait, say) if leads else contextlib.nullcontext():
+        if not again and leads and (run := _ended(recipe, folder, records, data_dir, leads, say)):
+            if together() <= 1:
+                return run
+            # The other processes are waiting for this one to train: fail, so that torchrun ends them all.
+            raise Busy(f"{recipe.run_id} was finished by another process meanwhile; the same call reads it")
+        if leads:
+            writable(records / recipe.profile / "runs", "RESULTS_DIR")  # now, not when everything is trained
+            _prepare(folder, recipe, force)
+        return _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say, show)
+
+
+def run_item(
+    item: str,
+    profile: str = "demo",
+    rows: str | Iterable[str] = "",
+    seeds: str | Iterable[int] = "",
+    epochs: int = 0,
+    device: str = "auto",
+    data_dir: str = "",
+    runs_dir: str | os.PathLike = "",
+    results_dir: str | os.PathLike = "",
+    overrides: str = "",
+    say: Callable[[str], None] = print,
+) -> Runs:
+    """Every run of an item, row by row and seed by seed, read or trained. Arguments as in :func:`item_recipes`.
+
+    A run whose loss stops being finite is reported and kept in ``Runs.diverged``, so that one estimator that diverges
+    does not take the others' results with it.
+    """
+    recipes, runs, began = item_recipes(item, profile, rows, seeds, epochs, overrides), Runs(), now()
+    for number, recipe in enumerate(recipes, 1):
+        label = f"[{number}/{len(recipes)}] {recipe.row}, seed {recipe.seed}"
+        try:
+            run = load_or_train(recipe, runs_dir, device, data_dir, results_dir, say=say, show=True)
+        except NonFinite as error:
+            say(f"{label}: DIVERGED, no result. {error}")
+            found = record_files.find(recipe, runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir), say)
+            runs.diverged.append(found)
+            continue
+        read = "" if run.provenance.get("created", "") >= began else f" (read from its record: {run.origin})"
+        say(f"{label}: top-1 {run.result['top1']:.2f} %{read}")
+        runs.append(run)
+    return runs
+
+
+def _ended(recipe: Recipe, folder: Path, records: Path, data_dir: str, leads: bool, say: Callable) -> Run | None:
+    """The finished run; ``NonFinite`` where it is known to diverge, ``ValueError`` where it saw other images."""
+    found = record_files.find(recipe, folder, records, say)
+    if found and leads:
+        record_files.keep(found, records, say)
+    if found and recipe.dataset == "imagenet" and not recipe.num_classes:  # whatever folder DATA_DIR was
+        from resteutils.data.folder import folder_digest
+
+        root, seen = data_folder(data_dir), found.provenance.get("files", "")
+        if seen and folder_digest(root) not in ("", seen):
+            raise ValueError(
+                f"{recipe.run_id} is finished, on other images than those in {root} (names or sizes differ): give each "
+                "folder of images a RUNS_DIR and a RESULTS_DIR of its own, or train it again with --force"
+            )
+    if isinstance(found, Diverged):
+        raise NonFinite(
+            f"{recipe.run_id}: {found.reason} (so its record says; `resteutils train ... --force` trains it again)",
+            found.reason,
+        )
+    return found
+
+
+def _prepare(folder: Path, recipe: Recipe, force: bool) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES:
+        raise OSError(
+            f"{folder}: {free / 1e6:.0f} MB free, {LEAST_FREE_BYTES / 1e6:.0f} MB needed; set RUNS_DIR elsewhere"
+        )
+    for stray in folder.glob(".*.tmp"):  # half-written files of a killed process; the lock is ours
+        stray.unlink(missing_ok=True)
+    if force:
+        made = (*folder.glob("checkpoint*.pt*"), *folder.glob("wandb/*.id"))
+        for path in (*made, folder / "record.json", folder / "history.csv"):
+            path.unlink(missing_ok=True)
+        write_atomic(folder / AGAIN, "older records of this run do not count until it is finished again\n")
+    write_atomic(folder / "recipe.json", json.dumps(recipe.to_dict(), indent=1) + "\n")
+
+
+def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say, show) -> Run:
+    config = {**recipe.to_dict(), "identity": recipe.identity}
+    tracker = open_tracker(recipe.run_id, recipe.item or "runs", config, folder, say=say) if leads else None
+    started, failed, summary, files = now(), True, {}, []
+    try:
+        model, history, environment = train(recipe, folder, device, data_dir, tracker, stop, on_epoch, say, show)
+        if not leads:
+            return Run(recipe, folder, {"history": {}, "result": {}, "provenance": environment})
+        _save_model(folder / record_files.MODEL_FILE, model, recipe, history[-1]["test_top1"])
+        source = {**provenance(), **environment, "started": started, "finished": now()}
+        record = record_files.finished(recipe, history, source)
+        record_files.write(record, recipe, folder, records)
+        for path in (*folder.glob("checkpoint*.pt*"), folder / AGAIN):  # the model and the record replace them
+            path.unlink(missing_ok=True)
+        summary, files, failed = record["result"], [folder / "record.json", folder / "history.csv"], False
+        return Run(recipe, folder, record, records)
+    except NonFinite as error:
+        if leads:
+            source = {**provenance(), **error.environment, "started": started, "finished": now()}
+            record_files.write(record_files.diverged(recipe, error.what, folder, source), recipe, folder, records)
+            (folder / AGAIN).unlink(missing_ok=True)
+        raise
+    finally:
+        if tracker is not None:
+            tracker.finish(summary, files, failed)
+
+
+def _save_model(path: Path, model: nn.Module, recipe: Recipe, top1: float) -> None:
+    from safetensors.torch import save
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {"recipe": json.dumps(recipe.to_dict()), "run_id": recipe.run_id, "top1": f"{top1:.4f}"}
+    write_atomic(path, save(state, metadata))
+
+
+def _only_one(folder: Path, wait: bool, say: Callable[[str], None]) -> contextlib.AbstractContextManager:
+    """Hold the run's lock. Raises ``Busy`` where another process has it, unless that is to be waited for."""
+
+    def taken() -> None:
+        if not wait:
+            raise Busy(f"{folder.name} is being trained by another process")
+        say(f"{folder.name} is being trained by another process; waiting for it")
+
+    return locked(folder / "lock", taken)

@@ -1,0 +1,105 @@
+"""The benchmark's own arithmetic and its baseline. Nothing is timed here."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+
+import benchmarks
+import resteutils as ru
+from benchmarks import authors, memory, scaling
+from benchmarks.networks import CASES, VARIANTS, Case, build
+from benchmarks.ratios import Row, row, steady
+from benchmarks.report import TITLES, write
+from resteutils.onebit.timing import Samples
+
+TINY = Case("resnet20", 4, 8)
+
+
+def test_every_group_has_a_title_and_a_module() -> None:
+    assert set(TITLES) == set(benchmarks.GROUPS)
+    for case in CASES:
+        assert case.name in ru.MODELS
+
+
+def test_ratios_are_formed_turn_by_turn() -> None:
+    """A machine that slows down five times over half-way leaves the ratio alone."""
+    samples = {"a": Samples((1.0, 1.0, 5.0, 5.0)), "b": Samples((2.0, 2.0, 10.0, 10.0))}
+    line = row("g", "c", samples, "a", "b", target=0.5)
+    assert (line.ratio, line.low, line.high, line.repeats) == (0.5, 0.5, 0.5, 4)
+    assert line.value == 3000
+    assert line.reached
+    assert not row("g", "c", samples, "b", "a", target=1.9).reached
+    assert row("g", "c", samples, "b", "a").reached is None
+
+
+def test_a_power_law_is_recognised() -> None:
+    assert scaling._exponent((1, 2, 4, 8), [3.0, 12.0, 48.0, 192.0]) == pytest.approx(2)
+
+
+def test_bytes_of_a_step_are_counted() -> None:
+    weight = torch.zeros(1000, requires_grad=True)
+
+    def step() -> None:
+        (weight * torch.zeros(1000)).exp().sum().backward()
+        weight.grad = None
+
+    assert memory.kept_bytes(step) == 2 * 4000  # the other factor and the result of exp; weight needs no gradient there
+    assert 3 * 4000 <= memory.peak_bytes(step) <= 8 * 4000
+
+
+@pytest.mark.parametrize("o", [1.0, 1.7, 3.0])
+def test_baseline_has_the_gradient_of_the_estimator(o: float) -> None:
+    z = torch.cat([torch.linspace(-2, 2, 801), torch.tensor([0.1, -0.1, 1.5, -1.5])]).requires_grad_()
+    gradient = torch.randn_like(z)
+    (masked,) = torch.autograd.grad(authors.MaskedReSTE.apply(z, torch.tensor(o), 1.5, 0.1), z, gradient)
+    torch.testing.assert_close(masked, gradient * ru.ReSTE(o=o).derivative(z.detach()))
+
+
+def test_baseline_network_computes_the_same() -> None:
+    """Away from the units whose sign or ReLU mask hangs on rounding: one layer, in float64."""
+    ours = ru.BinaryConv2d(8, 4, 3, 1, 1, estimator=ru.ReSTE(o=1.7)).double()
+    theirs = authors.MaskedConv2d(8, 4, 1, 1.7).double()
+    theirs.load_state_dict({"weight": ours.weight})
+    x = torch.randn(2, 8, 5, 5, dtype=torch.float64)
+    for layer in (ours, theirs):
+        layer(x).square().sum().backward()
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
+def test_the_competing_networks_have_the_same_weights() -> None:
+    first, *rest = [
+        sum(parameter.detach().abs().sum() for parameter in build(TINY, variant).parameters())
+        for variant in VARIANTS.values()
+    ]
+    assert all(other == pytest.approx(float(first)) for other in rest)
+
+
+def test_report_is_complete(tmp_path) -> None:
+    rows = [
+        row("step", "net", {"ours": Samples((1.0, 2.0)), "twin": Samples((2.0, 2.0))}, "ours", "twin", target=0.5),
+        Row("scaling", "net, batch 8", "ours", "twin", 1.5, 1.4, 1.6, 3.0, 2.0, "ms", 9, axis="batch", at=8.0),
+        Row("scaling", "net, batch 16", "ours", "twin", 1.5, 1.4, 1.6, 6.0, 4.0, "ms", 9, axis="batch", at=16.0),
+        steady("memory", "net", "ours", "twin", (3.0, 2.0), "MB", note="kept"),
+    ]
+    write(rows, {"peers": "brevitas is not installed"}, tmp_path, full=False, seconds=1.2)
+    text = (tmp_path / "bench.md").read_text()
+    assert "| net | ours | twin | 0.750 [0.625, 0.875] | 1.33x | 2 | 0.500 | no |" in text
+    assert "Not measured: brevitas is not installed." in text
+    with open(tmp_path / "bench.csv") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["reached"] for line in lines] == ["False", "", "", ""]
+    assert float(lines[3]["ratio"]) == 1.5
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+    origin = json.loads((tmp_path / "provenance.json").read_text())
+    assert origin["machine"]["cores"] >= 1
+    assert origin["skipped"] == {"peers": "brevitas is not installed"}
+
+
+def test_an_unknown_group_is_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="no rows 'speed'; the groups are: estimator, step"):
+        benchmarks.main(rows="speed", out=str(tmp_path))

@@ -1,0 +1,179 @@
+"""Digits and CIFAR-10: whole or refused, and the part of them that is used always the same."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from resteutils.data.images import open_images
+from resteutils.data.sources import Labelled
+
+# --- digits ----------------------------------------------------------------------------------------------------------
+
+
+def test_digits_whole() -> None:
+    data = open_images("digits")
+    assert (data.train_size, data.test_size, data.num_classes) == (1437, 360, 10)
+    assert data.train_images.shape == (1437, 1, 8, 8)
+    assert data.train_images.dtype == torch.uint8
+    assert data.train_images.max() == 255
+    assert Counter(data.test_labels.tolist()) == pytest.approx(dict.fromkeys(range(10), 36), abs=1)
+    pixels = data.normalise(data.train_images)
+    assert pixels.mean().item() == pytest.approx(0, abs=1e-4)
+    assert pixels.std().item() == pytest.approx(1, abs=1e-3)
+    assert open_images("digits").train_images.equal(data.train_images)
+
+
+def test_subsets_are_chosen_once_and_for_all() -> None:
+    small = open_images("digits", train_size=96, test_size=60)
+    assert (small.train_size, small.test_size) == (96, 60)
+    assert small.train_images.equal(open_images("digits", train_size=96).train_images)
+    whole = open_images("digits")
+    assert small.mean == whole.mean  # of the whole set, however few are used
+    assert len(set(small.train_labels.tolist())) == 10
+    known = {image.numpy().tobytes() for image in whole.train_images}
+    assert all(image.numpy().tobytes() in known for image in small.train_images)
+
+
+def test_held_out_images_leave_training() -> None:
+    whole, held = open_images("digits"), open_images("digits", holdout=300)
+    assert (held.train_size, held.test_size) == (1137, 300)
+
+    def keys(pixels):
+        return Counter(image.numpy().tobytes() for image in pixels)
+
+    assert keys(held.train_images) + keys(held.test_images) == keys(whole.train_images)
+    assert held.test_images.equal(open_images("digits", holdout=300, train_size=50).test_images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "mnist"}, r"dataset = 'mnist', expected one of digits, cifar10"),
+        ({"name": "digits", "augment": "mixup"}, r"augment = 'mixup', expected one of crop-flip, crop, none"),
+        ({"name": "digits", "normalization": "none"}, r"normalization = 'none', expected one of"),
+        ({"name": "digits", "normalization": "imagenet"}, r"'imagenet' needs 3 channels, digits has 1; use 'dataset'"),
+        ({"name": "digits", "train_size": 5000}, r"train_size = 5000, expected 0 \(all\) or a number from 1 to 1437"),
+        ({"name": "digits", "test_size": -1}, r"test_size = -1"),
+        ({"name": "digits", "holdout": 1437}, r"holdout = 1437, expected 0 \(none\) or a number from 1 to 1435"),
+        ({"name": "digits", "holdout": 1000, "train_size": 500}, r"train_size = 500, .*from 1 to 437"),
+    ],
+    ids=str,
+)
+def test_bad_arguments(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_images(**options)
+
+
+# --- CIFAR-10 --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    import urllib.error
+    import urllib.request
+
+    def refuse(*arguments, **options):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+
+
+def small_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch, per_file: int = 4) -> Path:
+    """Files of CIFAR-10's format with a few images each, that torchvision takes for the real ones."""
+    from torchvision.datasets import CIFAR10
+
+    base = folder / CIFAR10.base_folder
+    base.mkdir(parents=True)
+    random = np.random.Generator(np.random.PCG64(0))
+
+    def write(name: str, content: dict) -> list[str]:
+        (base / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((base / name).read_bytes()).hexdigest()]
+
+    def batch(name: str) -> list[str]:
+        data = random.integers(0, 256, (per_file, 3072), dtype=np.uint8)
+        return write(name, {"data": data, "labels": list(range(per_file))})
+
+    monkeypatch.setattr(CIFAR10, "train_list", [batch(f"data_batch_{i}") for i in range(1, 6)])
+    monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch")])
+    name, md5 = write("batches.meta", {"label_names": list("abcdefghij")})
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": name, "key": "label_names", "md5": md5})
+    return base
+
+
+def test_missing_without_a_network_says_what_to_do(tmp_path: Path, no_network) -> None:
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded .*set DATA_DIR .*PROFILE=demo"):
+        open_images("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "flipped"])
+def test_damaged_files_are_refused(damage: str, tmp_path: Path, no_network, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = small_cifar(tmp_path, monkeypatch) / "data_batch_3"
+    content = victim.read_bytes()
+    if damage == "missing":
+        victim.unlink()
+    else:
+        flipped = bytes([content[50] ^ 1])
+        new = {"truncated": content[:-100], "empty": b"", "flipped": content[:50] + flipped + content[51:]}
+        victim.write_bytes(new[damage])
+    with pytest.raises(RuntimeError, match=r"incomplete or damaged .*delete that folder .*or set DATA_DIR"):
+        open_images("cifar10", tmp_path)
+
+
+def test_what_another_process_is_unpacking_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils.system.locks import locked
+
+    half = small_cifar(tmp_path, monkeypatch) / "data_batch_3"
+    whole, begun = half.read_bytes(), threading.Event()
+    half.write_bytes(whole[:10])
+
+    def unpack() -> None:
+        with locked(tmp_path / ".cifar-10.lock"):
+            begun.set()
+            time.sleep(0.3)
+            half.write_bytes(whole)
+
+    other = threading.Thread(target=unpack)
+    other.start()
+    begun.wait(10)
+    with pytest.raises(RuntimeError, match=r"has 20 \+ 4 images"):  # that is, it was read
+        open_images("cifar10", tmp_path)
+    other.join()
+
+
+def test_a_part_of_the_dataset_is_never_taken_for_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_cifar(tmp_path, monkeypatch)
+    with pytest.raises(RuntimeError, match=r"has 20 \+ 4 images, not 50000 \+ 10000"):
+        open_images("cifar10", tmp_path)
+
+
+@pytest.mark.cifar
+def test_the_real_cifar10(cifar_dir: Path) -> None:
+    data = open_images("cifar10", cifar_dir, normalization="dataset")
+    assert (data.train_size, data.test_size, data.num_classes) == (50_000, 10_000, 10)
+    assert data.train_images.shape[1:] == (3, 32, 32)
+    assert Counter(data.test_labels.tolist()) == dict.fromkeys(range(10), 1000)
+    assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-4)
+    assert data.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=1e-4)
+    assert data.classes[int(data.train_labels[0])] == "frog"  # the first training image
+    images, labels = next(data.train_batches(256, seed=0, epoch=0))
+    assert images.shape == (256, 3, 32, 32)
+    assert labels.dtype == torch.int64
+
+
+def test_the_papers_normalisation_of_cifar10_is_that_of_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Labelled(torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4))
+    monkeypatch.setattr("resteutils.data.images.cifar10", lambda folder: (tuple("abcd"), part, part))
+    data = open_images("cifar10", normalization="imagenet")
+    assert (data.mean, data.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    black = data.normalise(data.train_images)[0, :, 0, 0].tolist()
+    assert black == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])

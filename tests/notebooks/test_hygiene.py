@@ -1,0 +1,58 @@
+"""Notebooks are kept as sources: no outputs, the portable kernel, readable parameters, no shell, no paths, no keys."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
+# A parameter as papermill's inspector understands it: name: type = literal  # help
+PARAMETER = re.compile(r"[a-z_]+: (int|float|str|bool) = \S.*?(  # \S.*)?")
+ABSOLUTE = re.compile(r"(?<![\w.:/])/(home|root|Users|work|tmp|mnt)/|[A-Z]:\\\\")
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.name)
+def notebook(request: pytest.FixtureRequest) -> dict:
+    return json.loads(request.param.read_text(encoding="utf-8"))
+
+
+def code(notebook: dict) -> list[dict]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS
+
+
+def test_no_outputs_and_no_counts(notebook: dict) -> None:
+    for cell in code(notebook):
+        assert cell["outputs"] == [], (
+            f"outputs are committed in: {''.join(cell['source'])[:60]!r}; make format removes them"
+        )
+        assert cell["execution_count"] is None
+    assert "widgets" not in notebook["metadata"]
+
+
+def test_the_kernel_is_the_portable_one(notebook: dict) -> None:
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert notebook["nbformat"] == 4
+
+
+def test_one_parameters_cell_that_papermill_reads(notebook: dict) -> None:
+    tagged = [cell for cell in code(notebook) if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1, "exactly one code cell carries the tag `parameters`"
+    lines = [line for line in "".join(tagged[0]["source"]).splitlines() if line and not line.startswith("#")]
+    assert lines
+    for line in lines:
+        assert PARAMETER.fullmatch(line), f"papermill cannot read this parameter: {line!r}"
+
+
+def test_no_installs_no_shell_no_absolute_paths_no_keys(notebook: dict) -> None:
+    for cell in code(notebook):
+        source = "".join(cell["source"])
+        assert not re.search(r"^\s*[!%]{1,2}(?!matplotlib\b|config\b)", source, re.MULTILINE), source
+        assert not ABSOLUTE.search(source), source
+        assert not re.search(r"(api[_-]?key|token|password)\s*=\s*[\"']\w", source, re.IGNORECASE), source

@@ -1,0 +1,78 @@
+"""Folding asks torch's own operations: thresholds and BatchNorm agree to the last bit, and nothing else is accepted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.packable import small_network
+from torch import nn
+
+import resteutils as ru
+from resteutils import kernels
+from resteutils.onebit.fold import fold, pack_signs, unpack_signs
+
+
+def test_thresholds_equal_batch_norm_at_every_integer():
+    torch.manual_seed(0)
+    layer, norm = ru.BinaryConv2d(3, 40, 3), nn.BatchNorm2d(40).eval()
+    with torch.no_grad():
+        norm.weight.normal_().view(-1)[:3] = 0  # constant channels
+        norm.bias.normal_()
+        norm.running_mean.normal_().mul_(2)
+        norm.running_var.uniform_(0.1, 3)
+        model = nn.Sequential(
+            nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3), layer, nn.ReLU(), norm,
+            ru.BinaryConv2d(40, 2, 1), nn.BatchNorm2d(2),
+        ).eval()  # fmt: skip
+        program = fold(model)
+        step = next(i for i, s in enumerate(program.steps) if s["do"] == "threshold")
+        cuts = program.of(step, "cuts").view(-1, 1)
+        flip = unpack_signs(program.of(step, "flip").view(1, 1, 1, -1), 40).view(-1, 1) < 0
+        n = torch.arange(-27.0, 28.0)
+        y = norm((n * layer.weight.abs().mean()).relu().view(-1, 1, 1, 1).expand(-1, 40, -1, -1))[:, :, 0, 0].T
+        assert torch.equal((n < cuts) ^ flip, y < 0)
+        assert 3 < ((y < 0).any(1) & (y >= 0).any(1)).sum()  # the test would fail for constant channels alone
+
+
+def test_folded_batch_norm_is_torchs_own_to_the_last_bit():
+    """Where a sum is near zero the last bit decides a sign; ``torch.sqrt`` is not BatchNorm's root on every machine."""
+    torch.manual_seed(0)
+    layer, norm = ru.BinaryConv2d(3, 4096, 1), nn.BatchNorm2d(4096).eval()
+    with torch.no_grad():
+        norm.weight.normal_()
+        norm.bias.normal_()
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.1, 3)
+        program = fold(nn.Sequential(layer, norm))
+        x = torch.randn(2, 4096, 4, 4)
+        gain, offset = (program.of(0, name).double().view(1, -1, 1, 1) for name in ("gain", "offset"))
+        assert torch.equal((x.double() * gain + offset).float(), norm(x))  # fused: rounded once
+
+
+def test_signs_survive_packing():
+    signs = torch.randn(5, 13, 3, 2).sign()
+    assert torch.equal(unpack_signs(pack_signs(signs), 13), signs)
+    if kernels.available():
+        assert torch.equal(pack_signs(signs), kernels.pack_bits(signs))
+
+
+@pytest.mark.parametrize(
+    ("at", "module", "message"),
+    [
+        (0, nn.Conv2d(3, 8, 3, padding=1), "a convolution with a bias has no packed form"),
+        (0, nn.Conv2d(3, 8, 3, padding=1, bias=False, padding_mode="reflect"), "padding_mode = 'reflect'"),
+        (0, nn.Conv2d(3, 8, 3, padding=2, bias=False, dilation=2), r"dilation = \(2, 2\)"),
+        (0, nn.Conv2d(3, 8, 3, padding="same", bias=False), "padding = 'same'"),
+        (1, nn.BatchNorm2d(8, affine=False), "affine = False"),
+        (1, nn.BatchNorm2d(8, track_running_stats=False), "track_running_stats = False"),
+        (5, nn.MaxPool2d(3, ceil_mode=True), "ceil_mode = True"),
+        (5, nn.MaxPool2d(2, dilation=2), "dilation = 2"),
+        (6, nn.AdaptiveAvgPool2d(2), "output_size = 2"),
+        (8, ru.BinaryLinear(8, 5), "BinaryLinear has no packed form"),
+        (8, nn.Tanh(), "Tanh has no packed form"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_would_be_computed_otherwise_is_refused(at: int, module: nn.Module, message: str):
+    with pytest.raises(ValueError, match=message):
+        fold(small_network(module, at=at))

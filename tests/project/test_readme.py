@@ -1,0 +1,92 @@
+"""README promises only what is there: its commands parse, its files exist, its Python runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from resteutils.cli import commands as cli
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+TEXT = README.read_text(encoding="utf-8")
+FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def fences(language: str) -> list[str]:
+    """The fenced blocks of one language; "" for those that name none, which hold shell commands."""
+    return [block for name, block in FENCES if name == language]
+
+
+def commands(program: str) -> list[str]:
+    """Every ``program ...`` of the shell blocks and of inline code, without comments, as it would be typed."""
+    prose = re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL)
+    lines = [
+        line for language in ("", "sh", "bash", "console") for block in fences(language) for line in block.splitlines()
+    ]
+    lines += re.findall(r"`([^`]+)`", prose)
+    found = set()
+    for line in lines:
+        # Variables, a prompt or torchrun may stand before the program, a comment after it.
+        match = re.fullmatch(
+            rf"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:torchrun .* -m )?({program} .*?)(?:\s+#.*)?", " ".join(line.split())
+        )
+        if match and not re.search(r"<|\.\.\.|…", match[1]):
+            found.add(match[1])
+    return sorted(found)
+
+
+def test_there_are_commands_to_check() -> None:
+    assert "make reproduce-table1" in commands("make")
+    assert commands("resteutils")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("command", commands("make"))
+def test_make_commands_exist(command: str, root: Path) -> None:
+    arguments = [word for word in shlex.split(command)[1:] if not word.startswith("PYTHON=")]
+    make = ["make", "-n", "-C", str(root), "PYTHON=py", *arguments]
+    done = subprocess.run(make, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", commands("resteutils"))
+def test_resteutils_commands_and_their_options_exist(command: str, capsys: pytest.CaptureFixture) -> None:
+    words = shlex.split(command)[1:]
+    with pytest.raises(SystemExit) as left:
+        cli.main([words[0], "--help"] if not words[0].startswith("-") else ["--help"])
+    assert left.value.code == 0, command
+    explained = " ".join(capsys.readouterr().out.split())
+    for option in (word.split("=")[0] for word in words[1:] if word.startswith("--")):
+        assert re.search(rf"{option}\b", explained), f"{command}: no option {option}"
+
+
+def test_linked_files_exist(root: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", TEXT)
+    images = re.findall(r"<img [^>]*src=\"(?!https?:)([^\"]+)\"", TEXT)
+    missing = [link for link in links + images if not (root / link).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("number", range(len(fences("python"))))
+def test_python_snippets_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the smoke profile; an estimator that a snippet registers is forgotten afterwards, and so is its row."""
+    from resteutils import estimators, recipes
+
+    monkeypatch.chdir(tmp_path)
+    known = (estimators.ESTIMATORS, recipes.ITEMS["table3"].rows)
+    before = [dict(each) for each in known]
+    snippet = fences("python")[number].replace('profile="demo"', 'profile="smoke"')
+    try:
+        code = compile(snippet, f"README.md, Python block {number + 1}", "exec", dont_inherit=True)
+        exec(code, {"__name__": "readme"})
+    finally:
+        for each, kept in zip(known, before, strict=True):
+            each.clear()
+            each.update(kept)

@@ -1,0 +1,263 @@
+"""Reproducing an item: parameters are checked, results are whole, kills cost nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from resteutils.results import report, reproduce
+from resteutils.results.notebook import notebook_html, tidy
+from resteutils.runs.store import run_item
+from resteutils.training import tracking
+from resteutils.training.stopping import Interrupted, NonFinite
+
+PARAMETERS = """profile: str = "demo"  # help
+rows: str = ""
+seeds: str = ""
+epochs: int = 0
+device: str = "auto"
+data_dir: str = ""
+runs_dir: str = ""
+results_dir: str = ""
+out_dir: str = ""
+"""
+
+# What a notebook leaves, without torch: the tests below are about the runner.
+LEAVE = """from pathlib import Path
+Path(out_dir, "table.csv").write_text("a\\n1\\n")
+Path(out_dir, "provenance.json").write_text("{}")
+Path(out_dir, "verdict.json").write_text('{"status": "not claimed", "text": "t"}')
+print("written to", out_dir)"""
+
+
+@pytest.fixture
+def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Let every item's notebook be one that consists of the given cells."""
+
+    def make(*sources: str) -> Path:
+        cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), *map(new_code_cell, sources)]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        path = tmp_path / "item.ipynb"
+        nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
+        monkeypatch.setattr(reproduce, "notebook_of", lambda item: path)
+        return path
+
+    return make
+
+
+# --- what is refused before a kernel starts --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("item", "asked", "message"),
+    [
+        ("table9", {}, "unknown item 'table9'.*table1"),
+        ("table1", {"profile": "full"}, "unknown profile 'full'.*smoke, demo"),
+        ("table1", {"rows": "resnet99"}, "unknown row of table1 'resnet99'.*resnet20-1w1a"),
+        ("table1", {"seeds": "zero"}, "seeds = 'zero'"),
+        ("table1", {"epoch": 3}, "table1_cifar10.ipynb has no parameter epoch: it has .*epochs"),
+        ("table1", {"epochs": "ten"}, "epochs = 'ten', expected a whole number"),
+        ("table1", {"rows": 3}, "rows = 3, expected text such as 'ste,reste', or a list"),
+        ("table1", {"seeds": 3}, "seeds = 3, expected text such as '0,1,2', or a list"),
+        ("table1", {"device": 0}, "device = 0, expected str as in the parameters of table1_cifar10.ipynb"),
+        ("lemma", {"epochs": True}, "epochs = True, expected int"),
+    ],
+)
+def test_wrong_requests_are_answered_with_what_is_accepted(item: str, asked: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        reproduce.reproduce(item, **{"profile": "smoke"} | asked)
+
+
+def test_rows_belong_to_one_item() -> None:
+    with pytest.raises(ValueError, match="belong to one item"):
+        reproduce.reproduce_all(profile="smoke", rows="resnet20-1w1a")
+
+
+# --- whole or not at all ---------------------------------------------------------------------------------------------
+
+
+def test_everything_arrives_together_and_is_fit_to_read(notebook, results_dir: Path, monkeypatch) -> None:
+    logged = []
+    monkeypatch.setattr(tracking, "log_item", lambda *args: logged.append(args))
+    bar = "import sys\nfor i in range(3): print(f'\\r{i * 50}%|##   | {i}/2', end='', file=sys.stderr)\nrows"
+    notebook(LEAVE, bar)
+    folder = reproduce.reproduce("table1", profile="smoke", rows="resnet20-1w1a")
+    assert folder == results_dir / "smoke" / "table1"
+    assert sorted(os.listdir(folder)) == [
+        "notebook.html", "notebook.ipynb", "provenance.json", "table.csv", "verdict.json",
+    ]  # fmt: skip
+    assert os.listdir(folder.parent) == ["table1"]
+    executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
+    outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert [output.get("text", "") for output in outputs[:-1]] == [f"written to {folder}\n"]
+    assert outputs[-1].data["text/plain"] == "'resnet20-1w1a'"
+    assert ".tmp" not in (folder / "notebook.ipynb").read_text()
+    (item, profile, table, picture, where, summary, _) = logged[0]
+    assert (item, profile, picture, where) == ("table1", "smoke", None, folder)
+    assert list(table.a) == [1]
+    assert summary["verdict"] == "not claimed"
+
+
+@pytest.mark.parametrize(
+    ("cell", "error", "message"),
+    [
+        ("raise ValueError('no such thing')", reproduce.ReproductionError, "item.ipynb stopped: ValueError: no such"),
+        ("class NonFinite(Exception): pass\nraise NonFinite('o = 50')", NonFinite, "NonFinite: o = 50"),
+        ("import os; os._exit(9)", reproduce.ReproductionError, "item.ipynb stopped.*died"),
+        ("import sys; sys.exit(0)", reproduce.ReproductionError, "no provenance.json, verdict.json, table.csv or"),
+    ],
+)
+def test_a_failing_notebook_leaves_the_previous_result(notebook, results_dir, runs_dir, cell, error, message) -> None:
+    before = results_dir / "smoke" / "table1"
+    before.mkdir(parents=True)
+    (before / "table.csv").write_text("old")
+    notebook(cell, LEAVE)
+    with pytest.raises(error, match=message):
+        reproduce.reproduce("table1", profile="smoke")
+    assert (before / "table.csv").read_text() == "old"
+    assert os.listdir(before.parent) == ["table1"]
+    if "sys.exit" not in cell:
+        kept = nbformat.read(runs_dir / "failed" / "smoke-item.ipynb", as_version=4)
+        assert kept.cells[-2].source == cell
+
+
+def test_the_kernel_finds_what_a_relative_pythonpath_names(notebook, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mine_alone.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
+    notebook("import mine_alone", LEAVE)
+    assert (reproduce.reproduce("table1", profile="smoke") / "table.csv").is_file()
+
+
+def test_all_goes_on_after_a_failure_and_says_so_at_the_end(results_dir: Path, monkeypatch, capsys) -> None:
+    tried = []
+
+    def one(item: str, **options) -> Path:
+        tried.append(item)
+        if item == "table2":
+            raise RuntimeError("no images")
+        return results_dir / options["profile"] / item
+
+    monkeypatch.setattr(reproduce, "reproduce", one)
+    with pytest.raises(reproduce.ReproductionError, match=r"1 of 11 items failed:\n  table2: RuntimeError: no images"):
+        reproduce.reproduce_all(profile="smoke", results_dir=str(results_dir))
+    assert tried == ["table1", "table2", "table3", *[f"figure{i}" for i in range(1, 7)], "lemma", "deploy"]
+    assert (results_dir / "report" / "index.html").is_file()
+    assert "10 of 11 items reproduced" in capsys.readouterr().out
+
+
+def test_all_stops_when_it_is_asked_to(monkeypatch) -> None:
+    def one(item: str, **options) -> Path:
+        raise Interrupted("stopped as asked", signal.SIGTERM)
+
+    monkeypatch.setattr(reproduce, "reproduce", one)
+    monkeypatch.setattr(report, "build", lambda **_: pytest.fail("no report after an interruption"))
+    with pytest.raises(Interrupted):
+        reproduce.reproduce_all(profile="smoke")
+
+
+# --- kills -----------------------------------------------------------------------------------------------------------
+
+ROWS = "resnet20-1w1a,resnet20-fp"
+
+
+def start(root: Path, folder: Path, *options: str) -> subprocess.Popen:
+    places = ["--runs-dir", str(folder / "runs"), "--results-dir", str(folder / "results")]
+    command = [sys.executable, "-m", "resteutils", "reproduce", "table1", "--profile", "smoke", *places, *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    return subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for(folder: Path, pattern: str, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not any(folder.glob(pattern)):
+        assert time.monotonic() < end, f"no {pattern} in {folder} after {seconds} s"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kill_9_on_the_way_changes_nothing(root: Path, tmp_path: Path) -> None:
+    """Killed after its first row is finished; the next call ends with the numbers of undisturbed trainings."""
+    process = start(root, tmp_path, "--rows", ROWS)
+    wait_for(tmp_path, "runs/*/record.json")
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "results" / "smoke" / "table1").exists()
+    process = start(root, tmp_path, "--rows", ROWS)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    table = pd.read_csv(tmp_path / "results" / "smoke" / "table1" / "table.csv")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the processes above: sums depend on how many share them
+    try:
+        undisturbed = run_item("table1", "smoke", ROWS, runs_dir=tmp_path / "other", results_dir=tmp_path / "elsewhere")
+    finally:
+        torch.set_num_threads(threads)
+    assert list(table.row) == ROWS.split(",")
+    assert list(table.measured_mean) == [run.result["top1"] for run in undisturbed]
+    assert sorted(os.listdir(tmp_path / "results" / "smoke")) == ["runs", "table1"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_sigterm_saves_and_leaves_with_its_own_status(root: Path, tmp_path: Path) -> None:
+    process = start(root, tmp_path, "--rows", "resnet20-1w1a", "--epochs", "2000")
+    wait_for(tmp_path, "runs/*/history.csv")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "the same command continues" in output.splitlines()[-1]
+    assert any(tmp_path.glob("runs/*/checkpoint*.pt"))
+    assert not any(tmp_path.glob("results/smoke/.table1*"))
+
+
+# --- executed notebooks ----------------------------------------------------------------------------------------------
+
+
+def test_tidying_keeps_what_a_reader_wants() -> None:
+    outputs = [
+        new_output("stream", name="stdout", text="epoch 1\n"),
+        new_output("stream", name="stdout", text="epoch 2\n"),
+        new_output("stream", name="stderr", text="  0%|          | 0/10\r 50%|#####     | 5/10\r"),
+        new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}),
+        new_output("stream", name="stderr", text="UserWarning: look\n"),
+        new_output("display_data", data={"text/plain": "42"}),
+    ]
+    notebook = new_notebook(cells=[new_code_cell("x", outputs=outputs)], metadata={"widgets": {}})
+    cell = tidy(notebook).cells[0]
+    assert [output.get("text", "42") for output in cell.outputs] == ["epoch 1\nepoch 2\n", "UserWarning: look\n", "42"]
+    assert "widgets" not in notebook.metadata
+
+
+def test_the_page_of_a_notebook_needs_nothing_else() -> None:
+    html = {"text/html": "<table><tr><td>cell</td></tr></table>"}
+    cells = [
+        new_markdown_cell("# Title\n\nText with `code`."),
+        new_code_cell("1 + 1", outputs=[new_output("display_data", html)]),
+    ]
+    text = notebook_html(new_notebook(cells=cells), "Title & more")
+    assert "<title>Title &amp; more</title>" in text
+    assert "<td>cell</td>" in text
+    assert not re.search(r"<script|<link|https?://", text)
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_paths_are_told_from_the_root(root: Path) -> None:
+    assert reproduce._from_root(root / "results", root) == "results"
+    assert reproduce._from_root(root.parent / "data", root) == os.path.join("..", "data")
+    assert json.loads(json.dumps(reproduce._from_root(Path("/nowhere/else"), root))) == os.path.join("/nowhere", "else")

@@ -1,0 +1,161 @@
+"""Files and folders that are old or new and never half."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from resteutils.system import files
+from resteutils.system.files import write_atomic
+
+
+@pytest.mark.parametrize("content", ["words: \u00e9\u4e16\n", b"\x00\xff bytes", "", b""], ids=repr)
+def test_write_atomic_writes_and_makes_folders(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    assert write_atomic(path, content) == path
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    write_atomic(str(path), "second")
+    assert path.read_text() == "second"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("broken", ["write", "fsync", "replace"])
+def test_a_failure_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    path = write_atomic(tmp_path / "file", "old")
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if broken == "write":
+
+        class Full:
+            def __init__(self, handle, mode):
+                os.close(handle)
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *error):
+                return False
+
+            write = full
+
+        monkeypatch.setattr(files.os, "fdopen", Full)
+    else:
+        monkeypatch.setattr(files.os, broken, full)
+    with pytest.raises(
+        OSError, match=f"No space left on device: {path} could not be written.* intact; make room"
+    ) as caught:
+        write_atomic(path, "new")
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_made_names_its_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert files.writable(tmp_path / "a" / "b", "RUNS_DIR").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Not a directory: .* cannot be made; set RUNS_DIR elsewhere"):
+        files.writable(tmp_path / "file" / "runs", "RUNS_DIR")
+    monkeypatch.setattr(files.os, "access", lambda folder, mode: False)  # root may write everywhere
+    with pytest.raises(PermissionError, match="cannot be written; set RESULTS_DIR elsewhere"):
+        files.writable(tmp_path, "RESULTS_DIR")
+
+
+def test_killed_at_any_moment_the_file_is_whole(tmp_path: Path) -> None:
+    """A process that rewrites a file for ever is killed a few times; the file always parses and is whole."""
+    path = tmp_path / "record.json"
+    code = textwrap.dedent(f"""
+        import importlib.util, json
+        from itertools import count
+        spec = importlib.util.spec_from_file_location("files", {files.__file__!r})  # without torch
+        files = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(files)
+        for n in count():
+            files.write_atomic({str(path)!r}, json.dumps([n] * 20000))
+    """)
+    for wait in (0.01, 0.037, 0.11):
+        process = subprocess.Popen([sys.executable, "-c", code])
+        while not path.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        numbers = json.loads(path.read_text())
+        assert len(numbers) == 20000
+        assert len(set(numbers)) == 1
+        path.unlink()
+
+
+# --- folders that are replaced as a whole ----------------------------------------------------------------------------
+
+
+def test_an_error_on_the_way_leaves_the_old_folder(tmp_path: Path) -> None:
+    target = tmp_path / "item"
+    target.mkdir()
+    (target / "table.csv").write_text("old")
+    with pytest.raises(RuntimeError, match="on the way"), files.replaced(target) as new:
+        (new / "table.csv").write_text("new")
+        raise RuntimeError("on the way")
+    assert (target / "table.csv").read_text() == "old"
+    assert os.listdir(tmp_path) == ["item"]
+
+
+@pytest.mark.parametrize("kill_at", [0, 1, 2])
+def test_a_kill_at_any_step_of_the_exchange_loses_nothing(tmp_path: Path, kill_at: int) -> None:
+    """A child process is killed (no clean-up of any kind) before the first, the second rename, or after both."""
+    target = tmp_path / "item"
+    target.mkdir()
+    (target / "table.csv").write_text("old")
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        rename, calls = os.rename, []
+
+        def killing(a, b):
+            if len(calls) == kill_at:
+                os._exit(9)
+            calls.append(a)
+            rename(a, b)
+            if len(calls) == kill_at == 2:
+                os._exit(9)
+
+        os.rename = killing
+        with files.replaced(target) as new:
+            (new / "table.csv").write_text("new")
+        os._exit(0)
+    os.waitpid(child, 0)
+    files.heal(target)
+    assert (target / "table.csv").read_text() == ("new" if kill_at == 2 else "old")
+    assert os.listdir(tmp_path) == ["item"]
+
+
+def test_healing_leaves_other_items_and_living_writers_alone(tmp_path: Path) -> None:
+    with files.replaced(tmp_path / "table1") as new, files.replaced(tmp_path / "table10") as other:
+        files.heal(tmp_path / "table1")
+        files.heal(tmp_path / "table10")
+        assert new.is_dir()
+        assert other.is_dir()
+    assert sorted(os.listdir(tmp_path)) == ["table1", "table10"]
+
+
+def test_healing_leaves_the_folders_of_another_machine_alone(tmp_path: Path, monkeypatch) -> None:
+    theirs = tmp_path / f".table1.{2**22 + 1}@another-host.abc.tmp"
+    ours = tmp_path / f".table1.{2**22 + 1}@this-host.abc.tmp"
+    for folder in (theirs, ours):
+        folder.mkdir()
+    monkeypatch.setattr(files.socket, "gethostname", lambda: "this.host")
+    files.heal(tmp_path / "table1")
+    assert os.listdir(tmp_path) == [theirs.name]

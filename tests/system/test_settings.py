@@ -1,0 +1,85 @@
+"""Folders by argument, environment, default; NAME=VALUE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resteutils.system import settings
+
+FOLDERS = {
+    "data": (settings.data_dir, "DATA_DIR"),
+    "runs": (settings.runs_dir, "RUNS_DIR"),
+    "results": (settings.results_dir, "RESULTS_DIR"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_argument_wins_then_the_environment_then_the_project(
+    name: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, variable = FOLDERS[name]
+    monkeypatch.setenv(variable, str(tmp_path / "from-environment"))
+    assert folder(tmp_path / "mine") == tmp_path / "mine"
+    assert folder() == tmp_path / "from-environment"
+    monkeypatch.setenv(variable, "")  # empty is unset
+    assert folder() == root / name
+    monkeypatch.delenv(variable)
+    assert folder() == root / name
+
+
+def test_folders_are_absolute_and_know_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert settings.runs_dir("here") == tmp_path / "here"
+    assert settings.runs_dir("~/there") == tmp_path / "home" / "there"
+    assert not (tmp_path / "here").exists()  # asking creates nothing
+
+
+def test_the_project_is_found_from_below_and_from_elsewhere(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root / "notebooks")
+    assert settings.project_root() == root
+    monkeypatch.chdir(tmp_path)
+    assert settings.project_root() == root  # by the package's own place
+    other = tmp_path / "fork" / "deep"
+    other.mkdir(parents=True)
+    (tmp_path / "fork" / "notebooks").mkdir()
+    (tmp_path / "fork" / "pyproject.toml").touch()
+    monkeypatch.chdir(other)
+    assert settings.project_root() == tmp_path / "fork"
+
+
+# --- what is set by name ---------------------------------------------------------------------------------------------
+
+
+def test_setting_reads_numbers_words_and_objects() -> None:
+    pairs = ["lr=0.05", "batch-size=64", "sync_bn=false", "bits=1/32", 'estimator={"name": "ste"}', "compile=off"]
+    assert [settings.setting(pair) for pair in pairs] == [
+        ("lr", 0.05),
+        ("batch_size", 64),
+        ("sync_bn", False),
+        ("bits", "1/32"),
+        ("estimator", {"name": "ste"}),
+        ("compile", "off"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", {}),
+        ("lr=0.05", {"lr": 0.05}),
+        ("accumulate=2, scale-order=before", {"accumulate": 2, "scale_order": "before"}),
+        ('estimator={"name": "reste", "o": 2},lr=0.1', {"estimator": {"name": "reste", "o": 2}, "lr": 0.1}),
+    ],
+)
+def test_settings_are_parted_by_commas_that_a_name_follows(text: str, values: dict) -> None:
+    assert settings.settings(text) == values
+
+
+def test_a_setting_without_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="'lr', expected NAME=VALUE such as lr=0.05"):
+        settings.settings("lr")

@@ -1,0 +1,106 @@
+"""How a recipe is executed on a machine: device, precision, compilation, packed forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.tiny import tiny
+
+from resteutils import kernels
+from resteutils.recipes import Recipe
+from resteutils.training.device import compiled, numerics, resolve_compile, resolve_device, resolve_packed
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "gpu", "mps", "cpu:x"])
+def test_an_unknown_or_absent_device(device: str) -> None:
+    with pytest.raises(ValueError, match=f"device = '{device}', "):
+        resolve_device(device)
+
+
+def test_auto_is_what_there_is() -> None:
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_device("").type == resolve_device().type
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_the_packed_forward_is_resolved_by_the_length_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    long, cpu = Recipe(epochs=10), torch.device("cpu")
+    monkeypatch.setattr(kernels, "available", lambda: True)
+    monkeypatch.setattr(kernels, "paths", lambda: ["avx2", "scalar"])
+    assert resolve_packed(long, cpu, 50_000)
+    assert not resolve_packed(long, torch.device("cuda"), 50_000)
+    assert not resolve_packed(tiny(), cpu, 48)
+    assert not resolve_packed(replace(long, bits="1/32"), cpu, 50_000)
+    assert not resolve_packed(replace(long, packed_forward=False), cpu, 50_000)
+    assert resolve_packed(replace(tiny(), packed_forward=True), cpu, 48)
+    for best in ("neon", "scalar"):  # where nothing was measured, and where floats may be faster
+        monkeypatch.setattr(kernels, "paths", lambda best=best: [best])
+        assert not resolve_packed(long, cpu, 50_000)
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    assert not resolve_packed(long, cpu, 50_000)
+
+
+def test_compile_is_resolved_by_the_length_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, said = torch.device("cpu"), []
+    monkeypatch.setenv("CXX", "g++")
+    assert resolve_compile(tiny(compile="auto"), cpu, 48) == "off"
+    long = Recipe(compile="auto", epochs=10)
+    assert resolve_compile(long, cpu, 50_000) == "default"
+    assert resolve_compile(Recipe(compile="off"), cpu, 50_000) == "off"
+    assert resolve_compile(Recipe(compile="reduce-overhead"), cpu, 1) == "reduce-overhead"
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", "")
+    assert resolve_compile(long, cpu, 50_000, said.append) == "off"
+    assert "install g++" in said[0]
+    with pytest.raises(RuntimeError, match=r"compile = 'default' needs a C\+\+ compiler"):
+        resolve_compile(Recipe(compile="default"), cpu, 50_000)
+
+
+@pytest.mark.parametrize(
+    ("compiler", "triton", "capability", "said"),
+    [
+        (None, True, (9, 0), "a C compiler, for Triton"),
+        ("/usr/bin/gcc", False, (9, 0), "Triton (pip install triton)"),
+        ("/usr/bin/gcc", True, (6, 1), "compute capability 7.0"),
+        ("/usr/bin/gcc", True, (9, 0), ""),
+    ],
+)
+def test_a_gpu_without_what_compiling_takes_trains_uncompiled(monkeypatch, compiler, triton, capability, said) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: compiler)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: triton or None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    heard: list[str] = []
+    mode = resolve_compile(Recipe(compile="auto", epochs=10), torch.device("cuda"), 50_000, heard.append)
+    assert mode == ("off" if said else "default")
+    assert said in "".join(heard)
+    assert bool(heard) == bool(said)
+
+
+@pytest.mark.slow
+def test_every_network_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynamo gives up on a forward() after eight of its kind, and says so in a log only."""
+    from torch._dynamo.testing import CompileCounter
+
+    counter, make = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **options: make(network, backend=counter))
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        for wide in range(4, 14):
+            network = torch.nn.Sequential(torch.nn.Conv2d(3, wide, 3), torch.nn.ReLU())
+            compiled(network, "default")(images)
+    assert counter.frame_count == 10
+
+
+def test_determinism_is_switched_on_for_the_run_and_off_again() -> None:
+    assert not torch.are_deterministic_algorithms_enabled()
+    with numerics(tiny(deterministic=True), torch.device("cpu")):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.are_deterministic_algorithms_enabled()
+    before = torch.backends.cudnn.allow_tf32
+    with numerics(tiny(precision="tf32"), torch.device("cpu")):
+        assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before

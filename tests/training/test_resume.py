@@ -1,0 +1,202 @@
+"""A run that is stopped or killed at any moment ends with exactly the numbers of one that is not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from helpers.tiny import tiny, untimed
+
+from resteutils.training.checkpoint import LAST, PREVIOUS, CheckpointError, load_checkpoint, save_checkpoint
+from resteutils.training.loop import train
+from resteutils.training.stopping import Interrupted
+
+RECIPE = tiny(checkpoint_minutes=0)  # a checkpoint after every step
+STEPS = 6
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(folder: Path, stop_after: int = 0, recipe=RECIPE, say=lambda line: None):
+    """Train in ``folder``, stopping after so many steps of this call; (weights, history) if it came to the end."""
+    count = iter(range(1, 1000))
+    stop = (lambda: next(count) >= stop_after) if stop_after else None
+    model, history, _ = train(recipe, folder, "cpu", stop=stop, say=say, show=False)
+    return model.state_dict(), untimed(history)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = run(tmp_path_factory.mktemp("undisturbed"))
+    torch.set_num_threads(before)
+    return found
+
+
+def assert_same(found, expected) -> None:
+    assert found[1] == expected[1]
+    assert found[0].keys() == expected[0].keys()
+    for name, tensor in found[0].items():
+        assert tensor.equal(expected[0][name]), name
+
+
+def test_the_same_recipe_gives_the_same_bits_whatever_the_random_state_of_the_process(
+    undisturbed, tmp_path: Path
+) -> None:
+    torch.manual_seed(1234)
+    random.seed(99)
+    state = torch.get_rng_state()
+    assert_same(run(tmp_path), undisturbed)
+    assert torch.get_rng_state().equal(state)  # and leaves it alone
+
+
+def test_another_seed_gives_another_run(undisturbed, tmp_path: Path) -> None:
+    weights, history = run(tmp_path, recipe=tiny(checkpoint_minutes=0, seed=1))
+    assert history != undisturbed[1]
+    assert not weights["stem.0.weight"].equal(undisturbed[0]["stem.0.weight"])
+
+
+@pytest.mark.parametrize("stop_after", range(1, STEPS))
+def test_stopped_after_any_step(undisturbed, tmp_path: Path, stop_after: int) -> None:
+    with pytest.raises(Interrupted, match="everything is saved; the same call goes on"):
+        run(tmp_path, stop_after)
+    assert_same(run(tmp_path), undisturbed)
+
+
+def test_stopped_after_every_step_again_and_again(undisturbed, tmp_path: Path) -> None:
+    for _ in range(STEPS):
+        try:
+            found = run(tmp_path, stop_after=1)
+        except Interrupted:
+            continue
+    assert_same(found, undisturbed)
+
+
+def test_resuming_a_finished_run_trains_nothing(undisturbed, tmp_path: Path) -> None:
+    run(tmp_path)
+    said: list[str] = []
+    assert_same(run(tmp_path, stop_after=1, say=said.append), undisturbed)  # not a single step: nobody asked stop
+    assert any("going on after epoch 2" in line for line in said)
+
+
+@pytest.mark.parametrize("damage", [LAST, PREVIOUS, "both"])
+def test_damaged_checkpoints_cost_time_and_no_digit(undisturbed, tmp_path: Path, damage: str) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=5)
+    for name in (LAST, PREVIOUS):
+        if damage in (name, "both"):
+            path = tmp_path / name
+            path.write_bytes(path.read_bytes()[:-7])
+    said: list[str] = []
+    assert_same(run(tmp_path, say=said.append), undisturbed)
+    assert any("damaged" in line for line in said) == (damage != PREVIOUS)
+
+
+def test_the_history_on_disk_is_that_of_finished_epochs(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=4)
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert len(lines) == 2
+    assert lines[0].split(",")[:4] == ["epoch", "progress", "lr", "o"]
+    assert lines[1].startswith("1,")
+
+
+def test_a_checkpoint_is_complete(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=4)
+    state = load_checkpoint(tmp_path / LAST, RECIPE)
+    assert (state["epoch"], state["step"]) == (1, 1)
+    assert {"model", "optimizer", "rng", "history", "recipe", "environment", "sums"} <= set(state)
+    assert all(torch.isfinite(s["momentum_buffer"]).all() for s in state["optimizer"]["state"].values())
+    progress = {value.item() for key, value in state["model"].items() if key.endswith("_extra_state")}
+    assert progress == {3 / 5}  # the fourth of six steps
+
+
+def test_resuming_with_other_threads_warns(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=1)
+    torch.set_num_threads(2)
+    said: list[str] = []
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=1, say=said.append)
+    assert any("threads = 2, the run began with 1" in line for line in said)
+
+
+def test_what_changed_on_the_way_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(numpy, "__version__", "1.0")
+        said: list[str] = []
+        with pytest.raises(Interrupted):
+            run(tmp_path, stop_after=1, say=said.append)
+    assert any("numpy = 1.0, the run began with" in line for line in said)
+    _, _, environment = train(RECIPE, tmp_path, "cpu", say=lambda line: None, show=False)
+    assert environment["changed"] == {"numpy": [numpy.__version__, "1.0"]}
+    assert environment["numpy"] == numpy.__version__
+
+
+def test_a_checkpoint_that_does_not_fit_the_network_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=2)
+    state = load_checkpoint(tmp_path / LAST, RECIPE)
+    state["model"] = {f"module.{name}": tensor for name, tensor in state["model"].items()}
+    save_checkpoint(tmp_path, state, RECIPE)
+    with pytest.raises(CheckpointError, match="does not fit this version of the network; `--force` trains from the"):
+        run(tmp_path)
+
+
+# --- killed ----------------------------------------------------------------------------------------------------------
+
+
+def _train_in_a_process(folder: str) -> None:
+    torch.set_num_threads(1)
+    # `stop` is asked after every step: a pause in it, so that no machine is done before the next kill.
+    train(RECIPE, Path(folder), "cpu", stop=lambda: time.sleep(0.05), say=lambda line: None, show=False)
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(undisturbed, tmp_path: Path) -> None:
+    """SIGKILL leaves no chance to save. Checkpoints are written after every step: kills land there too."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["resteutils.training.loop", "sklearn.datasets", "sklearn.model_selection"])
+    moments, kills = random.Random(2308), 0
+    for attempt in range(6):
+        before = _written(tmp_path / LAST)
+        process = processes.Process(target=_train_in_a_process, args=(str(tmp_path),))
+        process.start()
+        if attempt % 3 < 2:  # twice in three after at least one step; else at any moment
+            while _written(tmp_path / LAST) == before and process.is_alive():
+                time.sleep(0.001)
+        process.join(timeout=moments.uniform(0.0, 0.06) if attempt < 5 else None)
+        if process.exitcode is not None:
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kills += 1
+    assert process.exitcode == 0
+    assert kills >= 3
+    said: list[str] = []
+    assert_same(run(tmp_path, say=said.append), undisturbed)
+    assert not any("damaged" in line for line in said)  # a kill leaves no damaged checkpoint
