@@ -120,7 +120,7 @@ lint: $(DEV) ## ruff over code and notebooks; notebooks carry no outputs
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m nbstripout --keep-id --verify notebooks/*.ipynb
-	$(PYTHON) -m pytest -q -p no:cacheprovider tests/notebooks/test_hygiene.py
+	$(PYTHON) -m pytest -q -p no:cacheprovider tests/notebooks/test_hygiene.py tests/project/test_floors.py
 
 format: $(DEV) ## let ruff and nbstripout put code and notebooks in order
 	$(PYTHON) -m ruff check --fix .

@@ -44,6 +44,8 @@ _LAZY = {
     "load_or_train": "runs.store",
     "run_item": "runs.store",
     "pack": "onebit.model",
+    "Item": "results.folder",
+    "parameters": "results.folder",
 }
 
 __all__ = [

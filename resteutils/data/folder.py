@@ -16,7 +16,6 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,9 +26,6 @@ from resteutils.data.images import IMAGENET_MEAN, IMAGENET_STD, Data, EpochPlan
 from resteutils.data.sources import chosen
 from resteutils.data.files import Split, UnreadableImage, check_readable, decode, digits_folder, listed, scan
 from resteutils.system.settings import data_dir as data_folder
-
-if TYPE_CHECKING:
-    from resteutils.recipes import Recipe
 
 __all__ = ["FOLDERS", "Folder", "UnreadableImage", "central_crop", "folder_digest", "open_folder"]
 
@@ -178,38 +174,40 @@ def folder_digest(root: Path) -> str:
 
 
 def open_folder(
-    recipe: Recipe,
+    name: str,
     data_dir: str | os.PathLike = "",
+    image_size: int = 224,
+    num_classes: int = 0,
+    train_size: int = 0,
+    test_size: int = 0,
+    holdout: int = 0,
+    augment: str = "crop-flip",
+    workers: int = 0,
     device: torch.device | str = "cpu",
     patience: Callable[[], None] = lambda: None,
 ) -> Folder:
-    """Open the recipe's folder of images: ``data_dir/train/CLASS/*.JPEG`` and ``data_dir/val/CLASS/*.JPEG``, or the
-    digits written like that.
+    """Open a folder of images: ``data_dir/train/CLASS/*.JPEG`` and ``data_dir/val/CLASS/*.JPEG``, or, for the name
+    "digits-folder", the digits written like that.
 
-    ``recipe.num_classes`` 0 takes as many classes as there are; 1,000 with all images means ImageNet and expects its
-    numbers of images. Every file is decoded once, the first time this list of files and sizes is seen; meanwhile
-    ``patience`` is called, which may raise.
+    ``num_classes`` 0 takes as many classes as there are; 1,000 with all images means ImageNet and expects its numbers
+    of images. Every file is decoded once, the first time this list of files and sizes is seen; meanwhile ``patience``
+    is called, which may raise. The other arguments are as in :func:`resteutils.data.images.open_images`.
 
     Raises ``FileNotFoundError`` where train/ or val/ is missing or a class is empty, ``ValueError`` where the two, or
-    they and the recipe, disagree about classes or images, ``UnreadableImage`` with the names of damaged files.
+    they and the arguments, disagree about classes or images, ``UnreadableImage`` with the names of damaged files.
     """
-    for name, expected in (("normalization", "imagenet"), ("in_channels", 3)):
-        if getattr(recipe, name) != expected:
-            raise ValueError(f"{name} = {getattr(recipe, name)!r}, a folder of images needs {expected!r}")
-    digits = recipe.dataset == "digits-folder"
+    digits = name == "digits-folder"
     root = digits_folder() if digits else data_folder(data_dir)
     classes, train, test = scan(root)
-    if recipe.num_classes not in (0, len(classes)):
+    if num_classes not in (0, len(classes)):
         raise ValueError(
-            f"{root} has {len(classes)} classes, the recipe {recipe.num_classes}; num_classes=0 takes what is there"
+            f"{root} has {len(classes)} classes, the recipe {num_classes}; num_classes=0 takes what is there"
         )
-    if not digits and recipe.num_classes == 1000 and not (recipe.train_size or recipe.test_size):
+    if not digits and num_classes == 1000 and not (train_size or test_size):
         _check_imagenet(root, {"train": len(train), "val": len(test)})
-    digest = check_readable(train, test, recipe.workers, patience)
-    train, test = chosen(train, test, recipe.train_size, recipe.test_size, recipe.holdout)
-    return Folder(
-        recipe.dataset, classes, train, test, *_transforms(recipe), recipe.workers, torch.device(device), digest
-    )
+    digest = check_readable(train, test, workers, patience)
+    train, test = chosen(train, test, train_size, test_size, holdout)
+    return Folder(name, classes, train, test, *_transforms(image_size, augment), workers, torch.device(device), digest)
 
 
 def _check_imagenet(root: Path, found: dict[str, int]) -> None:
@@ -227,12 +225,12 @@ def central_crop(size: int) -> Callable[[Tensor], Tensor]:
     return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
 
 
-def _transforms(recipe: Recipe) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+def _transforms(size: int, augment: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """For training a random crop of 8 to 100 % of the area and a flip; for evaluation :func:`central_crop`."""
     from torchvision.transforms import v2
 
-    size, plain = recipe.image_size, central_crop(recipe.image_size)
-    if recipe.augment == "none":
+    plain = central_crop(size)
+    if augment == "none":
         return plain, plain
     crop = v2.RandomResizedCrop(size, scale=CROP_AREA, antialias=True)
-    return (v2.Compose([crop, v2.RandomHorizontalFlip()]) if recipe.augment == "crop-flip" else crop), plain
+    return (v2.Compose([crop, v2.RandomHorizontalFlip()]) if augment == "crop-flip" else crop), plain

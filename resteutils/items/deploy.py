@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from resteutils.onebit import model as packed
 from resteutils.onebit.export import beside_float
 from resteutils.onebit.timing import interleaved, race
 from resteutils.runs.measurements import kept
+from resteutils.system.settings import Places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ LONGEST = 5.0  # seconds of one race, where its turns take longer
 # --- files and predictions --------------------------------------------------------------------------------------------
 
 
-def networks(runs: Iterable[Any], data_dir: str = "", results_dir: str | os.PathLike = "") -> pd.DataFrame:
+def networks(runs: Iterable[Any], places: Places) -> pd.DataFrame:
     """One line per W/A 1/1 run: bytes of both files, and how predictions compare; measured where its weights are on
     this disk, or as it was kept when they were.
 
@@ -54,7 +54,7 @@ def networks(runs: Iterable[Any], data_dir: str = "", results_dir: str | os.Path
 
     lines = []
     for run in (run for run in runs if run.recipe.bits == "1/1"):
-        found = kept("packed", run, functools.partial(_packed, data_dir=data_dir), results_dir)
+        found = kept("packed", run, functools.partial(_packed, data_dir=str(places.data)), places.results)
         if found:
             r, network = run.recipe, BACKBONES.get(run.recipe.model, run.recipe.model)
             about = {"row": r.row, "model": r.model, "network": network, "seed": r.seed, "epochs": r.epochs}

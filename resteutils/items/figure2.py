@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from resteutils.items.style import OKABE_ITO, absent, blank, by_row, longest, st
 from resteutils.nn.layers import binary_layers
 from resteutils.recipes.build import open_data
 from resteutils.runs.measurements import kept, missing
+from resteutils.system.settings import Places
 from resteutils.training.device import resolve_device
 
 if TYPE_CHECKING:
@@ -51,12 +51,10 @@ class Gradients:
         return self.layers[-1] if self.layers else {}
 
 
-def measure(
-    runs: Iterable[Any], device: str = "auto", data_dir: str = "", results_dir: str | os.PathLike = ""
-) -> list[Gradients]:
+def measure(runs: Iterable[Any], places: Places, device: str = "auto") -> list[Gradients]:
     """The gradients of each run, measured on its trained network, or as they were kept when that was there."""
-    take = functools.partial(_of_run, device=device, data_dir=data_dir)
-    found = ((run, kept("gradients", run, take, results_dir)) for run in runs)
+    take = functools.partial(_of_run, device=device, data_dir=str(places.data))
+    found = ((run, kept("gradients", run, take, places.results)) for run in runs)
     return [Gradients(run, tuple(value["layers"]) if value else ()) for run, value in found]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from resteutils.nn.indicators import zone_ends
 from resteutils.nn.layers import anneal, binary_layers
 from resteutils.recipes.build import build_model
 from resteutils.runs.measurements import kept, missing
+from resteutils.system.settings import Places
 from resteutils.training.device import resolve_device
 
 if TYPE_CHECKING:
@@ -51,12 +51,10 @@ class Zones:
     layers: dict[str, list[dict[str, Any]]]
 
 
-def measure(
-    runs: Iterable[Any], device: str = "auto", data_dir: str = "", results_dir: str | os.PathLike = ""
-) -> list[Zones]:
+def measure(runs: Iterable[Any], places: Places, device: str = "auto") -> list[Zones]:
     """The zones of each run; the activations' only where its network is there, or was when they were measured."""
-    take = functools.partial(_of_run, device=device, data_dir=data_dir)
-    return [Zones(run, through_training(run), kept("zones", run, take, results_dir) or {}) for run in runs]
+    take = functools.partial(_of_run, device=device, data_dir=str(places.data))
+    return [Zones(run, through_training(run), kept("zones", run, take, places.results) or {}) for run in runs]
 
 
 def through_training(run: Any) -> pd.DataFrame:

@@ -6,6 +6,6 @@ runs.
 """
 
 from resteutils.recipes.definition import PROFILES, Recipe
-from resteutils.recipes.rows import ITEMS, Item, default_seeds, item_recipes, known, recipe
+from resteutils.recipes.rows import ITEMS, ItemSpec, default_seeds, item_recipes, known, recipe
 
-__all__ = ["ITEMS", "PROFILES", "Item", "Recipe", "default_seeds", "item_recipes", "known", "recipe"]
+__all__ = ["ITEMS", "PROFILES", "ItemSpec", "Recipe", "default_seeds", "item_recipes", "known", "recipe"]

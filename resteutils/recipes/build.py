@@ -46,7 +46,13 @@ def open_data(
     from resteutils.data.folder import FOLDERS, open_folder
 
     if recipe.dataset in FOLDERS:
-        return open_folder(recipe, data_dir, device, patience)
+        for name, expected in (("normalization", "imagenet"), ("in_channels", 3)):
+            if getattr(recipe, name) != expected:
+                raise ValueError(f"{name} = {getattr(recipe, name)!r}, a folder of images needs {expected!r}")
+        return open_folder(
+            recipe.dataset, data_dir, recipe.image_size, recipe.num_classes, recipe.train_size, recipe.test_size,
+            recipe.holdout, recipe.augment, recipe.workers, device, patience,
+        )  # fmt: skip
     from resteutils.data.images import open_images
 
     images = open_images(

@@ -14,7 +14,7 @@ from resteutils.system.settings import settings
 
 
 @dataclass(frozen=True)
-class Item:
+class ItemSpec:
     """A table or figure of the paper: its notebook, its rows (each a recipe) and what the paper claims."""
 
     name: str
@@ -102,32 +102,32 @@ def _figure4() -> dict[str, dict[str, Any]]:
     }
 
 
-def _items() -> dict[str, Item]:
+def _items() -> dict[str, ItemSpec]:
     table1, table3 = _table1(), _table3()
     items = [
-        Item("table1", "Table 1: CIFAR-10", "table1_cifar10",
+        ItemSpec("table1", "Table 1: CIFAR-10", "table1_cifar10",
              "ReSTE reaches a higher top-1 than earlier binary networks without auxiliary modules.", table1),
-        Item("table2", "Table 2: ImageNet", "table2_imagenet",
+        ItemSpec("table2", "Table 2: ImageNet", "table2_imagenet",
              "The same holds on ImageNet, for ResNet-18 and ResNet-34, at 1/1 and 1/32.", _table2()),
-        Item("table3", "Table 3: estimators alone", "table3_estimators",
+        ItemSpec("table3", "Table 3: estimators alone", "table3_estimators",
              "Under one recipe, without auxiliary modules, ReSTE beats the other estimators.", table3),
-        Item("figure1", "Figure 1: the intuition", "figure1_intuition",
+        ItemSpec("figure1", "Figure 1: the intuition", "figure1_intuition",
              "As a surrogate nears sign, its derivative diverges."),
-        Item("figure2", "Figure 2: gradients of STE and EDE", "figure2_gradients",
+        ItemSpec("figure2", "Figure 2: gradients of STE and EDE", "figure2_gradients",
              "Late in training, EDE's gradients are spread far wider than STE's.",
              {row: table3[row] for row in ("ste", "ede", "reste")}),
-        Item("figure3", "Figure 3: the ReSTE curve", "figure3_reste_curve",
+        ItemSpec("figure3", "Figure 3: the ReSTE curve", "figure3_reste_curve",
              "ReSTE's forward and backward curves at o = 3."),
-        Item("figure4", "Figure 4: error, instability, accuracy", "figure4_equilibrium",
+        ItemSpec("figure4", "Figure 4: error, instability, accuracy", "figure4_equilibrium",
              "As o grows, estimating error falls, gradient instability rises, and accuracy peaks between.", _figure4()),
-        Item("figure5", "Figure 5: where the weights sit", "figure5_where_weights_sit",
+        ItemSpec("figure5", "Figure 5: where the weights sit", "figure5_where_weights_sit",
              "Our own figure in place of one that could not be sourced: which part of the curve acts on the weights.",
              {row: table3[row] for row in ("ste", "reste")}),
-        Item("figure6", "Figure 6: training loss at large o", "figure6_divergence",
+        ItemSpec("figure6", "Figure 6: training loss at large o", "figure6_divergence",
              "With o = 10 the training loss oscillates; larger powers fail.",
              {f"o{o}": {"estimator": ReSTE(o=o)} for o in (3, 10, 20, 50)}),
-        Item("lemma", "Lemma 3.1", "lemma_estimating_error", "The estimating error never grows with o."),
-        Item("deploy", "One bit for real", "deploy_one_bit",
+        ItemSpec("lemma", "Lemma 3.1", "lemma_estimating_error", "The estimating error never grows with o."),
+        ItemSpec("deploy", "One bit for real", "deploy_one_bit",
              "Our own item: packed 1-bit models are smaller and faster, with identical predictions.",
              {row: table1[row] for row in (
                  "resnet20-1w1a", "resnet20-fp", "resnet18-1w1a", "resnet18-fp", "vgg-small-1w1a", "vgg-small-fp")}),

@@ -1,4 +1,4 @@
-"""The results folder of an item: its table, picture, verdict and provenance, written as a whole or not at all.
+"""An item in one profile: its runs, and its results folder, written as a whole or not at all.
 
 ``results/<profile>/<item>/`` holds table.csv, table.md and table.html, picture.png, verdict.json, provenance.json, and
 the executed notebook where :mod:`resteutils.results.reproduce` ran it; the folder is replaced as a whole
@@ -13,117 +13,209 @@ import io
 import json
 import os
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resteutils.evidence import summary, html
-from resteutils.results import standing
-from resteutils.system.files import replaced, write_atomic
-from resteutils.runs.provenance import provenance
-from resteutils.runs.records import Runs
+from resteutils.evidence import html, summary
 from resteutils.evidence.table import Table
 from resteutils.evidence.verdict import CLAIMS, Verdict
+from resteutils.results import standing
+from resteutils.runs.provenance import provenance
+from resteutils.runs.records import Runs
+from resteutils.system.files import replaced, write_atomic
+from resteutils.system.settings import Places
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["about", "item_provenance", "item_runs", "recipes_of", "save_item", "show", "stamp"]
+__all__ = ["Item", "item_provenance", "parameters", "stamp"]
 
 DPI = 160
 
 
-def item_runs(
-    item: str,
-    profile: str = "demo",
-    rows: str = "",
-    seeds: str = "",
-    epochs: int = 0,
-    device: str = "auto",
-    data_dir: str = "",
-    runs_dir: str = "",
-    results_dir: str = "",
-    overrides: str = "",
-) -> Runs:
-    """Train or read the runs that are asked for, and add those behind the standing table of the item.
+def parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the parameters of a notebook: what its cells, or papermill, gave plain values to so far.
 
-    The order is that of the item's rows, then epochs, then seeds; so is that of ``diverged``. Arguments as in
-    :func:`resteutils.runs.store.run_item`. Raises ``ValueError``, before anything is trained, where the standing table would
-    lose lines, or ``overrides`` would replace some.
+    Call it in the notebook's first cell, as ``ru.Item("table1", **ru.parameters(globals()))``: a misspelt parameter is
+    then one that :class:`Item` refuses.
     """
-    from resteutils.recipes import ITEMS, item_recipes
-    from resteutils.runs.store import run_item
+    plain = (str, int, float, bool, list, tuple, type(None))
+    own = {"In"}  # of IPython's names the one that is a list
+    return {
+        name: value
+        for name, value in namespace.items()
+        if isinstance(value, plain) and not name.startswith("_") and name not in own
+    }
 
-    recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
-    kept = standing.standing_runs(item, profile, runs_dir, results_dir)
-    target = standing.item_folder(item, profile, results_dir)
-    standing.refuse_losses(target, [*recipes, *(run.recipe for run in kept.every)])
-    if overrides:
-        standing.refuse_replacing(target, recipes)
-    asked = run_item(
-        item,
-        profile=profile,
-        rows=rows,
-        seeds=seeds,
-        epochs=epochs,
-        device=device,
-        data_dir=data_dir,
-        runs_dir=runs_dir,
-        results_dir=results_dir,
-        overrides=overrides,
-    )
-    place = {row: index for index, row in enumerate(ITEMS[item].rows)}
 
-    def ordered(runs: Iterable[Any], before: Iterable[Any]) -> list[Any]:
-        together = [*runs, *(run for run in before if not standing.superseded(run, asked.every))]
-        return sorted(together, key=lambda r: (place.get(r.recipe.row, len(place)), r.recipe.epochs, r.recipe.seed))
+class Item:
+    """A table or figure in one profile, and all that a notebook asks of it.
 
-    return Runs(ordered(asked, kept), ordered(asked.diverged, kept.diverged))
+    >>> item = Item("figure1", profile="smoke")
+    >>> item.runs()
+    []
+
+    Arguments:
+        name: of the item; ``resteutils list`` shows them.
+        profile: "smoke", "demo", "short" or "paper".
+        rows, seeds: text such as "ste,reste" or "0,1", a list, or a number; empty: all rows, the profile's seeds.
+        epochs: of each run; 0: the profile's.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        data_dir, runs_dir, results_dir: folders; empty: :mod:`resteutils.system.settings`.
+        out_dir: a folder to write to instead of ``<results_dir>/<profile>/<name>``.
+        overrides: changes to every recipe, "lr=0.05,accumulate=2".
+
+    Raises ``ValueError`` for an unknown item, profile or parameter, naming those that are known.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        profile: str = "demo",
+        rows: str | Iterable[str] = "",
+        seeds: str | int | Iterable[int] = "",
+        epochs: int | str = 0,
+        device: str = "auto",
+        data_dir: str | os.PathLike = "",
+        runs_dir: str | os.PathLike = "",
+        results_dir: str | os.PathLike = "",
+        out_dir: str | os.PathLike = "",
+        overrides: str = "",
+        **unknown: Any,
+    ) -> None:
+        from resteutils.recipes import ITEMS, known
+
+        if unknown:
+            raise ValueError(_unknown_words(unknown))
+        known("item", name, ITEMS)
+        known("profile", profile, CLAIMS)
+        self.name, self.profile, self.device, self.overrides = name, profile, device, overrides
+        self.rows, self.seeds, self.epochs = _listed(rows), _listed(seeds), _whole(epochs)
+        self.places = Places.of(data_dir, runs_dir, results_dir)
+        self.out_dir = str(out_dir)
+        self._runs = Runs()
+
+    def about(self) -> Any:
+        """Show what a notebook begins with: what the profile may claim, the code, the versions and the machine."""
+        import pandas as pd
+        from IPython.display import HTML
+
+        made = provenance()
+        machine = ", ".join(str(v) for key, v in made["machine"].items() if v and key in ("cpu", "gpu", "simd"))
+        facts = {
+            "profile": f"{self.profile}; may claim: {', '.join(CLAIMS[self.profile])}",
+            "commit": f"{made['commit'][:10]}{', with local changes' if made['dirty'] else ''}",
+            "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items() if version),
+            "machine": f"{machine}, {made['machine']['threads']} of {made['machine']['cores']} cores",
+            "time": made["created"],
+        }
+        return HTML(html.table_html(pd.DataFrame({"": list(facts), self.name: list(facts.values())})))
+
+    def runs(self) -> Runs:
+        """Train or read the runs that are asked for, and add those behind the item's table of earlier calls.
+
+        The order is that of the item's rows, then epochs, then seeds; so is that of ``diverged``. Raises ``ValueError``,
+        before anything is trained, where that table would lose lines, or ``overrides`` would replace some.
+        """
+        from resteutils.recipes import ITEMS, item_recipes
+        from resteutils.runs.store import run_item
+
+        if not ITEMS[self.name].rows:
+            return self._runs
+        asked = (self.name, self.profile, self.rows, self.seeds, self.epochs)
+        recipes = item_recipes(*asked, self.overrides)
+        earlier = standing.standing_runs(self.name, self.profile, self.places)
+        target = standing.item_folder(self.name, self.profile, self.places.results)
+        standing.refuse_losses(target, [*recipes, *(run.recipe for run in earlier.every)])
+        if self.overrides:
+            standing.refuse_replacing(target, recipes)
+        new = run_item(*asked, device=self.device, overrides=self.overrides, places=self.places)
+        place = {row: index for index, row in enumerate(ITEMS[self.name].rows)}
+
+        def ordered(runs: Iterable[Any], before: Iterable[Any]) -> list[Any]:
+            together = [*runs, *(run for run in before if not standing.superseded(run, new.every))]
+            return sorted(together, key=lambda r: (place.get(r.recipe.row, len(place)), r.recipe.epochs, r.recipe.seed))
+
+        self._runs = Runs(ordered(new, earlier), ordered(new.diverged, earlier.diverged))
+        return self._runs
+
+    def recipes(self) -> pd.DataFrame:
+        """List the recipe behind each run, one line each."""
+        import pandas as pd
+
+        names = "row model bits dataset epochs batch_size lr seed identity".split()
+        every = self._runs.every
+        return pd.DataFrame([{name: getattr(run.recipe, name) for name in names} for run in every], columns=names)
+
+    def show(self, figure: Figure) -> Any:
+        """Show a figure as the image that :meth:`save` writes, caption included."""
+        from IPython.display import Image
+
+        image, width = _png(figure, self._runs, self.profile), int(figure.get_size_inches()[0] * 100)
+        return Image(data=image, format="png", width=width, alt=summary.caption(self._runs, self.profile))
+
+    def save(
+        self,
+        table: Table | pd.DataFrame | None = None,
+        figure: Figure | None = None,
+        verdict: Verdict | None = None,
+        beside: Iterable[str] = (),
+        runs: Iterable[Any] | None = None,
+    ) -> Path:
+        """Write table, picture, verdict and provenance; return the folder that holds them.
+
+        Arguments:
+            table: a :class:`~resteutils.evidence.table.Table`, or a plain data frame, which is shown as it is.
+            figure: written as picture.png with the caption (profile, dataset, epochs, n) below.
+            verdict: what :func:`resteutils.evidence.verdict.judge` returned.
+            beside: ids of runs that the picture shows too and that are not the item's own.
+            runs: every run behind the table or picture, where they are not those of :meth:`runs`.
+
+        Raises ``ValueError`` where the table there has lines that the new one would lose.
+        """
+        runs = self._runs if runs is None else Runs.of(runs)
+        shown = table
+        if table is not None and not isinstance(table, Table):
+            shown = Table(table, {"Numbers": table}, summary.caption(runs, self.profile))
+        target = standing.item_folder(self.name, self.profile, self.places.results)
+        standing.refuse_losses(target, [run.recipe for run in runs.every])
+        content = (self.name, self.profile, shown, figure, verdict, runs, beside)
+        if self.out_dir:
+            folder = Path(self.out_dir).absolute()
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(folder, *content)
+            return folder
+        with replaced(target) as folder:
+            _write(folder, *content)
+        return target
+
+
+def _unknown_words(unknown: Mapping[str, Any]) -> str:
+    known = "profile rows seeds epochs device data_dir runs_dir results_dir out_dir overrides".split()
+    name = next(iter(unknown))
+    near = get_close_matches(name, known, 1)
+    return f"unknown parameter {name!r}{f': did you mean {near[0]}?' * bool(near)}; known: {', '.join(known)}"
+
+
+def _listed(value: str | int | Iterable[Any]) -> str | tuple[Any, ...]:
+    """Text, or what papermill makes of it: ``-p seeds 0`` is the number, ``-y 'seeds: [0, 1]'`` a list."""
+    if isinstance(value, str):
+        return value
+    return (value,) if isinstance(value, Integral) else tuple(value)
+
+
+def _whole(epochs: int | str) -> int:
+    try:
+        return int(epochs or 0)
+    except ValueError as error:
+        raise ValueError(f"epochs = {epochs!r}, expected a whole number; 0 means the profile's") from error
 
 
 # --- what goes into the folder ---------------------------------------------------------------------------------------
-
-
-def save_item(
-    item: str,
-    profile: str,
-    table: Table | pd.DataFrame | None = None,
-    figure: Figure | None = None,
-    verdict: Verdict | None = None,
-    runs: Iterable[Any] = (),
-    out_dir: str | os.PathLike = "",
-    results_dir: str | os.PathLike = "",
-    beside: Iterable[str] = (),
-) -> Path:
-    """Write table, picture, verdict and provenance of an item; return the folder that holds them.
-
-    Arguments:
-        table: a :class:`~resteutils.evidence.table.Table`, or a plain data frame, which is shown as it is. None for pictures.
-        figure: written as picture.png with the caption (profile, dataset, epochs, n) below; None where there is none.
-        verdict: what :func:`resteutils.evidence.verdict.judge` returned.
-        runs: every run behind the table or picture.
-        out_dir: a folder to write to instead: the one that ``reproduce`` is completing. Empty: replace
-            ``<results_dir>/<profile>/<item>`` as a whole.
-        beside: ids of runs that the picture shows too and that are not the item's own.
-
-    Raises ValueError where the standing table has lines that the new one would lose.
-    """
-    runs = Runs.of(runs)
-    if isinstance(table, Table) or table is None:
-        shown = table
-    else:
-        shown = Table(table, {"Numbers": table}, summary.caption(runs, profile))
-    target = standing.item_folder(item, profile, results_dir)
-    standing.refuse_losses(target, [run.recipe for run in runs.every])
-    if out_dir:
-        folder = Path(out_dir).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, item, profile, shown, figure, verdict, runs, beside)
-        return folder
-    with replaced(target) as folder:
-        _write(folder, item, profile, shown, figure, verdict, runs, beside)
-    return target
 
 
 def _write(
@@ -163,42 +255,10 @@ def stamp(figure: Figure, runs: Iterable[Any], profile: str) -> Figure:
     return figure
 
 
-def show(figure: Figure, runs: Iterable[Any], profile: str) -> Any:
-    """The figure as a notebook shows it: the very image that ``save_item`` writes, caption included."""
-    from IPython.display import Image
-
-    runs = Runs.of(runs)
-    image = _png(figure, runs, profile)
-    width = int(figure.get_size_inches()[0] * 100)
-    return Image(data=image, format="png", width=width, alt=summary.caption(runs, profile))
-
-
 def _png(figure: Figure, runs: Iterable[Any], profile: str) -> bytes:
     image = io.BytesIO()
     stamp(figure, runs, profile).savefig(image, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
     return image.getvalue()
-
-
-def about(item: str, profile: str) -> Any:
-    """What a notebook shows first: the item, what its profile may claim, the code, the versions and the machine."""
-    import pandas as pd
-    from IPython.display import HTML
-
-    from resteutils.recipes import ITEMS, known
-
-    known("item", item, ITEMS)
-    known("profile", profile, CLAIMS)
-    made = provenance()
-    machine = ", ".join(str(value) for key, value in made["machine"].items() if value and key in ("cpu", "gpu", "simd"))
-    facts = {
-        "profile": f"{profile}; may claim: {', '.join(CLAIMS[profile])}",
-        "commit": f"{made['commit'][:10]}{', with local changes' if made['dirty'] else ''}",
-        "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items() if version),
-        "machine": f"{machine}, {made['machine']['threads']} of {made['machine']['cores']} cores",
-        "time": made["created"],
-    }
-    frame = pd.DataFrame({"": list(facts), item: list(facts.values())})
-    return HTML(html.table_html(frame))
 
 
 def item_provenance(item: str, profile: str, runs: Iterable[Any], beside: Iterable[str] = ()) -> dict[str, Any]:
@@ -232,15 +292,6 @@ def _run_entry(run: Any) -> dict[str, Any]:
         "created": made.get("created"),
         "machine": {key: machine.get(key) for key in ("cpu", "cores", "threads", "gpu")},
     }
-
-
-def recipes_of(runs: Iterable[Any]) -> pd.DataFrame:
-    """What a notebook shows before its table: the recipe behind each run, one line each."""
-    import pandas as pd
-
-    names = "row model bits dataset epochs batch_size lr seed identity".split()
-    every = Runs.of(runs).every
-    return pd.DataFrame([{name: getattr(run.recipe, name) for name in names} for run in every], columns=names)
 
 
 def _json(value: Any) -> str:

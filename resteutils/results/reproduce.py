@@ -72,22 +72,23 @@ def reproduce(
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
     item_recipes(item, profile, rows, seeds, epochs, overrides)  # what is wrong is refused before a kernel is started
-    target = standing.item_folder(item, profile, results_dir)
+    places = settings.Places.of(data_dir, runs_dir, results_dir)
+    target = standing.item_folder(item, profile, places.results)
     parameters = {
         "profile": profile,
         "rows": rows if isinstance(rows, str) else ",".join(rows),
         "seeds": seeds if isinstance(seeds, str) else ",".join(map(str, seeds)),
         "epochs": epochs,
         "device": device,
-        "data_dir": _from_root(settings.data_dir(data_dir), root),
-        "runs_dir": _from_root(settings.runs_dir(runs_dir), root),
-        "results_dir": _from_root(settings.results_dir(results_dir), root),
+        "data_dir": _from_root(places.data, root),
+        "runs_dir": _from_root(places.runs, root),
+        "results_dir": _from_root(places.results, root),
         **({"overrides": overrides} if overrides else {}),
         **extra,
     }
     writable(target.parent, "RESULTS_DIR")
     with replaced(target) as folder:
-        _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, settings.runs_dir(runs_dir))
+        _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, places.runs)
         _finish(folder, item, profile, target, root)
     _log(item, profile, target, runs_dir)
     return target
@@ -236,7 +237,7 @@ def _finish(folder: Path, item: str, profile: str, target: Path, root: Path) -> 
         missing.append("table.csv or picture.png")
     if missing:
         raise ReproductionError(
-            f"the notebook of {item} left no {', '.join(missing)}: it has to call results.save_item"
+            f"the notebook of {item} left no {', '.join(missing)}: it has to call item.save"
         )
     path = folder / "notebook.ipynb"
     text = path.read_text(encoding="utf-8")

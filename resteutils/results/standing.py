@@ -1,6 +1,6 @@
 """The table that stands: what it was made of, and what a new one may not lose.
 
-**A table of some rows never overwrites a fuller one.** :func:`resteutils.results.folder.item_runs` gives the runs that were
+**A table of some rows never overwrites a fuller one.** ``Item.runs`` gives the runs that were
 asked for *and* those that the standing table was made of, read from their records, so that a table only grows: other
 rows, other seeds and other numbers of epochs stay as lines of their own. A standing run is dropped only when a call
 brings the same row at the same number of epochs from another recipe: those two may not be averaged, and the newer
@@ -10,7 +10,6 @@ recipe counts. Where a standing run's record is gone, the new table is refused, 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -20,21 +19,19 @@ from resteutils.evidence import summary
 from resteutils.system.files import heal
 from resteutils.recipes import Recipe
 from resteutils.runs.records import Runs, ended_runs
-from resteutils.system.settings import results_dir as results_folder
+from resteutils.system.settings import Places
 
 __all__ = ["item_folder", "refuse_losses", "refuse_replacing", "standing_runs", "superseded"]
 
 
-def item_folder(item: str, profile: str, results_dir: str | os.PathLike = "") -> Path:
-    """``<results_dir>/<profile>/<item>``."""
-    return results_folder(results_dir) / profile / item
+def item_folder(item: str, profile: str, results: Path) -> Path:
+    """``<results>/<profile>/<item>``."""
+    return results / profile / item
 
 
-def standing_runs(
-    item: str, profile: str, runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = ""
-) -> Runs:
+def standing_runs(item: str, profile: str, places: Places) -> Runs:
     """The runs behind the item's standing table whose records are still there; empty where there is no table."""
-    folder = item_folder(item, profile, results_dir)
+    folder = item_folder(item, profile, places.results)
     rows = {entry["run_id"]: entry["row"] for entry in _entries(folder)}
     if not rows:
         return Runs()
@@ -43,7 +40,7 @@ def standing_runs(
         found = {run.recipe.run_id: run for run in runs}
         return [_relabelled(found[i], item, row, profile) for i, row in rows.items() if i in found]
 
-    ended = ended_runs(runs_dir, results_dir)
+    ended = ended_runs(places.runs, places.results)
     return Runs(named(ended), named(ended.diverged))
 
 

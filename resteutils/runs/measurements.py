@@ -8,31 +8,29 @@ only records survive, and a measurement belongs to exactly the training it was m
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from resteutils.system.files import write_atomic
 from resteutils.runs.provenance import provenance
-from resteutils.system.settings import results_dir as results_folder
 
 __all__ = ["kept", "missing"]
 
 
-def kept(
-    what: str, run: Any, measure: Callable[[Any], dict[str, Any]], results_dir: str | os.PathLike = ""
-) -> dict[str, Any] | None:
+def kept(what: str, run: Any, measure: Callable[[Any], dict[str, Any]], results: Path) -> dict[str, Any] | None:
     """The measurement of a finished run: read where it is kept, else made and kept; ``None`` where neither can be.
 
     Arguments:
         what: names the measurement, e.g. "gradients".
         run: a finished run (:class:`resteutils.runs.store.Run`).
         measure: makes it from the run, as plain JSON values; only called where the trained network is there.
+        results: the results folder.
 
     A kept measurement of an earlier training of the same recipe does not count; nor does a damaged one, which is said.
     """
     recipe, trained = run.recipe, (run.provenance or {}).get("created")
-    path = results_folder(results_dir) / recipe.profile / "measured" / f"{what}-{recipe.run_id}.json"
+    path = results / recipe.profile / "measured" / f"{what}-{recipe.run_id}.json"
     if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))

@@ -23,6 +23,7 @@ from resteutils.training.processes import first_process, together
 from resteutils.runs.provenance import now, provenance
 from resteutils.recipes import Recipe, item_recipes
 from resteutils.runs.records import Diverged, Run, Runs, finished_runs
+from resteutils.system.settings import Places
 from resteutils.system.settings import data_dir as data_folder
 from resteutils.system.settings import results_dir as results_folder
 from resteutils.system.settings import runs_dir as runs_folder
@@ -92,25 +93,25 @@ def run_item(
     seeds: str | Iterable[int] = "",
     epochs: int = 0,
     device: str = "auto",
-    data_dir: str = "",
-    runs_dir: str | os.PathLike = "",
-    results_dir: str | os.PathLike = "",
     overrides: str = "",
+    places: Places | None = None,
     say: Callable[[str], None] = print,
 ) -> Runs:
-    """Every run of an item, row by row and seed by seed, read or trained. Arguments as in :func:`item_recipes`.
+    """Every run of an item, row by row and seed by seed, read or trained. Arguments as in :func:`item_recipes`;
+    ``places`` are the folders, by default those of the settings.
 
     A run whose loss stops being finite is reported and kept in ``Runs.diverged``, so that one estimator that diverges
     does not take the others' results with it.
     """
     recipes, runs, began = item_recipes(item, profile, rows, seeds, epochs, overrides), Runs(), now()
+    places = places or Places.of()
     for number, recipe in enumerate(recipes, 1):
         label = f"[{number}/{len(recipes)}] {recipe.row}, seed {recipe.seed}"
         try:
-            run = load_or_train(recipe, runs_dir, device, data_dir, results_dir, say=say, show=True)
+            run = load_or_train(recipe, places.runs, device, str(places.data), places.results, say=say, show=True)
         except NonFinite as error:
             say(f"{label}: DIVERGED, no result. {error}")
-            found = record_files.find(recipe, runs_folder(runs_dir) / recipe.run_id, results_folder(results_dir), say)
+            found = record_files.find(recipe, places.runs / recipe.run_id, places.results, say)
             runs.diverged.append(found)
             continue
         read = "" if run.provenance.get("created", "") >= began else f" (read from its record: {run.origin})"

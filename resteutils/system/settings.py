@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["cache_dir", "data_dir", "project_root", "results_dir", "runs_dir", "setting", "settings"]
+__all__ = ["Places", "cache_dir", "data_dir", "project_root", "results_dir", "runs_dir", "setting", "settings"]
 
 
 def project_root() -> Path:
@@ -45,6 +46,27 @@ def results_dir(value: str | os.PathLike = "") -> Path:
     """The folder of tables, pictures and records: ``value``, else ``$RESULTS_DIR``, else ``results/`` in the
     project."""
     return _folder(value, "RESULTS_DIR", "results")
+
+
+@dataclass(frozen=True)
+class Places:
+    """The three folders of a reproduction, resolved: datasets, training runs, results."""
+
+    data: Path
+    runs: Path
+    results: Path
+
+    @classmethod
+    def of(
+        cls, data_dir: str | os.PathLike = "", runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = ""
+    ) -> Places:
+        """Resolve each folder: the argument, else its environment variable, else the project's folder."""
+        folders = (
+            (data_dir, "DATA_DIR", "data"),
+            (runs_dir, "RUNS_DIR", "runs"),
+            (results_dir, "RESULTS_DIR", "results"),
+        )
+        return cls(*(_folder(*each) for each in folders))
 
 
 def cache_dir() -> Path:

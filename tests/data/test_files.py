@@ -13,7 +13,8 @@ from PIL import Image
 
 from resteutils.data import files as image_files
 from resteutils.data.files import check_readable, decode, scan
-from resteutils.data.folder import UnreadableImage, open_folder
+from resteutils.data.folder import UnreadableImage
+from resteutils.recipes.build import open_data
 from resteutils.data.images import open_images
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -25,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_digits_keep_their_label_and_their_picture() -> None:
-    digits, data = open_images("digits"), open_folder(small(test_size=0))
+    digits, data = open_images("digits"), open_data(small(test_size=0))
     for index in (0, 100, 359):
         path = data.test.path(index)
         number = int(path.stem)
@@ -59,25 +60,25 @@ def test_sixteen_bits_are_refused_not_cut_off(tmp_path: Path) -> None:
 
 def test_folders_that_are_not_there(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no .*elsewhere/train; DATA_DIR must hold train/ and val/"):
-        open_folder(here(), folder / "elsewhere")
+        open_data(here(), folder / "elsewhere")
     (folder / "val").rename(folder / "test")
     with pytest.raises(FileNotFoundError, match="there is no .*val;"):
-        open_folder(here(), folder)
+        open_data(here(), folder)
 
 
 def test_classes_that_differ_or_are_empty(folder: Path) -> None:
     (folder / "train" / "fish").mkdir()
     with pytest.raises(FileNotFoundError, match=r"train: 1 class folder\(s\) without an image: fish"):
-        open_folder(here(), folder)
+        open_data(here(), folder)
     noise(folder / "train" / "fish" / "0.JPEG")
     with pytest.raises(ValueError, match="different classes; in only one of the two: fish"):
-        open_folder(here(), folder)
+        open_data(here(), folder)
     for path in (folder / "val").rglob("*.JPEG"):
         path.unlink()
     for path in (folder / "val").iterdir():
         path.rmdir()
     with pytest.raises(FileNotFoundError, match="val holds no class folders"):
-        open_folder(here(), folder)
+        open_data(here(), folder)
 
 
 def test_unreadable_images_are_counted_and_named(folder: Path) -> None:
@@ -87,7 +88,7 @@ def test_unreadable_images_are_counted_and_named(folder: Path) -> None:
     with pytest.raises(
         UnreadableImage, match="2 of 10 images cannot be read: .*cat/1.JPEG .*; replace or remove"
     ) as said:
-        open_folder(here(), folder)
+        open_data(here(), folder)
     assert str(text) in str(said.value)
 
 
@@ -100,9 +101,9 @@ def test_files_are_checked_once_and_again_when_they_change(folder: Path, monkeyp
         return decode(path)
 
     monkeypatch.setattr(image_files, "decode", counting)
-    digest = open_folder(here(), folder).digest
+    digest = open_data(here(), folder).digest
     assert len(read) == len(set(read)) == 10
-    assert open_folder(here(), folder).digest == digest
+    assert open_data(here(), folder).digest == digest
     assert len(read) == 10
     noise(folder / "train" / "cat" / "1.JPEG", size=(50, 50))
     _, train, test = scan(folder)
@@ -124,7 +125,7 @@ def test_a_long_check_of_the_files_ends_when_asked(folder: Path, monkeypatch: py
 
     monkeypatch.setattr(image_files, "decode", slow)
     with pytest.raises(InterruptedError, match="asked"):
-        open_folder(here(), folder, patience=enough)
+        open_data(here(), folder, patience=enough)
     assert len(read) < 5  # of 10
     monkeypatch.setattr(image_files, "decode", decode)
-    assert open_folder(here(), folder).train_size == 6  # what was not checked to the end is checked again
+    assert open_data(here(), folder).train_size == 6  # what was not checked to the end is checked again

@@ -12,7 +12,8 @@ from PIL import Image
 
 from resteutils.data import folder as image_folder
 from resteutils.data.files import digits_folder, scan
-from resteutils.data.folder import UnreadableImage, open_folder
+from resteutils.data.folder import UnreadableImage
+from resteutils.recipes.build import open_data
 from resteutils.recipes import recipe
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_digits_as_a_folder() -> None:
-    data = open_folder(small(train_size=0, test_size=0))
+    data = open_data(small(train_size=0, test_size=0))
     assert (data.train_size, data.test_size, data.num_classes) == (1437, 360, 10)
     images, labels = next(data.train_batches(64, seed=0, epoch=0))
     assert (images.shape, images.dtype, labels.dtype) == ((64, 3, 32, 32), torch.float32, torch.int64)
@@ -33,7 +34,7 @@ def test_the_digits_as_a_folder() -> None:
 
 
 def test_an_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
-    data = open_folder(small())
+    data = open_data(small())
     first, again, later = ([labels for _, labels in data.train_batches(6, 0, epoch)] for epoch in (0, 0, 1))
     assert [len(labels) for labels in first] == [6, 6, 6, 5]
     assert data.steps(6) == 4
@@ -44,8 +45,8 @@ def test_an_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_batches_are_pure_functions_of_seed_epoch_and_step(workers: int) -> None:
-    expected = list(open_folder(small()).train_batches(6, seed=1, epoch=3))
-    data = open_folder(small(workers=workers))
+    expected = list(open_data(small()).train_batches(6, seed=1, epoch=3))
+    data = open_data(small(workers=workers))
     torch.manual_seed(workers)
     before = torch.get_rng_state()
     for start in (0, 2, 4):
@@ -60,7 +61,7 @@ def test_batches_are_pure_functions_of_seed_epoch_and_step(workers: int) -> None
 def test_augmentation_differs_by_epoch_seed_and_image(folder: Path) -> None:
     for name in ("1", "2"):  # three times the same picture
         (folder / "train" / "cat" / f"{name}.JPEG").write_bytes((folder / "train" / "cat" / "0.JPEG").read_bytes())
-    data = open_folder(here(), folder)
+    data = open_data(here(), folder)
 
     def cats(seed: int, epoch: int) -> list[torch.Tensor]:
         images, labels = next(data.train_batches(6, seed, epoch))
@@ -72,7 +73,7 @@ def test_augmentation_differs_by_epoch_seed_and_image(folder: Path) -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_processes_share_each_batch(world: int) -> None:
-    data = open_folder(small())
+    data = open_data(small())
     whole = list(data.train_batches(6, 0, 0))
     shards = [list(data.train_batches(6, 0, 0, 0, rank, world)) for rank in range(world)]
     assert {len(shard) for shard in shards} == {data.steps(6, world)}
@@ -85,7 +86,7 @@ def test_processes_share_each_batch(world: int) -> None:
 
 def test_evaluation_is_resize_and_central_crop(folder: Path) -> None:
     """Against Pillow: the shorter side to 37 = 32 * 256/224, then the middle 32."""
-    data = open_folder(here(), folder)
+    data = open_data(here(), folder)
     (images, labels) = next(data.test_batches(10))
     assert labels.tolist() == [0, 0, 1, 1]
     with Image.open(folder / "val" / "cat" / "0.JPEG") as picture:  # 40 x 30
@@ -98,7 +99,7 @@ def test_evaluation_is_resize_and_central_crop(folder: Path) -> None:
 
 @pytest.mark.parametrize(("augment", "kinds"), [("crop-flip", 2), ("crop", 1), ("none", 0)])
 def test_augmentations(augment: str, kinds: int, folder: Path) -> None:
-    transform = open_folder(here(augment=augment), folder).train_transform
+    transform = open_data(here(augment=augment), folder).train_transform
     names = [type(part).__name__ for part in getattr(transform, "transforms", [transform])]
     assert (
         names == [["Resize", "CenterCrop"], ["RandomResizedCrop"], ["RandomResizedCrop", "RandomHorizontalFlip"]][kinds]
@@ -111,7 +112,7 @@ def test_augmentations(augment: str, kinds: int, folder: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_file_that_breaks_later_is_named(workers: int, folder: Path) -> None:
-    data = open_folder(here(workers=workers), folder)
+    data = open_data(here(workers=workers), folder)
     (folder / "train" / "dog" / "2.JPEG").write_bytes(b"broken")
     with pytest.raises(UnreadableImage, match=r"dog/2.JPEG cannot be decoded .*; replace or remove the file") as said:
         list(data.train_batches(2, 0, 0))
@@ -119,7 +120,7 @@ def test_a_file_that_breaks_later_is_named(workers: int, folder: Path) -> None:
 
 
 def test_a_holdout_is_taken_from_training(folder: Path) -> None:
-    data = open_folder(here(holdout=2), folder)
+    data = open_data(here(holdout=2), folder)
     assert (data.train_size, data.test_size) == (4, 2)
     assert data.test.root.name == "train"
     assert not set(data.train.names.tolist()) & set(data.test.names.tolist())
@@ -138,15 +139,15 @@ def test_a_holdout_is_taken_from_training(folder: Path) -> None:
 )
 def test_what_the_recipe_and_the_folder_disagree_about(fields: dict, message: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        open_folder(here(**fields), folder)
+        open_data(here(**fields), folder)
 
 
 def test_the_paper_profile_wants_the_whole_of_imagenet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = recipe("table2/resnet18-1w1a", profile="paper")
     with pytest.raises(ValueError, match="has 2 classes, the recipe 1000"):
-        open_folder(full, folder)
+        open_data(full, folder)
     classes, train, test = scan(folder)
     thousand = tuple(f"n{index:08d}" for index in range(1000))
     monkeypatch.setattr(image_folder, "scan", lambda root: (thousand, train, test))
     with pytest.raises(ValueError, match="not the whole of ImageNet: 6 of 1,281,167 images in train/ and 4 of 50,000"):
-        open_folder(full, folder)
+        open_data(full, folder)

@@ -88,7 +88,7 @@ def test_marks_never_hide_that_a_figure_is_only_remembered() -> None:
 
 def test_no_published_accuracy_is_typed_anywhere_else(root: Path) -> None:
     """Accuracies with two decimals are unmistakable; they may stand in paper.csv only."""
-    with (root / "resteutils" / "paper.csv").open(encoding="utf-8") as file:
+    with (root / "resteutils" / "evidence" / "paper.csv").open(encoding="utf-8") as file:
         numbers = {n for line in file if ",top" in line for n in re.findall(r"(?<=,)\d\d\.\d\d(?=,)", line)}
     assert len(numbers) > 20
     texts = {path: path.read_text(encoding="utf-8") for path in (root / "resteutils").rglob("*.py")}

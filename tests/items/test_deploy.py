@@ -8,6 +8,7 @@ import pytest
 import resteutils as ru
 from resteutils import kernels
 from resteutils.items import deploy as onebit
+from resteutils.system.settings import Places
 
 
 def test_without_the_kernels_no_layer_is_timed_and_the_figure_says_so(monkeypatch):
@@ -23,11 +24,11 @@ def test_without_the_kernels_no_layer_is_timed_and_the_figure_says_so(monkeypatc
 
 def test_the_deploy_item_judges_a_run(results_dir, tmp_path):
     run = ru.load_or_train(ru.recipe("deploy/resnet20-1w1a", profile="smoke"), runs_dir=tmp_path, device="cpu")
-    files = onebit.networks([run])
+    files = onebit.networks([run], Places.of())
     (line,) = files.itertuples()
     (tmp_path / run.recipe.run_id / "model.safetensors").unlink()
-    assert onebit.networks([run]).equals(files)  # what was measured outlives the weights
-    assert list(onebit.networks([]).columns) == onebit.FILES  # nothing to compare is a table too
+    assert onebit.networks([run], Places.of()).equals(files)  # what was measured outlives the weights
+    assert list(onebit.networks([], Places.of()).columns) == onebit.FILES  # nothing to compare is a table too
     assert line.identical == line.images > 0 and line.logits <= 1e-5
     assert line.top1_packed == pytest.approx(run.result["top1"], abs=1e-3)
     none = pd.DataFrame()

@@ -12,6 +12,7 @@ import resteutils as ru
 from resteutils.items import figure2
 from resteutils.recipes import item_recipes
 from resteutils.runs.records import Runs
+from resteutils.system.settings import Places
 
 
 def small_model() -> nn.Module:
@@ -56,7 +57,7 @@ def test_records_alone_still_judge_figure_2() -> None:
     for run in runs:
         scale = {"ste": 1.0, "reste": 10.0, "ede": 100.0}[run.recipe.row] * (1 + 0.1 * run.recipe.seed)
         run.record["history"]["instability_definition"][-1] = 1e-6 * scale
-    found = figure2.measure(runs)
+    found = figure2.measure(runs, Places.of())
     assert all(not g.layers for g in found)
     checks = {check.claim: check.status for check in figure2.judge(runs, found, "short").checks}
     assert checks["ede's s = var(|g|) is larger than ste's after 10 epochs"] == "supported"
@@ -66,8 +67,8 @@ def test_records_alone_still_judge_figure_2() -> None:
 def test_figure_2_judges_each_budget_by_itself() -> None:
     runs = records("figure2", seeds="0,1")
     more = runs + records("figure2", seeds="0", epochs=3)
-    together = figure2.judge(more, figure2.measure(more), "short").checks
-    alone = figure2.judge(runs, figure2.measure(runs), "short").checks
+    together = figure2.judge(more, figure2.measure(more, Places.of()), "short").checks
+    alone = figure2.judge(runs, figure2.measure(runs, Places.of()), "short").checks
     assert set(alone[1:]) < set(together)
     assert "ede's s = var(|g|) is larger than ste's after 3 epochs" in [check.claim for check in together]
 
@@ -75,4 +76,4 @@ def test_figure_2_judges_each_budget_by_itself() -> None:
 def test_what_diverged_leaves_figure_2_undecided() -> None:
     lost = diverged(item_recipes("figure2", "short", rows="ede", seeds="0")[0], [2.3])
     only = Runs([], [lost])
-    assert figure2.judge(only, figure2.measure(only), "short").status != "supported"
+    assert figure2.judge(only, figure2.measure(only, Places.of()), "short").status != "supported"

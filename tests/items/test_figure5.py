@@ -9,6 +9,7 @@ from torch import nn
 
 import resteutils as ru
 from resteutils.items import figure5
+from resteutils.system.settings import Places
 
 
 def test_zones_of_known_values() -> None:
@@ -38,4 +39,4 @@ def test_weights_start_as_initialised() -> None:
 
 def test_the_papers_figure_5_is_never_claimed() -> None:
     runs = records("figure5", "paper", seeds="0")
-    assert figure5.judge(runs, figure5.measure(runs), "paper").status == "not claimed"
+    assert figure5.judge(runs, figure5.measure(runs, Places.of()), "paper").status == "not claimed"

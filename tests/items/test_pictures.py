@@ -14,9 +14,10 @@ from helpers.made_up import diverged, records
 from resteutils.items import figure1, figure2, figure3, figure5, figure6, lemma
 from resteutils.items.figure4 import frozen, numbers, picture, plane
 from resteutils.recipes import item_recipes
-from resteutils.results import folder as results
+from resteutils.results.folder import stamp
 from resteutils.runs.records import Run, Runs
 from resteutils.runs.store import load_or_train
+from resteutils.system.settings import Places
 
 
 def texts(figure) -> list[tuple[str, object]]:
@@ -42,7 +43,7 @@ def assert_legible(figure, runs: list[Run], profile: str = "short") -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
-    results.stamp(figure, runs, profile)
+    stamp(figure, runs, profile)
     figure.draw_without_rendering()
     found = texts(figure)
     assert any(f"Profile {profile}" in text for text, _ in found)
@@ -74,8 +75,8 @@ def test_runs_of_other_epochs_are_not_drawn_together(results_dir: Path) -> None:
     assert_legible(figure, runs)
     runs = records("figure4", rows="resnet20-o3", seeds="0", epochs=3)
     runs += records("figure4", rows="resnet20-o3,resnet20-o10,vgg-small-o3", seeds="0,1")
-    points, still = numbers.points(runs), frozen.measure(runs, results_dir=results_dir)
-    estimators = plane.points(runs, results_dir=results_dir)
+    points, still = numbers.points(runs), frozen.measure(runs, Places.of())
+    estimators = plane.points(runs, Places.of())
     assert dict(zip(estimators["label"], estimators["n"], strict=True)) == {"o = 3": 2, "o = 10": 2}
     figure = picture.figure(points, still, estimators)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
@@ -109,18 +110,18 @@ def test_figures_of_training_are_legible_from_records_alone(results_dir: Path) -
     runs = records("figure6")
     assert_legible(figure6.figure(runs), runs)
     runs = records("figure2")
-    figure = figure2.figure(figure2.measure(runs, results_dir=results_dir))
+    figure = figure2.figure(figure2.measure(runs, Places.of()))
     assert any("only the records survive" in text.get_text().replace("\n", " ") for text in figure.axes[0].texts)
     assert_legible(figure, runs)
     runs = records("figure5", seeds="0")
-    figure = figure5.figure(figure5.measure(runs, results_dir=results_dir))
+    figure = figure5.figure(figure5.measure(runs, Places.of()))
     assert any("only the records survive" in text.get_text().replace("\n", " ") for text in figure.axes[2].texts)
     assert_legible(figure, runs)
 
 
 def test_figure_4_is_legible_with_a_crowded_plane(results_dir: Path) -> None:
     runs = records("figure4", rows=",".join(f"resnet20-o{o:g}" for o in numbers.POWERS))
-    still = frozen.measure(runs, results_dir=results_dir)
+    still = frozen.measure(runs, Places.of())
     assert set(still["weights"]) == {"initial"}  # no network is left to freeze
     rng = np.random.default_rng(0)
     names = "ste ste-identity dsq ede fda rbnn ste-gain reste-weights reste-activations approxsign swishsign".split()
@@ -138,11 +139,11 @@ def test_figure_4_is_legible_with_a_crowded_plane(results_dir: Path) -> None:
 @pytest.mark.slow
 def test_measured_on_trained_networks(runs_dir: Path, results_dir: Path) -> None:
     runs = [load_or_train(r, say=lambda line: None, show=False) for r in item_recipes("figure2", "smoke")]
-    found = figure2.measure(runs, "cpu")
+    found = figure2.measure(runs, Places.of(), "cpu")
     assert [len(g.layers) for g in found] == [19, 19, 19]
     assert found[0].pooled["count"] == 267_264
     assert_legible(figure2.figure(found), runs, "smoke")
-    sits = figure5.measure([run for run in runs if run.recipe.row != "ede"], "cpu")
+    sits = figure5.measure([run for run in runs if run.recipe.row != "ede"], Places.of(), "cpu")
     assert all(len(z.layers["start"]) == len(z.layers["end"]) == 18 for z in sits)
     frame = figure5.table(sits)
     assert np.allclose(frame[[f"{zone} (%)" for zone in figure5.ZONES]].sum(axis=1), 100)
@@ -150,22 +151,22 @@ def test_measured_on_trained_networks(runs_dir: Path, results_dir: Path) -> None
     assert figure5.shares(ended.layers["end"], "weights")["plateau"] == pytest.approx(ended.weights.iloc[-1]["plateau"])
     assert_legible(figure5.figure(sits), runs, "smoke")
     (runs[0].path / "model.safetensors").unlink()
-    assert figure2.measure(runs, "cpu") == found  # kept beside the records
+    assert figure2.measure(runs, Places.of(), "cpu") == found  # kept beside the records
 
 
 def test_one_row_is_enough_for_a_picture_and_a_verdict(results_dir: Path) -> None:
     runs = records("figure2", rows="ste", seeds="0")
-    found = figure2.measure(runs, results_dir=results_dir)
+    found = figure2.measure(runs, Places.of())
     assert_legible(figure2.figure(found), runs)
     assert figure2.judge(runs, found, "short").status == "not claimed"
     runs = records("figure5", rows="ste", seeds="0")
-    sits = figure5.measure(runs, results_dir=results_dir)
+    sits = figure5.measure(runs, Places.of())
     assert_legible(figure5.figure(sits), runs)
     assert figure5.judge(runs, sits, "short").status == "not claimed"
     runs = records("figure6", rows="o10", seeds="0")
     assert_legible(figure6.figure(runs), runs)
     assert figure6.judge(runs, "short").status == "not claimed"
     runs = records("figure4", rows="resnet20-o3", seeds="0")
-    points, still = numbers.points(runs), frozen.measure(runs, results_dir=results_dir)
-    assert_legible(picture.figure(points, still, plane.points(runs, results_dir=results_dir)), runs)
+    points, still = numbers.points(runs), frozen.measure(runs, Places.of())
+    assert_legible(picture.figure(points, still, plane.points(runs, Places.of())), runs)
     assert numbers.judge(runs, points, still, "short").status == "not claimed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from pathlib import Path
@@ -15,7 +14,7 @@ from helpers.made_up import diverged
 from resteutils.items import table1
 from resteutils.items import table3
 from resteutils.recipes import recipe
-from resteutils.results import folder as results
+from resteutils.results.folder import Item, parameters, stamp
 from resteutils.runs.records import Runs
 
 FILES = ["picture.png", "provenance.json", "table.csv", "table.html", "table.md", "verdict.json"]
@@ -23,9 +22,7 @@ FILES = ["picture.png", "provenance.json", "table.csv", "table.html", "table.md"
 
 def save(runs: list, results_dir: Path, **kwargs) -> Path:
     table, verdict = table1.table(runs, "short"), table1.judge(runs, "short")
-    return results.save_item(
-        "table1", "short", table=table, verdict=verdict, runs=runs, results_dir=results_dir, **kwargs
-    )
+    return Item("table1", "short", results_dir=results_dir).save(table=table, verdict=verdict, runs=runs, **kwargs)
 
 
 def test_a_folder_holds_table_picture_verdict_and_provenance(results_dir: Path) -> None:
@@ -50,7 +47,7 @@ def test_provenance_names_recipe_commit_versions_machine_and_time(results_dir: P
 
 
 def test_a_plain_frame_and_no_runs_will_do(results_dir: Path) -> None:
-    folder = results.save_item("lemma", "demo", table=pd.DataFrame({"o": [1, 2]}), results_dir=results_dir)
+    folder = Item("lemma", "demo", results_dir=results_dir).save(table=pd.DataFrame({"o": [1, 2]}))
     assert (folder / "table.csv").read_text() == "o\n1\n2\n"
     assert "Profile demo. No training run." in (folder / "table.md").read_text()
 
@@ -58,7 +55,7 @@ def test_a_plain_frame_and_no_runs_will_do(results_dir: Path) -> None:
 def test_the_picture_carries_its_caption_once(results_dir: Path) -> None:
     runs = fake_runs("table3")
     figure = table3.figure(runs)
-    results.stamp(results.stamp(figure, runs, "short"), runs, "short")
+    stamp(stamp(figure, runs, "short"), runs, "short")
     captions = [text.get_text() for text in figure.texts if text.get_gid() == "caption"]
     assert len(captions) == 1
     assert captions[0].startswith("Profile short. CIFAR-10")
@@ -93,21 +90,32 @@ def test_what_would_be_lost_is_said_before_anything_is_trained(results_dir: Path
     save(fake_runs("table1", rows="vgg-small-fp"), results_dir)  # made-up runs: no record of them is on the disk
     monkeypatch.setattr(runs, "run_item", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ValueError, match="would lose: vgg-small-fp .* Their runs have no readable record here"):
-        results.item_runs("table1", "short", rows="resnet20-1w1a", results_dir=str(results_dir))
+        Item("table1", "short", "resnet20-1w1a", results_dir=results_dir).runs()
 
 
 def test_a_damaged_table_names_its_file(results_dir: Path) -> None:
     folder = save(fake_runs("table1"), results_dir)
     (folder / "provenance.json").write_text("[")
     with pytest.raises(ValueError, match="provenance.json is damaged .*; take it from the repository again"):
-        results.item_runs("table1", "short", rows="resnet20-1w1a", results_dir=str(results_dir))
+        Item("table1", "short", "resnet20-1w1a", results_dir=results_dir).runs()
 
 
 @pytest.mark.parametrize("asked", [("table1", "quick"), ("tableX", "demo")])
 def test_a_mistyped_item_or_profile_is_named(asked: tuple[str, str]) -> None:
-    for call in (results.about, results.item_runs):
-        with pytest.raises(ValueError, match=r"unknown (profile 'quick'|item 'tableX'); known: (smoke, demo|table1)"):
-            call(*asked)
+    with pytest.raises(ValueError, match=r"unknown (profile 'quick'|item 'tableX'); known: (smoke, demo|table1)"):
+        Item(*asked)
+
+
+def test_parameters_are_what_a_notebook_gave_plain_values_to() -> None:
+    """``-p profil smoke`` would else run as demo; numbers and lists are what papermill makes of ``-p`` and ``-y``."""
+    namespace = {"__name__": "__main__", "In": [""], "ru": object(), "profile": "smoke", "seeds": 0, "rows": ["ste"]}
+    item = Item("table3", **parameters(namespace))
+    assert (item.profile, item.seeds, item.rows) == ("smoke", (0,), ("ste",))
+    assert Item("table3", seeds=[0, 1], epochs="3").epochs == 3
+    with pytest.raises(ValueError, match=r"unknown parameter 'profil': did you mean profile\?; known: profile, rows"):
+        Item("table3", **parameters(namespace | {"profil": "smoke"}))
+    with pytest.raises(ValueError, match="epochs = 'two', expected a whole number"):
+        Item("table3", epochs="two")
 
 
 @pytest.mark.parametrize("asked", [{"seeds": "0"}, {"epochs": 2}])
@@ -129,7 +137,7 @@ def standing(monkeypatch: pytest.MonkeyPatch, records: list, asked: list) -> Non
     from resteutils.runs import store as runs
 
     monkeypatch.setattr(standing, "ended_runs", lambda runs_dir="", results_dir="": Runs.of(records))
-    monkeypatch.setattr(runs, "run_item", lambda item, **kwargs: Runs(asked))
+    monkeypatch.setattr(runs, "run_item", lambda *args, **kwargs: Runs(asked))
 
 
 def test_a_call_for_some_rows_completes_the_standing_table(results_dir: Path, monkeypatch) -> None:
@@ -137,7 +145,7 @@ def test_a_call_for_some_rows_completes_the_standing_table(results_dir: Path, mo
     save(old, results_dir)
     new = fake_runs("table1", rows="resnet20-1w1a", seeds="1,2") + fake_runs("table1", rows="vgg-small-fp", epochs=3)
     standing(monkeypatch, old, new)
-    runs = results.item_runs("table1", "short", results_dir=str(results_dir))
+    runs = Item("table1", "short", results_dir=results_dir).runs()
     frame = pd.read_csv(save(runs, results_dir) / "table.csv").set_index("row")
     assert list(frame.index) == ["resnet18-1w1a", "resnet20-1w1a", "vgg-small-fp"]
     assert list(frame.n) == [2, 3, 3]
@@ -147,12 +155,12 @@ def test_a_call_for_some_rows_completes_the_standing_table(results_dir: Path, mo
 def test_shared_runs_keep_this_items_names(results_dir: Path, monkeypatch) -> None:
     """A run that another item trained first carries that item's labels in its record."""
     mine = fake_runs("table3", rows="ste,reste")
-    results.save_item("table3", "short", table3.table(mine, "short"), runs=mine, results_dir=results_dir)
+    Item("table3", "short", results_dir=results_dir).save(table3.table(mine, "short"), runs=mine)
     theirs = fake_runs("figure2", rows="ste,reste")
     for run in theirs:
         object.__setattr__(run.recipe, "row", "another-name")
     standing(monkeypatch, theirs, [])
-    found = results.item_runs("table3", "short", results_dir=str(results_dir))
+    found = Item("table3", "short", results_dir=results_dir).runs()
     assert [(run.recipe.item, run.recipe.row) for run in found[::3]] == [("table3", "ste"), ("table3", "reste")]
     assert theirs[0].recipe.row == "another-name"
 
@@ -162,7 +170,7 @@ def test_runs_of_a_changed_recipe_are_not_mixed_in(results_dir: Path, monkeypatc
     save(old, results_dir)
     new = fake_runs("table1", rows="resnet20-1w1a", seeds="0", lr=0.05)
     standing(monkeypatch, old + new, new)
-    assert results.item_runs("table1", "short", results_dir=str(results_dir)) == new
+    assert Item("table1", "short", results_dir=results_dir).runs() == new
 
 
 def test_overrides_do_not_replace_standing_lines(results_dir: Path, monkeypatch) -> None:
@@ -170,31 +178,31 @@ def test_overrides_do_not_replace_standing_lines(results_dir: Path, monkeypatch)
     save(old, results_dir)
     standing(monkeypatch, old, fake_runs("table1", rows="resnet20-1w1a", seeds="0", lr=0.05))
     with pytest.raises(ValueError, match="holds resnet20-1w1a at 10 epochs by another recipe.*RESULTS_DIR"):
-        results.item_runs("table1", "short", "resnet20-1w1a", results_dir=str(results_dir), overrides="lr=0.05")
+        Item("table1", "short", "resnet20-1w1a", results_dir=results_dir, overrides="lr=0.05").runs()
     other = fake_runs("table1", rows="vgg-small-1w1a", seeds="0", lr=0.05)
     standing(monkeypatch, old, other)  # a line of its own, beside them
-    runs = results.item_runs("table1", "short", "vgg-small-1w1a", results_dir=str(results_dir), overrides="lr=0.05")
+    runs = Item("table1", "short", "vgg-small-1w1a", results_dir=results_dir, overrides="lr=0.05").runs()
     assert runs == old + other
     said = (save(runs, results_dir) / "table.md").read_text()
     assert "Rows vgg-small-1w1a with lr = 0.05." in said
-    runs = results.item_runs("table1", "short", "vgg-small-1w1a", results_dir=str(results_dir), overrides="lr=0.05")
+    runs = Item("table1", "short", "vgg-small-1w1a", results_dir=results_dir, overrides="lr=0.05").runs()
     assert runs == old + other  # the same overrides again are no replacement
 
 
 def test_what_a_picture_shows_beside_its_own_runs_is_in_the_provenance(results_dir: Path) -> None:
     own = fake_runs("table1", rows="resnet20-1w1a", seeds="0")
-    folder = results.save_item("table1", "short", runs=own, results_dir=results_dir, beside=["b", own[0].recipe.run_id])
+    folder = Item("table1", "short", results_dir=results_dir).save(runs=own, beside=["b", own[0].recipe.run_id])
     assert json.loads((folder / "provenance.json").read_text())["beside"] == ["b"]
 
 
 def test_what_diverged_stays_with_the_table(results_dir: Path, monkeypatch) -> None:
     lost = diverged(recipe("table3/ste-identity", "short"), [2.3])
     runs = Runs(fake_runs("table3", rows="ste,reste"), [lost])
-    save_table3 = functools.partial(results.save_item, "table3", "short", results_dir=results_dir)
+    save_table3 = Item("table3", "short", results_dir=results_dir).save
     folder = save_table3(table3.table(runs, "short"), runs=runs)
     (entry,) = json.loads((folder / "provenance.json").read_text())["diverged"]
     assert (entry["row"], entry["reason"]) == ("ste-identity", "the loss is not finite")
     with pytest.raises(ValueError, match=r"would lose: ste-identity \(10 epochs, seed 0\)"):
         save_table3(table3.table(list(runs), "short"), runs=list(runs))
     standing(monkeypatch, runs, [])
-    assert results.item_runs("table3", "short", results_dir=str(results_dir)).diverged == [lost]
+    assert Item("table3", "short", results_dir=results_dir).runs().diverged == [lost]

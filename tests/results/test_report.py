@@ -11,21 +11,14 @@ from helpers.fakes import fake_runs
 from resteutils.items import table1
 from resteutils.evidence import html as pages
 from resteutils.recipes import ITEMS
-from resteutils.results import folder as results
+from resteutils.results.folder import Item
 from resteutils.results import report
 
 
 def add(results_dir: Path, profile: str, seeds: str = "") -> Path:
     runs = fake_runs("table1", profile, rows="resnet20-1w1a,resnet20-1w1a-ste", seeds=seeds)
-    folder = results.save_item(
-        "table1",
-        profile,
-        table1.table(runs, profile),
-        table1.figure(runs),
-        table1.judge(runs, profile),
-        runs,
-        results_dir=results_dir,
-    )
+    made = (table1.table(runs, profile), table1.figure(runs), table1.judge(runs, profile))
+    folder = Item("table1", profile, results_dir=results_dir).save(*made, runs=runs)
     (folder / "notebook.html").write_text(pages.page("n", "<p>n</p>"))
     (folder / "notebook.ipynb").write_text("{}")
     return folder

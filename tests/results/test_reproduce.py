@@ -17,6 +17,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from resteutils.system.settings import Places
 from resteutils.results import report, reproduce
 from resteutils.results.notebook import notebook_html, tidy
 from resteutils.runs.store import run_item
@@ -205,7 +206,7 @@ def test_kill_9_on_the_way_changes_nothing(root: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the processes above: sums depend on how many share them
     try:
-        undisturbed = run_item("table1", "smoke", ROWS, runs_dir=tmp_path / "other", results_dir=tmp_path / "elsewhere")
+        undisturbed = run_item("table1", "smoke", ROWS, places=Places.of("", tmp_path / "other", tmp_path / "elsewhere"))
     finally:
         torch.set_num_threads(threads)
     assert list(table.row) == ROWS.split(",")

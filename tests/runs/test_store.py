@@ -273,8 +273,7 @@ def test_a_run_that_diverges_does_not_take_the_others_with_it(monkeypatch, tmp_p
         return train(recipe, *args, **kwargs)
 
     monkeypatch.setattr(module, "train", train_one)
-    folders = {"runs_dir": tmp_path / "runs", "results_dir": tmp_path / "results"}
-    runs = module.run_item("table3", "smoke", rows="ste,ste-identity", seeds="0", **folders, say=said.append)
+    runs = module.run_item("table3", "smoke", rows="ste,ste-identity", seeds="0", say=said.append)
     assert [run.recipe.row for run in runs] == ["ste"]
     assert any("ste-identity" in line and "DIVERGED" in line for line in said)
     assert not [line for line in said if "read from its record" in line]  # it was trained just now

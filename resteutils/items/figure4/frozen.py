@@ -7,7 +7,6 @@ would be driven; one that is trained at a large power has adapted, or has collap
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from resteutils.items.figure4.numbers import POWERS, best_power, first_of_each, 
 from resteutils.nn.indicators import READINGS, error_ceilings, estimating_error, gradient_instability
 from resteutils.nn.layers import binary_layers
 from resteutils.runs.measurements import kept
+from resteutils.system.settings import Places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ COLUMNS = (
 ).split()
 
 
-def measure(runs: Iterable[Any], data_dir: str = "", results_dir: str | os.PathLike = "") -> pd.DataFrame:
+def measure(runs: Iterable[Any], places: Places) -> pd.DataFrame:
     """e and s of fixed weights at every power: columns model, weights, o, share_definition, share_code, both e, both s.
 
     ``weights`` is "initial" or "trained"; trained are those of the first seed of the power that the paper recommends,
@@ -47,7 +47,7 @@ def measure(runs: Iterable[Any], data_dir: str = "", results_dir: str | os.PathL
         best = best_power(first.recipe.model)
         mine = [r for r in runs if r.recipe.model == first.recipe.model and r.recipe.estimator.o == best]
         for run in sorted(mine, key=lambda r: (-r.recipe.epochs, r.recipe.seed))[:1]:
-            value = kept("powers", run, functools.partial(_trained, data_dir=data_dir), results_dir)
+            value = kept("powers", run, functools.partial(_trained, data_dir=str(places.data)), places.results)
             found |= {"trained": value["powers"]} if value else {}
         top = error_ceilings(model)
         for weights, lines in found.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from resteutils.estimators import ReSTE
 from resteutils.evidence import stats
 from resteutils.recipes import ITEMS, Recipe
 from resteutils.runs.records import finished_runs
+from resteutils.system.settings import Places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["neighbours", "points"]
 
 
-def points(runs: Sequence[Any], runs_dir: str | os.PathLike = "", results_dir: str | os.PathLike = "") -> pd.DataFrame:
+def points(runs: Sequence[Any], places: Places) -> pd.DataFrame:
     """One line per estimator: label, o (NaN but for plain ReSTE), e and s as defined, top1, n and the run ids; means
     over seeds, of s geometric ones, since it is drawn and compared in decades.
 
@@ -29,7 +29,7 @@ def points(runs: Sequence[Any], runs_dir: str | os.PathLike = "", results_dir: s
     import pandas as pd
 
     rows: dict[str, list[dict[str, Any]]] = {}
-    for run in neighbours(runs, finished_runs(runs_dir, results_dir)):
+    for run in neighbours(runs, finished_runs(places.runs, places.results)):
         last = run.history.iloc[-1]
         label, o = _label(run.recipe)
         values = {"o": o, "e": last["error_definition"], "s": last["instability_definition"]}

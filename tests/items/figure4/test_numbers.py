@@ -12,6 +12,7 @@ import resteutils as ru
 from resteutils.items.figure4 import frozen, numbers
 from resteutils.recipes import item_recipes
 from resteutils.runs.records import Runs
+from resteutils.system.settings import Places
 
 
 def test_frozen_errors_fall_and_leave_the_network_as_it_was() -> None:
@@ -46,7 +47,7 @@ def test_runs_that_lie_apart_are_said_with_the_chance_of_it() -> None:
     claim = "ResNet-20, 10 epochs: every run with o up to 3 scores above every run with a larger one"
 
     def check():
-        checks = numbers.judge(runs, numbers.points(runs), frozen.measure(runs), "short").checks
+        checks = numbers.judge(runs, numbers.points(runs), frozen.measure(runs, Places.of()), "short").checks
         return next(check for check in checks if check.claim == claim)
 
     assert check().status == "supported"
@@ -61,7 +62,7 @@ def test_an_inverted_u_supports_the_claim_and_a_slope_does_not() -> None:
         o, seed = run.recipe.estimator.o, run.recipe.seed
         run.record["result"]["top1"] = {1: 60.0, 3: 70.0, 20: 65.0}[o] + 0.1 * seed
         run.record["history"]["spread"][-1] = 2.0 + 0.01 * seed
-    still = frozen.measure(runs)
+    still = frozen.measure(runs, Places.of())
     verdict = numbers.judge(runs, numbers.points(runs), still, "short")
     assert {check.status for check in verdict.checks if check.kind == "ordering"} == {"supported"}, str(verdict)
     assert verdict.status == "undecided" and "Not run" in verdict.text  # one network of three
@@ -74,5 +75,5 @@ def test_an_inverted_u_supports_the_claim_and_a_slope_does_not() -> None:
 def test_what_diverged_is_named_in_figure_4(results_dir: Path) -> None:
     runs = Runs(records("figure4", rows="resnet20-o3,resnet20-o10", seeds="0"))
     runs.diverged += [diverged(item_recipes("figure4", "short", rows="resnet20-o20", seeds="0")[0], [2.3])]
-    said = numbers.judge(runs, numbers.points(runs), frozen.measure(runs, results_dir=results_dir), "short")
+    said = numbers.judge(runs, numbers.points(runs), frozen.measure(runs, Places.of()), "short")
     assert "Diverged, and so in none of them: resnet20-o20 (seed 0)" in said.text
