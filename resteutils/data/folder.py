@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from resteutils.data.images import IMAGENET_MEAN, IMAGENET_STD, Data, EpochPlan
+from resteutils.data.loader import Refused, batches
 from resteutils.data.sources import chosen
 from resteutils.data.files import Split, UnreadableImage, check_readable, decode, digits_folder, listed, scan
 from resteutils.system.settings import data_dir as data_folder
@@ -32,8 +31,6 @@ __all__ = ["FOLDERS", "Folder", "UnreadableImage", "central_crop", "folder_diges
 FOLDERS = ("imagenet", "digits-folder")  # the datasets that are opened here
 IMAGENET = {"train": 1_281_167, "val": 50_000}
 CROP_AREA = (0.08, 1.0)  # DEVIATION(D7): the authors write 1.25, of which torchvision rejects what exceeds the image
-GROUP_SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, n)]
-LONGEST_STEP = 60  # seconds that a worker outlives a SIGTERM, for the training process to save meanwhile
 
 
 @dataclass
@@ -49,6 +46,7 @@ class Folder(Data):
     test: Split
     train_transform: Callable[[Tensor], Tensor]
     test_transform: Callable[[Tensor], Tensor]
+    image_size: int
     workers: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     digest: str = ""
@@ -85,82 +83,36 @@ class Folder(Data):
         std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
         return images.to(torch.float32).sub_(255 * mean).div_(255 * std)
 
-    def _deliver(self, images: _Decoded, batches: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-        loader = DataLoader(
-            images,
-            batch_sampler=batches,
-            num_workers=min(self.workers, len(batches), os.cpu_count() or 1),
-            collate_fn=_stack,
-            worker_init_fn=_outlive_signals,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # the loader draws a number from it, else from the global one
-        )
-        with _signals_held():  # a worker is born deaf to them, and listens once it knows what to do
-            delivered = iter(loader)
-        for batch in delivered:
-            if isinstance(batch, _Unreadable):
-                raise UnreadableImage(f"{batch}; replace or remove the file, the same command then goes on")
-            pixels, labels = (part.to(self.device, non_blocking=True) for part in batch)
-            yield self.normalise(pixels), labels
-
-
-class _Unreadable(str):
-    """What is wrong with which file: a value, because an exception leaves a worker wrapped in its traceback."""
+    def _deliver(self, images: _Decoded, shares: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        delivered = batches(images, shares, self.image_size, min(self.workers, os.cpu_count() or 1))
+        with contextlib.closing(delivered):
+            for batch in delivered:
+                if isinstance(batch, Refused):
+                    raise UnreadableImage(f"{batch}; replace or remove the file, the same command then goes on")
+                pixels, labels = batch
+                if self.device.type == "cuda":
+                    pixels = pixels.pin_memory()  # a copy, which the GPU may fetch while the place is filled again
+                yield self.normalise(pixels.to(self.device, non_blocking=True)), labels.to(self.device)
 
 
 @dataclass(frozen=True)
-class _Decoded(Dataset):
+class _Decoded:
     """(uint8 image, label) by index; with ``key`` = (seed, epoch) the transform draws from numbers of that image."""
 
     split: Split
     transform: Callable[[Tensor], Tensor]
     key: tuple[int, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | _Unreadable:
+    def __call__(self, index: int) -> tuple[Tensor, int] | Refused:
         try:
             image = decode(self.split.path(index))
         except UnreadableImage as error:
-            return _Unreadable(error)
+            return Refused(error)
         with torch.random.fork_rng(devices=[], enabled=bool(self.key)):
             if self.key:
                 entropy = np.random.SeedSequence([*self.key, int(index)]).generate_state(1, np.uint64)[0]
                 torch.default_generator.manual_seed(int(entropy))  # torch.manual_seed would reach for the GPU too
             return self.transform(image), int(self.split.labels[index])
-
-
-def _stack(samples: list[tuple[Tensor, int] | _Unreadable]) -> tuple[Tensor, Tensor] | _Unreadable:
-    for sample in samples:
-        if isinstance(sample, _Unreadable):
-            return sample
-    images, labels = zip(*samples, strict=True)
-    return torch.stack(images), torch.tensor(labels, dtype=torch.int64)
-
-
-def _outlive_signals(worker: int) -> None:
-    """Ctrl-C, torchrun and Slurm signal a whole group of processes; the training process then still needs the workers
-    to finish its step and save, and sends them home itself. An alarm ends those that nobody sends home.
-    """
-    for number in GROUP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):
-        signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(LONGEST_STEP))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Signals wait until the end of the block; processes that are started in it inherit that."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @functools.cache
@@ -207,7 +159,8 @@ def open_folder(
         _check_imagenet(root, {"train": len(train), "val": len(test)})
     digest = check_readable(train, test, workers, patience)
     train, test = chosen(train, test, train_size, test_size, holdout)
-    return Folder(name, classes, train, test, *_transforms(image_size, augment), workers, torch.device(device), digest)
+    transforms = _transforms(image_size, augment)
+    return Folder(name, classes, train, test, *transforms, image_size, workers, torch.device(device), digest)
 
 
 def _check_imagenet(root: Path, found: dict[str, int]) -> None:
