@@ -1,19 +1,23 @@
 """Files and folders that are old or new, never half: written beside, flushed, renamed.
 
-Renaming one folder over another is two steps on most systems: a kill between them leaves the old folder under its
-backup's name, and :func:`heal`, which every reader and writer calls first, puts it back.
+Linux exchanges two folders in one step. Elsewhere it takes two renames: a kill between them leaves the old folder under
+its backup's name, and :func:`heal`, which every reader and writer calls first, puts it back. Whoever exchanges or heals
+holds a lock on the folder above meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import shutil
-import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from resteutils.system.locks import host, locked
 
 __all__ = ["LEAST_FREE_BYTES", "heal", "replaced", "writable", "write_atomic"]
 
@@ -93,7 +97,7 @@ def replaced(target: Path) -> Iterator[Path]:
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     heal(target)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}@{_host()}.", suffix=".tmp"))
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}@{host()}.", suffix=".tmp"))
     folder.chmod(0o755)
     try:
         yield folder
@@ -103,11 +107,27 @@ def replaced(target: Path) -> Iterator[Path]:
 
 
 def _exchange(folder: Path, target: Path) -> None:
+    """Put the folder in the place of ``target``; the caller removes what then stands under the folder's name."""
     backup = _backup(target)
-    if target.exists():
-        os.rename(target, backup)
-    os.rename(folder, target)
-    shutil.rmtree(backup, ignore_errors=True)
+    with locked(target.parent):
+        if not target.exists():
+            os.rename(folder, target)
+        elif not _swap(folder, target):
+            os.rename(target, backup)
+            os.rename(folder, target)
+            shutil.rmtree(backup, ignore_errors=True)
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, where the system and the file system can."""
+    if not sys.platform.startswith("linux"):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except AttributeError:  # a C library from before 2018
+        return False
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def heal(target: Path) -> None:
@@ -116,23 +136,19 @@ def heal(target: Path) -> None:
     target = target.absolute()
     backup = _backup(target)
     if backup.exists():
-        if target.exists():
-            shutil.rmtree(backup, ignore_errors=True)
-        else:
-            os.rename(backup, target)
+        with locked(target.parent):  # not while its writer is between two renames
+            if target.exists():
+                shutil.rmtree(backup, ignore_errors=True)
+            elif backup.exists():
+                os.rename(backup, target)
     for abandoned in target.parent.glob(f".{target.name}.*.tmp"):
-        process, _, host = abandoned.name.removeprefix(f".{target.name}.").split(".")[0].partition("@")
-        if host == _host() and process.isdigit() and not _alive(int(process)):
+        process, _, machine = abandoned.name.removeprefix(f".{target.name}.").split(".")[0].partition("@")
+        if machine == host() and process.isdigit() and not _alive(int(process)):
             shutil.rmtree(abandoned, ignore_errors=True)
 
 
 def _backup(target: Path) -> Path:
     return target.with_name(f".{target.name}.previous")
-
-
-def _host() -> str:
-    """This machine or container: the processes of another one, which may share the folder, cannot be seen."""
-    return socket.gethostname().replace(".", "-")
 
 
 def _alive(process: int) -> bool:

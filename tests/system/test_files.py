@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from resteutils.system import files
+from resteutils.system import files, locks
 from resteutils.system.files import write_atomic
 
 
@@ -115,7 +116,7 @@ def test_an_error_on_the_way_leaves_the_old_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kill_at", [0, 1, 2])
-def test_a_kill_at_any_step_of_the_exchange_loses_nothing(tmp_path: Path, kill_at: int) -> None:
+def test_a_kill_at_any_step_of_two_renames_loses_nothing(tmp_path: Path, kill_at: int) -> None:
     """A child process is killed (no clean-up of any kind) before the first, the second rename, or after both."""
     target = tmp_path / "item"
     target.mkdir()
@@ -132,13 +133,61 @@ def test_a_kill_at_any_step_of_the_exchange_loses_nothing(tmp_path: Path, kill_a
             if len(calls) == kill_at == 2:
                 os._exit(9)
 
-        os.rename = killing
+        os.rename, files._swap = killing, lambda one, other: False
         with files.replaced(target) as new:
             (new / "table.csv").write_text("new")
         os._exit(0)
     os.waitpid(child, 0)
     files.heal(target)
     assert (target / "table.csv").read_text() == ("new" if kill_at == 2 else "old")
+    assert os.listdir(tmp_path) == ["item"]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_kill_beside_the_exchange_in_one_step_loses_nothing(tmp_path: Path, swapped: bool) -> None:
+    target = tmp_path / "item"
+    target.mkdir()
+    (target / "table.csv").write_text("old")
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        swap = files._swap
+        files._swap = lambda one, other: os._exit(9 if not swapped or swap(one, other) else 1)
+        with files.replaced(target) as new:
+            (new / "table.csv").write_text("new")
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) == 1:
+        pytest.skip("this file system does not exchange two names in one step")
+    files.heal(target)
+    assert (target / "table.csv").read_text() == ("new" if swapped else "old")
+    assert os.listdir(tmp_path) == ["item"]
+
+
+@pytest.mark.parametrize("one_step", [True, False])
+def test_writers_that_end_at_once_and_a_reader_never_miss_the_folder(tmp_path: Path, monkeypatch, one_step) -> None:
+    """Three threads replace one folder fifty times each; a reader, which heals first, finds it whole every time."""
+    if not one_step:
+        monkeypatch.setattr(files, "_swap", lambda one, other: False)
+    target, errors, ended, reads = tmp_path / "item", [], threading.Event(), 0
+
+    def write(number: int) -> None:
+        try:
+            for _ in range(50):
+                with files.replaced(target) as new:
+                    (new / "table.csv").write_text(str(number))
+        except OSError as error:
+            errors.append(error)
+
+    write(0)
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for thread in writers:
+        thread.start()
+    while any(thread.is_alive() for thread in writers):
+        files.heal(target)
+        reads += 1
+        if one_step and not target.is_dir():
+            errors.append(f"no folder at read {reads}")
+    assert errors == [] and reads
     assert os.listdir(tmp_path) == ["item"]
 
 
@@ -156,6 +205,6 @@ def test_healing_leaves_the_folders_of_another_machine_alone(tmp_path: Path, mon
     ours = tmp_path / f".table1.{2**22 + 1}@this-host.abc.tmp"
     for folder in (theirs, ours):
         folder.mkdir()
-    monkeypatch.setattr(files.socket, "gethostname", lambda: "this.host")
+    monkeypatch.setattr(locks.socket, "gethostname", lambda: "this.host")
     files.heal(tmp_path / "table1")
     assert os.listdir(tmp_path) == [theirs.name]

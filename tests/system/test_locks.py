@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from resteutils.system.locks import locked
+from resteutils.system.locks import holder, host, locked
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -58,3 +59,18 @@ def test_a_file_system_without_locks_is_worked_on_all_the_same(tmp_path: Path, m
         done = True
     assert done
     assert "lock cannot be locked (No locks available); going on without" in capsys.readouterr().err
+
+
+def test_a_lock_says_who_holds_it_and_a_folder_holds_without_a_file(tmp_path: Path) -> None:
+    assert holder(tmp_path / "lock") == "another process"
+    with locked(tmp_path / "lock"):
+        assert holder(tmp_path / "lock") == f"process {os.getpid()} on {host()}"
+    (tmp_path / "folder").mkdir()
+
+    def busy() -> None:
+        raise TimeoutError("busy")
+
+    with locked(tmp_path / "folder"), pytest.raises(TimeoutError, match="busy"):
+        with locked(tmp_path / "folder", busy):
+            pytest.fail("two holders")
+    assert os.listdir(tmp_path / "folder") == []
