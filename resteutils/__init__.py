@@ -44,6 +44,8 @@ _LAZY = {
     "load_or_train": "runs.store",
     "run_item": "runs.store",
     "pack": "onebit.model",
+    "DATASETS": "data.sources",
+    "register_dataset": "data.sources",
     "Item": "results.folder",
     "parameters": "results.folder",
 }

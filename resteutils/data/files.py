@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from resteutils.data.sources import Labelled, digits
+from resteutils.data.base import Labelled
+from resteutils.data.sources import Digits
 from resteutils.system.files import replaced, write_atomic
 from resteutils.system.locks import locked
 from resteutils.system.settings import cache_dir
@@ -167,7 +168,7 @@ def digits_folder() -> Path:
         with locked(folder.with_suffix(".lock")):
             if not folder.is_dir():  # another process was first
                 with replaced(folder) as beside:
-                    _, train, test = digits()
+                    _, train, test = Digits().read(Path())
                     _write(beside / "train", train)
                     _write(beside / "val", test)
     return folder

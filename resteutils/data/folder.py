@@ -20,15 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resteutils.data.images import IMAGENET_MEAN, IMAGENET_STD, Data, EpochPlan
+from resteutils.data.base import IMAGENET_MEAN, IMAGENET_STD, Data, EpochPlan, chosen
+from resteutils.data.files import Split, UnreadableImage, check_readable, decode, listed, scan
 from resteutils.data.loader import Refused, batches
-from resteutils.data.sources import chosen
-from resteutils.data.files import Split, UnreadableImage, check_readable, decode, digits_folder, listed, scan
-from resteutils.system.settings import data_dir as data_folder
 
-__all__ = ["FOLDERS", "Folder", "UnreadableImage", "central_crop", "folder_digest", "open_folder"]
+__all__ = ["Folder", "UnreadableImage", "central_crop", "folder_digest", "open_folder"]
 
-FOLDERS = ("imagenet", "digits-folder")  # the datasets that are opened here
 IMAGENET = {"train": 1_281_167, "val": 50_000}
 CROP_AREA = (0.08, 1.0)  # DEVIATION(D7): the authors write 1.25, of which torchvision rejects what exceeds the image
 
@@ -64,8 +61,8 @@ class Folder(Data):
     def train_batches(
         self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented, normalised batches, as :meth:`resteutils.data.images.Images.train_batches`: float32 (B, 3, S, S), int64
-        (B,). Raises ``UnreadableImage`` naming the file.
+        """Augmented, normalised batches, as :meth:`resteutils.data.images.Images.train_batches`: float32 (B, 3, S, S),
+        int64 (B,). Raises ``UnreadableImage`` naming the file.
         """
         order = EpochPlan.draw(self.train_size, "none", 0, seed, epoch).order
         batches = [order[places] for places in self.places(batch_size, start, rank, world)]
@@ -126,8 +123,8 @@ def folder_digest(root: Path) -> str:
 
 
 def open_folder(
+    root: Path,
     name: str,
-    data_dir: str | os.PathLike = "",
     image_size: int = 224,
     num_classes: int = 0,
     train_size: int = 0,
@@ -138,24 +135,21 @@ def open_folder(
     device: torch.device | str = "cpu",
     patience: Callable[[], None] = lambda: None,
 ) -> Folder:
-    """Open a folder of images: ``data_dir/train/CLASS/*.JPEG`` and ``data_dir/val/CLASS/*.JPEG``, or, for the name
-    "digits-folder", the digits written like that.
+    """Open a folder of images: ``root/train/CLASS/*.JPEG`` and ``root/val/CLASS/*.JPEG``.
 
     ``num_classes`` 0 takes as many classes as there are; 1,000 with all images means ImageNet and expects its numbers
     of images. Every file is decoded once, the first time this list of files and sizes is seen; meanwhile ``patience``
-    is called, which may raise. The other arguments are as in :func:`resteutils.data.images.open_images`.
+    is called, which may raise. The other arguments are as in :func:`resteutils.data.sources.open_images`.
 
     Raises ``FileNotFoundError`` where train/ or val/ is missing or a class is empty, ``ValueError`` where the two, or
     they and the arguments, disagree about classes or images, ``UnreadableImage`` with the names of damaged files.
     """
-    digits = name == "digits-folder"
-    root = digits_folder() if digits else data_folder(data_dir)
     classes, train, test = scan(root)
     if num_classes not in (0, len(classes)):
         raise ValueError(
             f"{root} has {len(classes)} classes, the recipe {num_classes}; num_classes=0 takes what is there"
         )
-    if not digits and num_classes == 1000 and not (train_size or test_size):
+    if num_classes == 1000 and not (train_size or test_size):
         _check_imagenet(root, {"train": len(train), "val": len(test)})
     digest = check_readable(train, test, workers, patience)
     train, test = chosen(train, test, train_size, test_size, holdout)

@@ -8,7 +8,6 @@ would see. A test compares the batches with those of torchvision's per-image pip
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,43 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resteutils.data.sources import chosen, cifar10, digits, statistics
-from resteutils.system.settings import data_dir as data_folder
+from resteutils.data.base import Data, EpochPlan
 
-__all__ = ["AUGMENTATIONS", "DATASETS", "NORMALIZATIONS", "Data", "Images", "open_images"]
-
-DATASETS = ("digits", "cifar10")
-AUGMENTATIONS = ("crop-flip", "crop", "none")
-NORMALIZATIONS = ("imagenet", "dataset")
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class Data:
-    """What training asks of a dataset, in memory or on disk: classes, sizes and steps. Each kind adds its
-    ``train_batches`` and ``test_batches``.
-    """
-
-    classes: tuple[str, ...]
-    train_size: int
-    test_size: int
-    digest: str = ""  # of the list of files and their sizes: two folders under one recipe are two results
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
-
-    def steps(self, batch_size: int, world: int = 1) -> int:
-        """Batches in an epoch. A last batch that would leave a process with fewer than 2 images is dropped: BatchNorm
-        has no statistics of one.
-        """
-        full, rest = divmod(self.train_size, batch_size)
-        return full + (rest >= 2 * world)
-
-    def places(self, batch_size: int, start: int, rank: int, world: int) -> list[np.ndarray]:
-        """Which places of an epoch's order process ``rank`` takes, for each step from ``start`` on."""
-        bounds = [step * batch_size for step in range(start, self.steps(batch_size, world))]
-        return [np.arange(b, min(b + batch_size, self.train_size))[rank::world] for b in bounds]
+__all__ = ["Images"]
 
 
 @dataclass
@@ -153,65 +118,3 @@ def _overlap(shift: int, size: int) -> tuple[slice, slice]:
     shift = max(-size, min(shift, size))
     seen = slice(max(shift, 0), size + min(shift, 0))
     return seen, slice(seen.start - shift, seen.stop - shift)
-
-
-@dataclass(frozen=True)
-class EpochPlan:
-    """What happens to which image in one epoch: the order, and for each place in it a group (shift and flip)."""
-
-    order: np.ndarray
-    group: np.ndarray | None
-    groups: int
-    flips: int
-
-    @classmethod
-    def draw(cls, size: int, augment: str, padding: int, seed: int, epoch: int) -> EpochPlan:
-        """A pure function of its arguments, on any machine and device."""
-        random = np.random.Generator(np.random.PCG64([seed, epoch]))
-        order = random.permutation(size)
-        if augment == "none":
-            return cls(order, None, 0, 1)
-        flips = 2 if augment == "crop-flip" else 1
-        groups = (2 * padding + 1) ** 2 * flips
-        return cls(order, random.integers(0, groups, size), groups, flips)
-
-
-def open_images(
-    name: str,
-    data_dir: str | os.PathLike = "",
-    train_size: int = 0,
-    test_size: int = 0,
-    holdout: int = 0,
-    augment: str = "crop-flip",
-    padding: int = 4,
-    normalization: str = "dataset",
-) -> Images:
-    """Open a dataset that fits in memory.
-
-    Arguments:
-        name: "digits" (1,797 images of 8x8, shipped with scikit-learn: 1,437 to train, 360 to test) or "cifar10".
-        data_dir: folder of CIFAR-10; see :func:`resteutils.system.settings.data_dir`.
-        train_size, test_size: use only so many images, chosen once and for all; 0 is all.
-        holdout: evaluate on so many training images, taken out of training, instead of the test set.
-        augment: "crop-flip", "crop" or "none"; ``padding`` is that of the crop.
-        normalization: "imagenet", what the authors' recipe uses for CIFAR-10 too, or "dataset", the set's own
-        statistics.
-
-    Raises ``ValueError`` for a wrong argument, ``FileNotFoundError`` where the data is missing and cannot be
-    downloaded, ``RuntimeError`` where files are damaged. Never returns a part of a dataset that it was asked for whole.
-    """
-    _check_choice("augment", augment, AUGMENTATIONS)
-    _check_choice("normalization", normalization, NORMALIZATIONS)
-    _check_choice("dataset", name, DATASETS)
-    classes, train, test = digits() if name == "digits" else cifar10(data_folder(data_dir))
-    channels = train.images.shape[1]
-    if normalization == "imagenet" and channels != 3:
-        raise ValueError(f"normalization = 'imagenet' needs 3 channels, {name} has {channels}; use 'dataset'")
-    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if normalization == "imagenet" else statistics(train.images)
-    train, test = chosen(train, test, train_size, test_size, holdout)
-    return Images(name, classes, train.images, train.labels, test.images, test.labels, mean, std, augment, padding)
-
-
-def _check_choice(what: str, value: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{what} = {value!r}, expected one of {', '.join(accepted)}")

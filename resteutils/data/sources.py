@@ -1,125 +1,306 @@
-"""What there is to train on: scikit-learn's digits and CIFAR-10 as tensors, and which part of them is used."""
+"""The datasets: one registry, like that of the estimators. A new one is a class and a value of ``Recipe.dataset``.
+
+A set that fits in memory subclasses :class:`InMemory` and says how it is read; one of ``train/CLASS/*.jpg`` and
+``val/CLASS/*.jpg`` subclasses :class:`ImageFolder` and says where it lies.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from resteutils.data.base import (
+    AUGMENTATIONS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NORMALIZATIONS,
+    Data,
+    Labelled,
+    check_choice,
+    chosen,
+    statistics,
+)
+from resteutils.data.images import Images
 from resteutils.system.locks import locked
+from resteutils.system.settings import data_dir as data_folder
 
-__all__ = ["Labelled", "chosen", "cifar10", "digits", "statistics"]
+__all__ = [
+    "DATASETS",
+    "Cifar10",
+    "Cifar100",
+    "Dataset",
+    "Digits",
+    "DigitsFolder",
+    "ImageFolder",
+    "ImageNet",
+    "InMemory",
+    "Options",
+    "open_images",
+    "register_dataset",
+]
 
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CHOICE = [2308, 6689]  # seeds which images are taken: the same in every run
+Split = tuple[tuple[str, ...], Labelled, Labelled]  # classes, training and test images
 
-Part = TypeVar("Part")  # labelled images with a length and ``subset(index)``, in memory or on disk
+DATASETS: dict[str, Dataset] = {}
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Images as uint8 (N, C, H, W) and their labels as int64 (N,)."""
+class Options:
+    """What a recipe says about its data; the names are those of its fields."""
 
-    images: Tensor
-    labels: Tensor
+    image_size: int = 32
+    in_channels: int = 3
+    num_classes: int = 0
+    train_size: int = 0
+    test_size: int = 0
+    holdout: int = 0
+    augment: str = "crop-flip"
+    padding: int = 4
+    normalization: str = "dataset"
+    workers: int = 0
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, index: np.ndarray) -> Labelled:
-        return Labelled(self.images[index], self.labels[index])
-
-
-def digits() -> tuple[tuple[str, ...], Labelled, Labelled]:
-    """Classes, training and test images: 1,437 and 360 of 8x8, shipped with scikit-learn."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    found = load_digits()
-    pixels = torch.from_numpy(np.round(found.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
-    labels = torch.from_numpy(found.target.astype(np.int64))
-    train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=found.target, random_state=0)
-    whole = Labelled(pixels, labels)
-    return tuple("0123456789"), whole.subset(train), whole.subset(test)
+    @classmethod
+    def of(cls, recipe: Any) -> Options:
+        """Take them from a recipe."""
+        return cls(**{entry.name: getattr(recipe, entry.name) for entry in fields(cls)})
 
 
-def cifar10(folder: Path) -> tuple[tuple[str, ...], Labelled, Labelled]:
-    """Classes, training and test images, through torchvision, which checks every file's md5; downloaded where there is
-    none and a network is.
-
-    Raises ``FileNotFoundError`` where it is missing and cannot be downloaded, ``RuntimeError`` where files are damaged.
+class Dataset:
+    """A dataset by name. ``label`` is what tables and captions call it; ``published`` says whether it is the paper's
+    own, so that its figures may stand beside the published ones; ``streamed``, whether it is a folder of image files.
     """
-    from torchvision.datasets import CIFAR10
 
-    def opened(download: bool):
-        return CIFAR10(str(folder), train=True, download=download), CIFAR10(str(folder), train=False)
+    name: ClassVar[str]
+    label: ClassVar[str]
+    published: ClassVar[bool] = False
+    streamed: ClassVar[bool] = False
 
-    try:
-        parts = opened(download=False)
-    except (OSError, RuntimeError):
-        with locked(folder / ".cifar-10.lock"):  # another process may just be downloading or unpacking it
-            present = (folder / CIFAR10.base_folder).is_dir()
-            try:
-                parts = opened(download=not present)
-            except (OSError, RuntimeError) as error:
-                if present:
-                    raise RuntimeError(
-                        f"CIFAR-10 in {folder / CIFAR10.base_folder} is incomplete or damaged ({error}); delete that "
-                        "folder and run again to download it, or set DATA_DIR to a good copy"
-                    ) from error
-                raise FileNotFoundError(
-                    f"CIFAR-10 is not in {folder} and could not be downloaded ({error}); set DATA_DIR to the folder "
-                    f"that holds {CIFAR10.base_folder}/; a training in PROFILE=demo needs no download"
-                ) from error
-    train, test = map(_tensors, parts)
-    if (len(train), len(test)) != (50_000, 10_000):
-        raise RuntimeError(f"CIFAR-10 in {folder} has {len(train)} + {len(test)} images, not 50000 + 10000")
-    return CIFAR10_CLASSES, train, test
+    def open(
+        self,
+        options: Options,
+        data_dir: str | os.PathLike = "",
+        device: torch.device | str = "cpu",
+        patience: Callable[[], None] = lambda: None,
+    ) -> Data:
+        """Open it on ``device``. ``patience`` is called while a first check of files takes long, and may raise.
+
+        Raises ``ValueError`` where it is not as the options say, ``FileNotFoundError`` where it is missing and cannot
+        be downloaded, ``RuntimeError`` where files are damaged.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how it is opened: subclass InMemory or ImageFolder")
+
+    def comparable(self, num_classes: int | None) -> bool:
+        """Say whether figures of a run on it may stand beside the published ones."""
+        return self.published
+
+    def described(self, num_classes: int | None) -> str:
+        """Name it for captions."""
+        return self.label
 
 
-def _tensors(part) -> Labelled:
-    images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
+def register_dataset(cls: type[Dataset]) -> type[Dataset]:
+    """Decorator: make a dataset known by its name, to recipes, captions and every command.
+
+    Raises ``ValueError`` where the name or the label is missing, or the name is another dataset's.
+    """
+    if not getattr(cls, "name", "") or not getattr(cls, "label", ""):
+        raise ValueError(f"{cls.__name__}: a dataset needs a name and a label")
+    known = DATASETS.get(cls.name)
+    if known is not None and type(known).__qualname__ != cls.__qualname__:
+        raise ValueError(f"dataset name {cls.name!r} is taken by {type(known).__name__}; choose another")
+    DATASETS[cls.name] = cls()
+    return cls
+
+
+# --- in memory -------------------------------------------------------------------------------------------------------
+
+
+class InMemory(Dataset):
+    """A dataset that fits in memory: :meth:`read` returns all of it."""
+
+    def read(self, folder: Path) -> Split:
+        """Return classes, training and test images, whole; ``folder`` is that of the datasets."""
+        raise TypeError(f"{type(self).__name__} does not say how it is read: give it a method read(folder)")
+
+    def images(self, options: Options, data_dir: str | os.PathLike = "") -> Images:
+        """Read it, and take the part that is asked for. Never returns a part of what was asked for whole."""
+        check_choice("augment", options.augment, AUGMENTATIONS)
+        check_choice("normalization", options.normalization, NORMALIZATIONS)
+        classes, train, test = self.read(data_folder(data_dir))
+        if options.normalization == "imagenet" and (channels := train.images.shape[1]) != 3:
+            raise ValueError(f"normalization = 'imagenet' needs 3 channels, {self.name} has {channels}; use 'dataset'")
+        paper = options.normalization == "imagenet"
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if paper else statistics(train.images)
+        train, test = chosen(train, test, options.train_size, options.test_size, options.holdout)
+        parts = (train.images, train.labels, test.images, test.labels)
+        return Images(self.name, classes, *parts, mean, std, options.augment, options.padding)
+
+    def open(
+        self,
+        options: Options,
+        data_dir: str | os.PathLike = "",
+        device: torch.device | str = "cpu",
+        patience: Callable[[], None] = lambda: None,
+    ) -> Images:
+        images = self.images(options, data_dir)
+        shape = (options.in_channels, options.image_size, options.image_size)
+        if tuple(images.train_images.shape[1:]) != shape or images.num_classes != options.num_classes:
+            raise ValueError(
+                f"the recipe expects images {shape} in {options.num_classes} classes, {self.name} has "
+                f"{tuple(images.train_images.shape[1:])} in {images.num_classes}"
+            )
+        return images.to(device)
+
+
+@register_dataset
+class Digits(InMemory):
+    """1,437 training and 360 test images of 8x8, shipped with scikit-learn."""
+
+    name, label = "digits", "scikit-learn's digits"
+
+    def read(self, folder: Path) -> Split:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        found = load_digits()
+        pixels = torch.from_numpy(np.round(found.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
+        labels = torch.from_numpy(found.target.astype(np.int64))
+        train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=found.target, random_state=0)
+        whole = Labelled(pixels, labels)
+        return tuple("0123456789"), whole.subset(train), whole.subset(test)
+
+
+@register_dataset
+class Cifar10(InMemory):
+    """50,000 training and 10,000 test images of 32x32, through torchvision, which checks every file's md5; downloaded
+    where there is none and a network is.
+    """
+
+    name, label, published = "cifar10", "CIFAR-10", True
+    sizes = (50_000, 10_000)
+
+    def read(self, folder: Path) -> Split:
+        kind = self._kind()
+
+        def opened(download: bool):
+            return kind(str(folder), train=True, download=download), kind(str(folder), train=False)
+
+        try:
+            parts = opened(download=False)
+        except (OSError, RuntimeError):
+            with locked(folder / f".{self.label.lower()}.lock"):  # another process may just be downloading it
+                present = (folder / kind.base_folder).is_dir()
+                try:
+                    parts = opened(download=not present)
+                except (OSError, RuntimeError) as error:
+                    raise self._reason(folder, kind.base_folder, present, error) from error
+        train, test = map(_tensors, parts)
+        if (found := (len(train), len(test))) != self.sizes:
+            have, want = (" + ".join(map(str, sizes)) for sizes in (found, self.sizes))
+            raise RuntimeError(f"{self.label} in {folder} has {have} images, not {want}")
+        return tuple(parts[0].classes), train, test
+
+    def _kind(self) -> Any:
+        from torchvision.datasets import CIFAR10
+
+        return CIFAR10
+
+    def _reason(self, folder: Path, base: str, present: bool, error: Exception) -> Exception:
+        if present:
+            return RuntimeError(
+                f"{self.label} in {folder / base} is incomplete or damaged ({error}); delete that folder and run again "
+                "to download it, or set DATA_DIR to a good copy"
+            )
+        return FileNotFoundError(
+            f"{self.label} is not in {folder} and could not be downloaded ({error}); set DATA_DIR to the folder that "
+            f"holds {base}/; a training in PROFILE=demo needs no download"
+        )
+
+
+@register_dataset
+class Cifar100(Cifar10):
+    """CIFAR-10's sibling of 100 classes: the same sizes, the same loader. Not one of the paper's."""
+
+    name, label, published = "cifar100", "CIFAR-100", False
+
+    def _kind(self) -> Any:
+        from torchvision.datasets import CIFAR100
+
+        return CIFAR100
+
+
+def _tensors(part: Any) -> Labelled:
+    images: Tensor = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
     return Labelled(images, torch.tensor(part.targets, dtype=torch.int64))
 
 
-def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of pixels in [0, 1], over a whole training split."""
-    pixels = images.transpose(0, 1).flatten(1)
-    counts = torch.stack([torch.bincount(channel, minlength=256) for channel in pixels]).double()
-    value = torch.arange(256, dtype=torch.float64) / 255
-    mean = (counts * value).sum(1) / pixels.shape[1]
-    std = ((counts * value**2).sum(1) / pixels.shape[1] - mean**2).sqrt()
-    return tuple(mean.tolist()), tuple(std.tolist())
+def open_images(name: str, data_dir: str | os.PathLike = "", **options: Any) -> Images:
+    """Open a dataset that fits in memory, by name; ``options`` are fields of :class:`Options`.
 
-
-def chosen(train: Part, test: Part, train_size: int, test_size: int, holdout: int) -> tuple[Part, Part]:
-    """The training and test images that are used, chosen once and for all: ``train_size`` and ``test_size`` of them, 0
-    is all; with ``holdout`` so many training images, taken out of training, stand for the test set.
-
-    Raises ``ValueError`` for more than there are.
+    Raises ``ValueError`` for an unknown name or a wrong option, and what :meth:`Dataset.open` raises.
     """
-    if holdout:
-        _check_size("holdout", holdout, len(train) - 2, "none")
-        order = _order(len(train))
-        train, test = train.subset(np.sort(order[:-holdout])), train.subset(np.sort(order[-holdout:]))
-    return _first("train_size", train, train_size), _first("test_size", test, test_size)
+    check_choice("dataset", name, tuple(key for key, each in DATASETS.items() if not each.streamed))
+    return DATASETS[name].images(Options(**options), data_dir)
 
 
-def _first(what: str, part: Part, size: int) -> Part:
-    if not size:
-        return part
-    _check_size(what, size, len(part), "all")
-    return part.subset(np.sort(_order(len(part))[:size]))
+# --- folders of images -----------------------------------------------------------------------------------------------
 
 
-def _order(size: int) -> np.ndarray:
-    return np.random.Generator(np.random.PCG64(CHOICE)).permutation(size)
+class ImageFolder(Dataset):
+    """A folder of image files, ``train/CLASS/*`` and ``val/CLASS/*``, streamed while training."""
+
+    streamed = True
+
+    def root(self, data_dir: str | os.PathLike) -> Path:
+        """Return the folder that holds train/ and val/."""
+        return data_folder(data_dir)
+
+    def open(
+        self,
+        options: Options,
+        data_dir: str | os.PathLike = "",
+        device: torch.device | str = "cpu",
+        patience: Callable[[], None] = lambda: None,
+    ) -> Data:
+        from resteutils.data.folder import open_folder
+
+        for name, expected in (("normalization", "imagenet"), ("in_channels", 3)):
+            if getattr(options, name) != expected:
+                raise ValueError(f"{name} = {getattr(options, name)!r}, a folder of images needs {expected!r}")
+        wanted = {e.name: getattr(options, e.name) for e in fields(options)}
+        for name in ("normalization", "in_channels", "padding"):
+            del wanted[name]
+        return open_folder(self.root(data_dir), self.name, **wanted, device=device, patience=patience)
 
 
-def _check_size(what: str, value: int, largest: int, zero: str) -> None:
-    if not 0 < value <= largest:
-        raise ValueError(f"{what} = {value}, expected 0 ({zero}) or a number from 1 to {largest}")
+@register_dataset
+class ImageNet(ImageFolder):
+    """ImageNet where it has 1,000 classes, else a folder of the user's."""
+
+    name, label, published = "imagenet", "ImageNet", True
+    classes = 1000
+
+    def comparable(self, num_classes: int | None) -> bool:
+        return num_classes == self.classes
+
+    def described(self, num_classes: int | None) -> str:
+        return self.label if self.comparable(num_classes) else f"a folder of images in {num_classes} classes"
+
+
+@register_dataset
+class DigitsFolder(ImageFolder):
+    """scikit-learn's digits written as image files: the stand-in that needs no download."""
+
+    name, label = "digits-folder", "scikit-learn's digits as a folder of image files"
+
+    def root(self, data_dir: str | os.PathLike) -> Path:
+        from resteutils.data.files import digits_folder
+
+        return digits_folder()

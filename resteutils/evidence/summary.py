@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from resteutils.data.sources import DATASETS
 from resteutils.evidence import stats
 from resteutils.nn.indicators import error_ceilings
 from resteutils.recipes.build import build_model
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKBONES",
-    "DATASETS",
     "by_seed",
     "caption",
     "ceilings",
@@ -48,13 +48,6 @@ BACKBONES = {
     "resnet18_imagenet": "ResNet-18",
     "resnet34_imagenet": "ResNet-34",
 }
-
-DATASETS = {
-    "digits": "scikit-learn's digits",
-    "digits-folder": "scikit-learn's digits as a folder of image files",
-    "cifar10": "CIFAR-10",
-}
-IMAGENET_CLASSES = 1000
 
 
 def method(recipe: Any) -> str:
@@ -120,9 +113,7 @@ def diverged(runs: Iterable[Any]) -> dict[tuple[str, int], dict[int, Any]]:
 
 def elsewhere(run: Any) -> bool:
     """Does the run use other data than the paper's?"""
-    if run.recipe.dataset == "imagenet":
-        return run.result.get("num_classes") != IMAGENET_CLASSES
-    return run.recipe.dataset.startswith("digits")
+    return not DATASETS[run.recipe.dataset].comparable(run.result.get("num_classes"))
 
 
 def not_run(rows: Iterable[str], runs: Iterable[Any]) -> list[str]:
@@ -248,8 +239,7 @@ def caption(runs: Iterable[Any], profile: str) -> str:
 
 def _data(run: Any) -> str:
     r = run.recipe
-    folder = f"a folder of images in {run.result.get('num_classes')} classes" if elsewhere(run) else "ImageNet"
-    name = DATASETS.get(r.dataset, folder)
+    name = DATASETS[r.dataset].described(run.result.get("num_classes"))
     images = f"{r.train_size:,} training images" if r.train_size else "all training images"
     scored = f", scored on {r.holdout:,} held-out training images" if r.holdout else ""
     size = f"{r.image_size} x {r.image_size} pixels, " if r.image_size else ""

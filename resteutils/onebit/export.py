@@ -156,7 +156,8 @@ def _read(file: Path, header: dict[str, Any]) -> torch.Tensor:
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
-    from resteutils.data.folder import FOLDERS, central_crop
+    from resteutils.data.folder import central_crop
+    from resteutils.data.sources import DATASETS
 
     channels, height, width = header["input"]
     try:
@@ -164,7 +165,7 @@ def _read(file: Path, header: dict[str, Any]) -> torch.Tensor:
             image = opened.convert("RGB" if channels == 3 else "L")
     except UnidentifiedImageError as error:
         raise ValueError(f"{file} is not an image that Pillow can read") from error
-    cropped = header["dataset"] in FOLDERS
+    cropped = getattr(DATASETS.get(header["dataset"]), "streamed", False)
     if not cropped:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(image).reshape(image.height, image.width, channels)).permute(2, 0, 1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from resteutils.data.base import Data
+from resteutils.data.sources import DATASETS, Options
 from resteutils.models import create
 from resteutils.recipes import Recipe
 
@@ -36,33 +39,11 @@ def build_model(recipe: Recipe, num_classes: int = 0) -> nn.Module:
 
 def open_data(
     recipe: Recipe,
-    data_dir: str = "",
+    data_dir: str | os.PathLike = "",
     device: torch.device | str = "cpu",
     patience: Callable[[], None] = lambda: None,
-):
-    """The recipe's dataset: in memory on ``device``, or streamed from a folder of images, whose first check takes long:
-    ``patience`` may end it by raising.
+) -> Data:
+    """Open the recipe's dataset: in memory on ``device``, or streamed from a folder of images, whose first check takes
+    long: ``patience`` may end it by raising. Raises what :meth:`resteutils.data.sources.Dataset.open` raises.
     """
-    from resteutils.data.folder import FOLDERS, open_folder
-
-    if recipe.dataset in FOLDERS:
-        for name, expected in (("normalization", "imagenet"), ("in_channels", 3)):
-            if getattr(recipe, name) != expected:
-                raise ValueError(f"{name} = {getattr(recipe, name)!r}, a folder of images needs {expected!r}")
-        return open_folder(
-            recipe.dataset, data_dir, recipe.image_size, recipe.num_classes, recipe.train_size, recipe.test_size,
-            recipe.holdout, recipe.augment, recipe.workers, device, patience,
-        )  # fmt: skip
-    from resteutils.data.images import open_images
-
-    images = open_images(
-        recipe.dataset, data_dir, recipe.train_size, recipe.test_size, recipe.holdout,
-        recipe.augment, recipe.padding, recipe.normalization,
-    )  # fmt: skip
-    shape = (recipe.in_channels, recipe.image_size, recipe.image_size)
-    if tuple(images.train_images.shape[1:]) != shape or images.num_classes != recipe.num_classes:
-        raise ValueError(
-            f"the recipe expects images {shape} in {recipe.num_classes} classes, {recipe.dataset} has "
-            f"{tuple(images.train_images.shape[1:])} in {images.num_classes}"
-        )
-    return images.to(device)
+    return DATASETS[recipe.dataset].open(Options.of(recipe), data_dir, device, patience)

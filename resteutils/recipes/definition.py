@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any
 
-from resteutils.data.images import AUGMENTATIONS, NORMALIZATIONS
+from resteutils.data.base import AUGMENTATIONS, NORMALIZATIONS
+from resteutils.data.sources import DATASETS
 from resteutils.estimators import ESTIMATORS, Estimator, ReSTE, estimator
 from resteutils.models import BITS, MODELS
 from resteutils.nn.binarize import SCALE_ORDERS, SCALES
 from resteutils.system.settings import settings
 
 PROFILES = ("smoke", "demo", "short", "paper")
-DATASETS = ("digits", "cifar10", "imagenet", "digits-folder")
 LABELS = ("item", "row", "profile")
 EXECUTION = ("compile", "channels_last", "packed_forward", "eval_batch_size", "workers", "checkpoint_minutes")
 COMPILE = ("auto", "off", "default", "reduce-overhead", "max-autotune")
@@ -55,7 +55,7 @@ class Recipe:
     image_size: int = _at_least(1, 32)
     in_channels: int = _at_least(1, 3)
     # data
-    dataset: str = _choice(*DATASETS, default="cifar10")
+    dataset: str = field(default="cifar10", metadata={"accepted": DATASETS})  # the registry: it may grow
     train_size: int = _at_least(0, 0)  # 0: all
     test_size: int = _at_least(0, 0)
     holdout: int = _at_least(0, 0)  # images taken from training to evaluate on, instead of the test set

@@ -15,7 +15,7 @@ from resteutils.data import files as image_files
 from resteutils.data.files import check_readable, decode, scan
 from resteutils.data.folder import UnreadableImage
 from resteutils.recipes.build import open_data
-from resteutils.data.images import open_images
+from resteutils.data.sources import open_images
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

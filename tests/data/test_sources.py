@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from resteutils.data.images import open_images
-from resteutils.data.sources import Labelled
+from resteutils.data.sources import open_images
+from resteutils.data.base import Labelled
 
 # --- digits ----------------------------------------------------------------------------------------------------------
 
@@ -172,8 +172,76 @@ def test_the_real_cifar10(cifar_dir: Path) -> None:
 
 def test_the_papers_normalisation_of_cifar10_is_that_of_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
     part = Labelled(torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4))
-    monkeypatch.setattr("resteutils.data.images.cifar10", lambda folder: (tuple("abcd"), part, part))
+    monkeypatch.setattr("resteutils.data.sources.Cifar10.read", lambda self, folder: (tuple("abcd"), part, part))
     data = open_images("cifar10", normalization="imagenet")
     assert (data.mean, data.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     black = data.normalise(data.train_images)[0, :, 0, 0].tolist()
     assert black == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+
+
+# --- the registry ----------------------------------------------------------------------------------------------------
+
+
+def test_cifar100_is_one_class_and_a_recipe_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof that a new dataset takes no more: recipe, data, network and caption follow from its name."""
+    from torchvision.datasets import CIFAR100
+
+    import resteutils as ru
+    from helpers.fakes import fake_runs
+    from resteutils.evidence import summary
+    from resteutils.recipes.build import build_model, open_data
+
+    base = tmp_path / CIFAR100.base_folder
+    base.mkdir()
+    random = np.random.Generator(np.random.PCG64(0))
+
+    def write(name: str, content: dict) -> list[str]:
+        (base / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((base / name).read_bytes()).hexdigest()]
+
+    def part(name: str, size: int) -> list[str]:
+        labels = [(7 * i) % 100 for i in range(size)]
+        return write(name, {"data": random.integers(0, 256, (size, 3072), dtype=np.uint8), "fine_labels": labels})
+
+    monkeypatch.setattr(CIFAR100, "train_list", [part("train", 40)])
+    monkeypatch.setattr(CIFAR100, "test_list", [part("test", 10)])
+    name, md5 = write("meta", {"fine_label_names": [f"class {i}" for i in range(100)]})
+    monkeypatch.setattr(CIFAR100, "meta", {"filename": name, "key": "fine_label_names", "md5": md5})
+    monkeypatch.setattr("resteutils.data.sources.Cifar100.sizes", (40, 10))
+
+    recipe = ru.recipe("table3/reste", "short", dataset="cifar100", num_classes=100, batch_size=8)
+    data = open_data(recipe, tmp_path)
+    assert (data.train_size, data.test_size, data.num_classes, data.classes[99]) == (40, 10, 100, "class 99")
+    images, labels = next(data.train_batches(8, seed=0, epoch=0))
+    assert build_model(recipe)(images).shape == (8, 100)
+    assert int(labels.max()) < 100
+    (run,) = fake_runs("table3", "short", rows="reste", seeds="0", dataset="cifar100", num_classes=100)
+    assert "CIFAR-100" in summary.caption([run], "short")
+    assert summary.elsewhere(run)
+    with pytest.raises(ValueError, match="in 10 classes, cifar100 has .* in 100"):
+        open_data(ru.recipe("table3/reste", "short", dataset="cifar100"), tmp_path)
+
+
+def test_a_dataset_of_ones_own_is_a_recipe_and_an_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resteutils as ru
+    from resteutils.data.sources import DATASETS, InMemory, register_dataset
+    from resteutils.recipes.build import open_data
+
+    class Stripes(InMemory):
+        name, label = "stripes", "stripes"
+
+        def read(self, folder: Path) -> tuple:
+            images = torch.arange(4 * 64, dtype=torch.uint8).view(4, 1, 8, 8)
+            both = Labelled(images, torch.tensor([0, 1, 0, 1]))
+            return ("even", "odd"), both, both
+
+    monkeypatch.setitem(DATASETS, "stripes", Stripes())
+    recipe = ru.recipe("table3/reste", "smoke", dataset="stripes", num_classes=2, train_size=0, test_size=0)
+    assert recipe.identity != ru.recipe("table3/reste", "smoke").identity
+    assert open_data(recipe).classes == ("even", "odd")
+    with pytest.raises(ValueError, match="dataset name 'digits' is taken by Digits"):
+        register_dataset(type("Mine", (Stripes,), {"name": "digits"}))
+    with pytest.raises(ValueError, match="Nameless: a dataset needs a name and a label"):
+        register_dataset(type("Nameless", (InMemory,), {}))
+    with pytest.raises(ValueError, match="dataset = 'mnist', expected one of digits, cifar10, cifar100"):
+        ru.recipe("table3/reste", dataset="mnist")

@@ -14,7 +14,7 @@ from helpers.pictures import two_classes
 from PIL import Image
 
 from resteutils.data.files import listed, scan
-from resteutils.data.images import open_images
+from resteutils.data.sources import open_images
 from resteutils.recipes import item_recipes, recipe
 
 pytestmark = pytest.mark.usefixtures("own_cache")

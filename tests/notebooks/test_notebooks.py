@@ -107,7 +107,7 @@ def test_it_is_thin(item: str) -> None:
 
 @pytest.mark.parametrize("item", PRESENT)
 def test_it_repeats_no_published_number(item: str, root: Path) -> None:
-    with (root / "resteutils" / "paper.csv").open(encoding="utf-8") as file:
+    with (root / "resteutils" / "evidence" / "paper.csv").open(encoding="utf-8") as file:
         values = {line["value"] for line in csv.DictReader(file)}
     published = {value for value in values if re.fullmatch(r"\d+\.\d+|\d{3,}", value)} - {"0.1", "1.5"}
     text = "\n".join(cells(item, "markdown") + cells(item, "code"))

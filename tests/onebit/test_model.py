@@ -132,7 +132,7 @@ def test_a_network_trained_on_cifar10_predicts_the_same_in_one_bit(cifar_dir, ro
     """The kept model of results/models, on all 10,000 test images, against float convolutions."""
     from safetensors.torch import load_file
 
-    from resteutils.data.images import open_images
+    from resteutils.data.sources import open_images
 
     path = sorted((root / "results" / "models").glob("resnet20-1w1a-reste3-cifar10-*.safetensors"))[0]
     model = ru.create("resnet20")

@@ -74,7 +74,7 @@ def test_importing_pulls_nothing_heavy(module: str) -> None:
 
 def test_package_data_is_tracked_where_the_build_takes_it_from(root: Path, pyproject: dict) -> None:
     assert pyproject["tool"]["hatch"]["build"]["packages"] == ["resteutils"]
-    assert (root / "resteutils" / "paper.csv").is_file()
+    assert (root / "resteutils" / "evidence" / "paper.csv").is_file()
 
 
 def test_every_public_name_is_the_same_thing_each_time_it_is_read() -> None:
