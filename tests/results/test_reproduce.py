@@ -206,7 +206,9 @@ def test_kill_9_on_the_way_changes_nothing(root: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the processes above: sums depend on how many share them
     try:
-        undisturbed = run_item("table1", "smoke", ROWS, places=Places.of("", tmp_path / "other", tmp_path / "elsewhere"))
+        undisturbed = run_item(
+            "table1", "smoke", ROWS, places=Places.of("", tmp_path / "other", tmp_path / "elsewhere")
+        )
     finally:
         torch.set_num_threads(threads)
     assert list(table.row) == ROWS.split(",")

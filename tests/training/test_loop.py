@@ -11,6 +11,7 @@ from helpers.tiny import run, tiny
 
 import resteutils as ru
 from resteutils import kernels
+from resteutils.nn.indicators import estimating_error, gradient_instability
 from resteutils.recipes.build import build_model, open_data
 from resteutils.training import epoch as epoch_module
 from resteutils.training import loop as module
@@ -144,6 +145,10 @@ def test_the_first_step_by_hand(tmp_path: Path) -> None:
     for p, updated in zip(twin.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(updated, p - 0.1 * (p.grad + 1e-4 * p))
     assert history[0]["train_loss"] == pytest.approx(loss.item(), rel=1e-5)
+    # Measured before the update: the weights that the gradients belong to.
+    assert history[0]["error_definition"] == pytest.approx(estimating_error(twin), rel=1e-9)
+    assert history[0]["error_definition"] != pytest.approx(estimating_error(model), rel=1e-9)
+    assert history[0]["instability_definition"] == pytest.approx(gradient_instability(twin), rel=1e-4)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 16])

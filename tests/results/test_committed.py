@@ -1,0 +1,48 @@
+"""The committed evidence: every record counts, and every table follows from the records that are named beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from resteutils.items import figure2, figure4, figure5, figure6, table1, table3
+from resteutils.results.standing import standing_runs
+from resteutils.runs.records import ended_runs
+from resteutils.system.settings import Places
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+RECORDS = sorted(RESULTS.glob("*/runs/*.json"))
+TABLES = sorted(path for path in RESULTS.glob("*/*/table.csv") if path.parent.parent.name in ("short", "paper"))
+
+REMADE = {
+    "table1": lambda runs, places, profile: table1.table(runs, profile).frame,
+    "table3": lambda runs, places, profile: table3.table(runs, profile).frame,
+    "figure2": lambda runs, places, profile: figure2.table(figure2.measure(runs, places)),
+    "figure4": lambda runs, places, profile: figure4.table(figure4.measure(runs, places)),
+    "figure5": lambda runs, places, profile: figure5.table(figure5.measure(runs, places)),
+    "figure6": lambda runs, places, profile: figure6.table(runs),
+}
+TIMED = {"deploy"}  # speeds of one machine: they do not follow from records
+
+
+def test_every_committed_record_counts(tmp_path: Path) -> None:
+    said: list[str] = []
+    ended = ended_runs(tmp_path / "runs", RESULTS, said.append)
+    assert said == []
+    assert len(ended.every) == len(RECORDS) >= 48
+    assert {run.recipe.run_id for run in ended.every} == {path.stem for path in RECORDS}
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.parent.name}/{path.parent.name}")
+def test_a_committed_table_follows_from_its_records(path: Path, tmp_path: Path) -> None:
+    item, profile = path.parent.name, path.parent.parent.name
+    named = json.loads((path.parent / "provenance.json").read_text(encoding="utf-8"))
+    places = Places(tmp_path / "data", tmp_path / "runs", RESULTS)
+    runs = standing_runs(item, profile, places)
+    assert len(runs.every) == len(named["runs"]) + len(named["diverged"])
+    if item in TIMED:
+        return
+    again = REMADE[item](runs, places, profile).to_csv(index=False, lineterminator="\n")
+    assert again == path.read_text(encoding="utf-8"), "make reproduce-ITEM PROFILE=... writes it again from the records"
