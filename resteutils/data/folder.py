@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from resteutils.data.base import IMAGENET_MEAN, IMAGENET_STD, Data, EpochPlan, chosen
-from resteutils.data.files import Split, UnreadableImage, check_readable, decode, listed, scan
+from resteutils.data.files import Split, check_readable, shared_scan
 from resteutils.data.loader import Refused, batches
+from resteutils.data.reading import UnreadableImage, decode
 
 __all__ = ["Folder", "UnreadableImage", "central_crop", "folder_digest", "open_folder"]
 
@@ -116,10 +117,9 @@ class _Decoded:
 def folder_digest(root: Path) -> str:
     """The digest of a folder of images, as runs record it; "" where there is none. Read once a process."""
     try:
-        _, train, test = scan(root)
-    except (FileNotFoundError, ValueError):
+        return shared_scan(root)[-1]
+    except (FileNotFoundError, ValueError, UnreadableImage):
         return ""
-    return listed(train, test)
 
 
 def open_folder(
@@ -144,14 +144,14 @@ def open_folder(
     Raises ``FileNotFoundError`` where train/ or val/ is missing or a class is empty, ``ValueError`` where the two, or
     they and the arguments, disagree about classes or images, ``UnreadableImage`` with the names of damaged files.
     """
-    classes, train, test = scan(root)
+    classes, train, test, digest = shared_scan(root)
     if num_classes not in (0, len(classes)):
         raise ValueError(
             f"{root} has {len(classes)} classes, the recipe {num_classes}; num_classes=0 takes what is there"
         )
     if num_classes == 1000 and not (train_size or test_size):
         _check_imagenet(root, {"train": len(train), "val": len(test)})
-    digest = check_readable(train, test, workers, patience)
+    check_readable(train, test, digest, workers, patience)
     train, test = chosen(train, test, train_size, test_size, holdout)
     transforms = _transforms(image_size, augment)
     return Folder(name, classes, train, test, *transforms, image_size, workers, torch.device(device), digest)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from resteutils.data.reading import UnreadableImage, opened
 from resteutils.onebit import model as packed
 from resteutils.onebit.model import PackedModel
 from resteutils.onebit.timing import race
@@ -132,8 +133,9 @@ def predict(path: str | os.PathLike, images: Iterable[str | os.PathLike], top: i
     """What a packed model sees in image files: ``[{"image": ..., "top": [{"class": ..., "probability": ...}, ...]}]``.
 
     Images are seen whole, resized to the model's input; by networks that learned from a folder of images (ImageNet) as
-    they were scored, brought to size and cropped in the middle. Raises ``packed.PackedFileError`` for a bad model and
-    ``ValueError`` for a file that is no image.
+    they were scored, brought to size and cropped in the middle. They are read by the rules of
+    :mod:`resteutils.data.reading`: upright, transparent parts middle grey. Raises ``packed.PackedFileError`` for a bad
+    model and ``ValueError`` for a file that is no image, or one too large.
     """
     model = packed.load(path)
     files = [Path(image) for image in images]
@@ -154,17 +156,16 @@ def predict(path: str | os.PathLike, images: Iterable[str | os.PathLike], top: i
 def _read(file: Path, header: dict[str, Any]) -> torch.Tensor:
     """The image as uint8 of the shape ``header["input"]``, (C, H, W)."""
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     from resteutils.data.folder import central_crop
     from resteutils.data.sources import DATASETS
 
     channels, height, width = header["input"]
     try:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB" if channels == 3 else "L")
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{file} is not an image that Pillow can read") from error
+        image = opened(file, "RGB" if channels == 3 else "L")
+    except UnreadableImage as error:
+        raise ValueError(str(error)) from error
     cropped = getattr(DATASETS.get(header["dataset"]), "streamed", False)
     if not cropped:
         image = image.resize((width, height), Image.Resampling.BILINEAR)

@@ -12,9 +12,10 @@ from helpers.pictures import here, noise, small, two_classes
 from PIL import Image
 
 from resteutils.data import files as image_files
-from resteutils.data.files import check_readable, decode, scan
+from resteutils.data.files import listed, scan, shared_scan
 from resteutils.data.folder import UnreadableImage
 from resteutils.recipes.build import open_data
+from resteutils.data.reading import decode
 from resteutils.data.sources import open_images
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -35,27 +36,6 @@ def test_digits_keep_their_label_and_their_picture() -> None:
         shrunk = torch.nn.functional.interpolate(picture, size=(8, 8), mode="area").squeeze()
         original = digits.test_images[number].squeeze().float()
         assert torch.corrcoef(torch.stack([shrunk.flatten(), original.flatten()]))[0, 1] > 0.95
-
-
-@pytest.mark.parametrize(
-    ("name", "mode", "options"),
-    [
-        ("grey.JPEG", "L", {}),
-        ("cmyk.JPEG", "CMYK", {}),
-        ("alpha.png", "RGBA", {}),
-        ("is_png.JPEG", "RGB", {"format": "PNG"}),
-    ],
-)
-def test_odd_files_of_imagenet_become_rgb(name: str, mode: str, options: dict, tmp_path: Path) -> None:
-    noise(tmp_path / name, mode=mode, **options)
-    image = decode(tmp_path / name)
-    assert (image.shape, image.dtype) == ((3, 30, 40), torch.uint8)
-
-
-def test_sixteen_bits_are_refused_not_cut_off(tmp_path: Path) -> None:
-    Image.fromarray(np.linspace(0, 65535, 12, dtype=np.uint16).reshape(3, 4)).save(tmp_path / "deep.png")
-    with pytest.raises(UnreadableImage, match=r"deep.png cannot be decoded \(mode I;16, expected 8 bits"):
-        decode(tmp_path / "deep.png")
 
 
 def test_folders_that_are_not_there(folder: Path) -> None:
@@ -106,8 +86,7 @@ def test_files_are_checked_once_and_again_when_they_change(folder: Path, monkeyp
     assert open_data(here(), folder).digest == digest
     assert len(read) == 10
     noise(folder / "train" / "cat" / "1.JPEG", size=(50, 50))
-    _, train, test = scan(folder)
-    assert check_readable(train, test, threads=3) != digest
+    assert open_data(here(workers=3), folder).digest != digest
     assert sorted(read[10:]) == sorted(set(read))
 
 
@@ -129,3 +108,32 @@ def test_a_long_check_of_the_files_ends_when_asked(folder: Path, monkeypatch: py
     assert len(read) < 5  # of 10
     monkeypatch.setattr(image_files, "decode", decode)
     assert open_data(here(), folder).train_size == 6  # what was not checked to the end is checked again
+
+
+def test_a_link_to_nothing_is_named_as_one(folder: Path) -> None:
+    (folder / "train" / "cat" / "9.JPEG").symlink_to(folder / "gone.JPEG")
+    with pytest.raises(UnreadableImage, match=r"cat/9.JPEG .*a link to .*gone.JPEG, which is not there.; mend or"):
+        open_data(here(), folder)
+
+
+def test_names_are_as_they_are_below_the_folder(tmp_path: Path) -> None:
+    root = tmp_path / "a \u00e4 %s" / "data"
+    two_classes(root)
+    noise(root / "train" / "cat" / "deeper" / "\u732b.JPEG")
+    _, train, test = scan(root)
+    assert set(train.names.tolist()) == {str(p.relative_to(root / "train")).encode() for p in root.glob("train/**/*.JPEG")}
+    assert all(split.path(i).is_file() for split in (train, test) for i in range(len(split)))
+
+
+def test_processes_that_ask_together_make_one_list(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_files, "SECONDS_WORTH_SHARING", -1.0)
+    alone = (*scan(folder), listed(*scan(folder)[1:]))
+    made, now = [], [time.time()]
+    monkeypatch.setattr(image_files, "scan", lambda root: made.append(root) or scan(root))
+    monkeypatch.setattr(image_files.time, "time", lambda: now[0])
+    for tick in (0, 0, 5):  # two at once, one later
+        now[0] += tick
+        classes, train, test, digest = shared_scan(folder)
+        assert (classes, digest) == (alone[0], alone[3])
+        assert train.names.tolist() == alone[1].names.tolist() and test.labels.tolist() == alone[2].labels.tolist()
+    assert len(made) == 2

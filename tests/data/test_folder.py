@@ -148,6 +148,6 @@ def test_the_paper_profile_wants_the_whole_of_imagenet(folder: Path, monkeypatch
         open_data(full, folder)
     classes, train, test = scan(folder)
     thousand = tuple(f"n{index:08d}" for index in range(1000))
-    monkeypatch.setattr(image_folder, "scan", lambda root: (thousand, train, test))
+    monkeypatch.setattr(image_folder, "shared_scan", lambda root: (thousand, train, test, ""))
     with pytest.raises(ValueError, match="not the whole of ImageNet: 6 of 1,281,167 images in train/ and 4 of 50,000"):
         open_data(full, folder)

@@ -61,8 +61,8 @@ def test_images_are_seen_as_the_network_was_scored(tmp_path, dataset):
     """One that learned from a folder sees the middle of a wide image, others all of it."""
     from PIL import Image
 
-    from resteutils.data.files import decode
     from resteutils.data.folder import central_crop
+    from resteutils.data.reading import decode
 
     small = ru.pack(small_network(), input_size=(3, 32, 32))
     small.header |= {"dataset": dataset, "mean": [0.4] * 3, "std": [0.2] * 3}
