@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resteutils.evidence import paper, stats, summary, verdict
+from resteutils.evidence.comparison import Rows
 from resteutils.runs.records import Runs
 
 __all__ = ["LAST_EPOCH", "NUMBER_TOLERANCE", "number_checks", "ordering_check", "pipeline_check"]
@@ -32,12 +33,9 @@ def pipeline_check(runs: Sequence[Any]) -> verdict.Check:
     return verdict.fact(f"every run of the table finished{' or diverged' * bool(lost)}", ended, shown, "pipeline")
 
 
-def ordering_check(
-    better: str, worse: str, groups: Mapping[str, stats.Values], label: str = "", kind: str = "ordering"
-) -> verdict.Check:
-    """``better`` scores higher than ``worse``: over their common seeds, variance pooled over all ``groups``."""
-    found = stats.difference(groups[better], groups[worse], stats.pool(groups))
-    return verdict.ordering(label or f"{better} above {worse}", found, kind=kind)
+def ordering_check(better: str, worse: str, rows: Rows, label: str = "", kind: str = "ordering") -> verdict.Check:
+    """``better`` scores higher than ``worse``: over all seeds of both, by the rules of :class:`Rows`."""
+    return verdict.ordering(label or f"{better} above {worse}", rows.difference(better, worse), kind=kind)
 
 
 def number_checks(item: str, runs: Iterable[Any], metric: str = "top1") -> list[verdict.Check]:

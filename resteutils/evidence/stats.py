@@ -1,15 +1,16 @@
-"""Small-sample statistics: a variance pooled within groups, paired differences with intervals, what n could have shown.
+"""Small-sample statistics: a variance pooled within groups, differences of means with intervals, what n could show.
 
-With one to five seeds a group, the spread of a single group says little; the spread pooled over all groups (each around
-its own mean) is the best estimate of the noise that a change of seed makes, and it is what every interval here uses.
-Where one group scatters many times as far as the others that is not so: a second interval, from the two groups alone
-(Welch), stands beside the first. Intervals are two-sided, 95 %, and not adjusted for the number of comparisons.
+With one to five seeds a group, the spread of a single group says little; the spread pooled over groups (each around its
+own mean) is the best estimate of the noise that a change of seed makes. Groups that scatter many times as far as the
+others do not belong into that pool: :mod:`resteutils.evidence.comparison` says which, and compares those by their own
+spread (Welch). Intervals are two-sided, 95 %, and not adjusted for the number of comparisons; :func:`holm` adjusts p.
+Values that are not finite are no measurements and enter nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,14 @@ __all__ = [
     "Pooled",
     "contrast",
     "difference",
+    "equivalent",
+    "finite",
     "geometric",
     "groups",
+    "holm",
     "mean",
     "pool",
+    "seed_effect",
     "smallest_detectable",
     "std",
 ]
@@ -34,13 +39,20 @@ POWER = 0.80  # of the smallest detectable difference
 Values = Mapping[int, float]  # seed -> value
 
 
+def finite(values: Values) -> dict[int, float]:
+    """The values that are numbers: a NaN of one seed must not take the others' measurements away."""
+    return {seed: float(value) for seed, value in values.items() if math.isfinite(value)}
+
+
 def mean(values: Values) -> float:
     """Mean over seeds; NaN for none."""
+    values = finite(values)
     return sum(values.values()) / len(values) if values else math.nan
 
 
 def std(values: Values) -> float:
     """Standard deviation over seeds with n - 1 in the denominator; NaN below two seeds."""
+    values = finite(values)
     if len(values) < 2:
         return math.nan
     centre = mean(values)
@@ -78,79 +90,156 @@ class Pooled:
     dof: int
 
 
-def pool(groups: Mapping[str, Values]) -> Pooled:
+def pool(groups: Mapping[Any, Values]) -> Pooled:
     """Pool the variance within groups: sum of squares around each group's own mean over sum of (n - 1).
 
     >>> pool({"a": {0: 1.0, 1: 3.0}, "b": {0: 10.0, 1: 10.0}, "c": {0: 5.0}})
     Pooled(std=1.0, dof=2)
     """
-    dof = sum(len(values) - 1 for values in groups.values() if values)
-    squares = sum((v - mean(values)) ** 2 for values in groups.values() for v in values.values())
+    known = [values for values in map(finite, groups.values()) if values]
+    dof = sum(len(values) - 1 for values in known)
+    squares = sum((v - mean(values)) ** 2 for values in known for v in values.values())
     return Pooled(math.sqrt(squares / dof) if dof else math.nan, dof)
+
+
+def seed_effect(groups: Mapping[Any, Values]) -> float:
+    """p of no effect that a seed has on all groups alike: F of seeds over residuals in a two-way table without
+    interaction, over the seeds that all groups have. NaN below two groups or two common seeds, or without residuals.
+    """
+    known = [values for values in map(finite, groups.values()) if len(values) > 1]
+    seeds = sorted(set.intersection(*map(set, known))) if len(known) > 1 else []
+    if len(seeds) < 2:
+        return math.nan
+    rows = [{seed: values[seed] for seed in seeds} for values in known]
+    apart = [{seed: row[seed] - mean(row) for seed in seeds} for row in rows]
+    common = {seed: sum(row[seed] for row in apart) / len(rows) for seed in seeds}
+    between = len(rows) * sum(value**2 for value in common.values()) / (len(seeds) - 1)
+    dof = (len(rows) - 1) * (len(seeds) - 1)
+    within = sum((row[seed] - common[seed]) ** 2 for row in apart for seed in seeds) / dof
+    if not within > 0:
+        return math.nan
+    from scipy.stats import f
+
+    return float(f.sf(between / within, len(seeds) - 1, dof))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``estimate`` over the ``n`` common seeds, with its interval; NaN bounds where no variance is known, where ``dof``
-    is 0. ``alone``: the interval by the spread of the rows compared only, NaN below two seeds."""
+    """``estimate`` with its interval; NaN bounds where no variance is known, or where it is zero.
+
+    ``n``: the seeds of each group, the fewest where they differ; ``counts``: of each. ``alone``: Welch's interval, by
+    the spread of the compared groups only; NaN where one of them has a single seed. ``p``: two-sided, of no difference;
+    ``se``: the standard error, which together with ``dof`` made the interval. ``moderated``: the interval by each
+    group's variance shrunk towards the common one. ``lost`` names seeds whose training did not end with a value, and
+    ``worst`` is the interval with the worst value in their place. ``by``: whose variance made the interval where it is
+    not the pool's.
+    """
 
     estimate: float
     low: float
     high: float
     n: int
-    dof: int
+    dof: float
     alone: tuple[float, float] = (math.nan, math.nan)
+    p: float = math.nan
+    se: float = math.nan
+    counts: tuple[int, ...] = ()
+    moderated: tuple[float, float] = (math.nan, math.nan)
+    lost: str = ""
+    worst: tuple[float, float] = (math.nan, math.nan)
+    by: str = ""
 
 
 def difference(a: Values, b: Values, pooled: Pooled) -> Difference:
-    """Mean difference a - b over the seeds that both have, with the interval that the pooled variance gives."""
+    """Difference of the two means, a - b, over all seeds of both, with the interval that the pooled variance gives.
+
+    >>> difference({0: 53.88}, {0: 52.66, 1: 54.40, 2: 54.27}, Pooled(1.0, 14)).estimate.__round__(2)
+    0.1
+    """
     return contrast({"a": 1, "b": -1}, {"a": a, "b": b}, pooled)
 
 
 def contrast(weights: Mapping[Any, float], groups: Mapping[Any, Values], pooled: Pooled) -> Difference:
-    """The sum of the groups' means, each times its weight, over the seeds that all of them have.
+    """The sum of the groups' means, each times its weight, over all seeds of each.
 
-    The half width is t * s * sqrt(sum of squared weights / n): the seeds choose which values are compared, and no
-    correlation between runs of one seed is assumed (a positive one makes the interval wider than need be).
+    The standard error is s * sqrt(sum of weight squared / n): runs that share a seed are not paired.
 
     >>> contrast({"a": 1, "b": -0.5, "c": -0.5}, {"a": {0: 4.0}, "b": {0: 2.0}, "c": {0: 1.0}}, Pooled(1.0, 9)).estimate
     2.5
     """
-    common = sorted(set.intersection(*(set(groups[key]) for key in weights)))
-    if not common:
-        return Difference(math.nan, math.nan, math.nan, 0, pooled.dof)
-    n, squares = len(common), sum(weight**2 for weight in weights.values())
-    estimate = sum(weight * groups[key][seed] for key, weight in weights.items() for seed in common) / n
-    half = _t(0.5 + LEVEL / 2, pooled.dof) * pooled.std * math.sqrt(squares / n)
-    own = _welch([(weight * std({s: groups[key][s] for s in common})) ** 2 / n for key, weight in weights.items()], n)
-    return Difference(estimate, estimate - half, estimate + half, n, pooled.dof, (estimate - own, estimate + own))
+    own = {key: finite(groups.get(key, {})) for key in weights}
+    counts = tuple(len(values) for values in own.values())
+    if not all(counts):
+        return Difference(math.nan, math.nan, math.nan, 0, pooled.dof, counts=counts)
+    estimate = sum(weight * mean(own[key]) for key, weight in weights.items())
+    se = pooled.std * math.sqrt(sum(weight**2 / len(own[key]) for key, weight in weights.items()))
+    low, high, p = interval(estimate, se, pooled.dof)
+    welch = _welch([weight * std(own[key]) for key, weight in weights.items()], counts)
+    alone = interval(estimate, *welch)[:2]
+    return Difference(estimate, low, high, min(counts), pooled.dof, alone, p, se, counts)
 
 
-def _welch(variances: list[float], n: int) -> float:
-    """Half of Welch's interval for a sum of means of n values; ``variances`` are the means'. NaN where all are 0."""
-    if not sum(variances) > 0:
-        return math.nan
-    dof = (n - 1) * sum(variances) ** 2 / sum(v**2 for v in variances)
-    return _t(0.5 + LEVEL / 2, dof) * math.sqrt(sum(variances))
+def interval(estimate: float, se: float, dof: float, level: float = LEVEL) -> tuple[float, float, float]:
+    """Bounds of the interval and the two-sided p of zero, from t; NaN where the error is zero or not known."""
+    if not se > 0 or not dof > 0:
+        return math.nan, math.nan, math.nan
+    from scipy.stats import t
+
+    half = float(t.ppf(0.5 + level / 2, dof)) * se
+    return estimate - half, estimate + half, 2 * float(t.sf(abs(estimate) / se, dof))
 
 
-def smallest_detectable(pooled: Pooled, n: int) -> float:
-    """The true difference between two groups of n seeds that would be found with probability ``POWER`` at ``LEVEL``.
+def _welch(weighted: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
+    """Standard error and degrees of freedom (Welch, Satterthwaite) of a sum of means whose groups have the standard
+    deviations ``weighted``; NaN where one is not known or all are 0."""
+    variances = [std**2 / n for std, n in zip(weighted, counts, strict=True)]
+    total = sum(variances)
+    if not total > 0:
+        return math.nan, math.nan
+    dof = total**2 / sum(v**2 / (n - 1) for v, n in zip(variances, counts, strict=True))
+    return math.sqrt(total), dof
+
+
+def by_own_variance(weights: Mapping[Any, float], groups: Mapping[Any, Values]) -> tuple[float, float]:
+    """Welch's standard error and degrees of freedom for a contrast."""
+    own = {key: finite(groups[key]) for key in weights}
+    return _welch([weight * std(own[key]) for key, weight in weights.items()], [len(own[key]) for key in weights])
+
+
+def equivalent(found: Difference, margin: float) -> bool | None:
+    """Whether the difference lies within ``margin`` of zero: two one-sided tests at 5 %, so the 90 % interval decides.
+
+    None where no variance is known.
+    """
+    low, high, _ = interval(found.estimate, found.se, found.dof, 2 * LEVEL - 1)
+    return None if math.isnan(low) else -margin < low and high < margin
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the order given; NaN stays NaN and is not counted.
+
+    >>> [round(p, 3) for p in holm([0.04, 0.01, 0.03])]
+    [0.06, 0.03, 0.06]
+    """
+    order = sorted((p, place) for place, p in enumerate(ps) if not math.isnan(p))
+    adjusted, largest = [math.nan] * len(ps), 0.0
+    for rank, (p, place) in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        adjusted[place] = largest
+    return adjusted
+
+
+def smallest_detectable(pooled: Pooled, n: float, other: float = 0) -> float:
+    """The true difference between two groups of n seeds (of ``n`` and ``other`` where they differ) that would be found
+    with probability ``POWER`` at ``LEVEL``.
 
     From the noncentral t distribution; the usual sum of two t quantiles is up to a seventh too small for one degree of
     freedom. NaN where no variance is known.
     """
-    if n < 1 or pooled.dof < 1:
+    if n < 1 or pooled.dof < 1 or not pooled.std > 0:
         return math.nan
     from scipy.special import nctdtrinc
+    from scipy.stats import t
 
-    shift = nctdtrinc(pooled.dof, 1 - POWER, _t(0.5 + LEVEL / 2, pooled.dof))
-    return float(shift) * pooled.std * math.sqrt(2 / n)
-
-
-def _t(quantile: float, dof: float) -> float:
-    if dof < 1:
-        return math.nan
-    from scipy.stats import t  # scikit-learn brings it
-
-    return float(t.ppf(quantile, dof))
+    shift = nctdtrinc(pooled.dof, 1 - POWER, float(t.ppf(0.5 + LEVEL / 2, pooled.dof)))
+    return float(shift) * pooled.std * math.sqrt(1 / n + 1 / (other or n))

@@ -90,11 +90,16 @@ def _line(run: Any) -> dict[str, Any]:
 
 
 def lines(runs: Iterable[Any], value: str = "top1") -> dict[tuple[str, int], dict[int, float]]:
-    """The values of each line: {(row, epochs): {seed: value}}, in the order in which the rows first appear."""
+    """The values of each line: {(row, epochs): {seed: value}}, in the order in which the rows first appear.
+
+    A seed whose value is not a number has none.
+    """
     found: dict[tuple[str, int], dict[int, float]] = {}
     for run in runs:
         r = run.recipe
-        found.setdefault((r.row, r.epochs), {})[r.seed] = float(run.result.get(value, math.nan))
+        known, number = found.setdefault((r.row, r.epochs), {}), float(run.result.get(value, math.nan))
+        if math.isfinite(number):
+            known[r.seed] = number
     return found
 
 

@@ -3,7 +3,8 @@
 A check has a kind. ``formula`` checks hold or fail whatever was trained. ``pipeline`` checks say that everything ran.
 ``ordering`` checks compare two measured quantities as the paper does; ``control`` checks compare two that the paper
 does not have: they explain, and decide nothing. ``number`` checks compare a measured with a published quantity. Each
-profile may claim some kinds; every other check comes back as "not claimed", with its figures still shown.
+profile may claim some kinds; every other check comes back as "not claimed", with its figures still shown. The p values
+of all comparisons of one verdict are adjusted together (Holm): what the adjusted p does not carry is undecided.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 
-from resteutils.evidence.stats import Difference
+from resteutils.evidence.stats import LEVEL, Difference, holm
 
 __all__ = ["CLAIMS", "KINDS", "STATUSES", "Check", "Verdict", "fact", "judge", "number", "ordering"]
 
@@ -46,6 +47,7 @@ class Check:
     status: str
     shown: str
     tolerance: str = ""
+    p: float | None = None  # of a comparison, before Holm's adjustment
 
 
 def fact(claim: str, holds: bool, shown: str, kind: str = "formula", tolerance: str = "") -> Check:
@@ -58,20 +60,48 @@ def fact(claim: str, holds: bool, shown: str, kind: str = "formula", tolerance: 
 def ordering(claim: str, d: Difference, unit: str = "points", note: str = "", kind: str = "ordering") -> Check:
     """``claim`` says that a difference is positive: supported or contradicted if the 95 % interval excludes zero.
 
-    The interval by the compared rows alone is shown beside it and decides nothing. ``kind`` is "control" for what goes
-    beyond the paper.
+    A spread of zero between seeds decides nothing. Where seeds of a compared row have no value, they are named, and the
+    interval with the worst value in their place has to agree. The intervals by the compared rows alone and by moderated
+    variances are shown beside it and decide nothing. ``kind`` is "control" for what goes beyond the paper.
     """
-    tolerance = "the interval excludes zero"
+    tolerance, lost = "the interval excludes zero", f"; {d.lost}" if d.lost else ""
     if math.isnan(d.estimate):
-        return Check(claim, kind, "undecided", "not measured: no seed has both", tolerance)
+        return Check(claim, kind, "undecided", f"not measured: a row has no value{lost}", tolerance)
+    p = None if math.isnan(d.p) else d.p
+    shown = f"{d.estimate:+.2f} {unit}, {_interval(d)}{lost}{note and f'; {note}'}"
+    return Check(claim, kind, _status(d), shown, tolerance, p)
+
+
+def _status(d: Difference) -> str:
     if math.isnan(d.low):
-        status, interval = "undecided", f"no interval: one seed each; n = {d.n}"
-    else:
-        status = "supported" if d.low > 0 else "contradicted" if d.high < 0 else "undecided"
-        freedom = f"{d.dof} {'degree' if d.dof == 1 else 'degrees'} of freedom"
-        alone = "" if math.isnan(d.alone[0]) else f" (by these rows alone {d.alone[0]:+.2f} to {d.alone[1]:+.2f})"
-        interval = f"95 % interval {d.low:+.2f} to {d.high:+.2f}{alone}; n = {d.n}, {freedom}"
-    return Check(claim, kind, status, f"{d.estimate:+.2f} {unit}, {interval}{note and f'; {note}'}", tolerance)
+        return "undecided"
+    status = _side(d.low, d.high)
+    agrees = not d.lost or _side(*d.worst) == status
+    return status if agrees else "undecided"
+
+
+def _side(low: float, high: float) -> str:
+    return "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
+
+
+def _interval(d: Difference) -> str:
+    """The interval of a difference in words, with what stands beside it and n."""
+    n = f"n = {d.n}" if len(set(d.counts)) < 2 else f"n = {' and '.join(map(str, d.counts))}"
+    by = f", {d.by}" if d.by else ""
+    if math.isnan(d.low):
+        single = "a row has one seed" if max(d.counts, default=1) > 1 else "one seed each"
+        why = "no spread between seeds" if d.n > 1 else single
+        return f"no interval: {why}{by}; {n}"
+    beside = {"by these rows alone": (math.nan, math.nan) if d.by else d.alone, "by moderated variances": d.moderated}
+    shown = "; ".join(f"{whose} {_bounds(pair)}" for whose, pair in beside.items() if not math.isnan(pair[0]))
+    said = f"{100 * LEVEL:g} % interval {_bounds((d.low, d.high))}{f' ({shown})' if shown else ''}{by}"
+    if d.lost:
+        said += f"; with the worst value for seeds without one: {_bounds(d.worst)}"
+    return f"{said}; {n}, {d.dof:.3g} {'degree' if d.dof == 1 else 'degrees'} of freedom"
+
+
+def _bounds(pair: tuple[float, float]) -> str:
+    return "not known" if math.isnan(pair[0]) else f"{pair[0]:+.2f} to {pair[1]:+.2f}"
 
 
 def number(claim: str, measured: float, published: float | None, tolerance: float, unit: str = "points") -> Check:
@@ -109,6 +139,20 @@ class Verdict:
         )
 
 
+def adjusted(checks: Iterable[Check]) -> list[Check]:
+    """The checks with Holm's p shown beside each comparison; where it is not below 5 %, the comparison is undecided."""
+    checks = list(checks)
+    ps = holm([math.nan if c.p is None else c.p for c in checks])
+    if sum(c.p is not None for c in checks) < 2:
+        return checks
+    return [c if c.p is None else _carried(c, p) for c, p in zip(checks, ps, strict=True)]
+
+
+def _carried(check: Check, p: float) -> Check:
+    shown = f"{check.shown}; Holm p {'< 0.0001' if p < 1e-4 else f'= {p:.2g}'}"
+    return replace(check, status=check.status if p < 1 - LEVEL else "undecided", shown=shown)
+
+
 def judge(profile: str, checks: Iterable[Check], note: str = "", not_run: Iterable[str] = ()) -> Verdict:
     """Ask the profile which checks it may claim, and sum up.
 
@@ -121,7 +165,7 @@ def judge(profile: str, checks: Iterable[Check], note: str = "", not_run: Iterab
     if profile not in CLAIMS:
         raise ValueError(f"unknown profile {profile!r}: use {', '.join(CLAIMS)}")
     allowed = CLAIMS[profile]
-    judged = tuple(c if c.kind in allowed else replace(c, status="not claimed") for c in checks)
+    judged = tuple(c if c.kind in allowed else replace(c, status="not claimed") for c in adjusted(checks))
     deciding = [c for c in judged if c.kind in ("ordering", "number")] or [c for c in judged if c.kind == "formula"]
     found = {c.status for c in deciding}
     found |= {c.status for c in judged if c.kind in ("formula", "pipeline")} & {"contradicted"}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from resteutils.evidence import paper, stats, summary, verdict
 from resteutils.evidence.checks import ordering_check
+from resteutils.evidence.comparison import Rows
 from resteutils.evidence.table import Table, every_run
 from resteutils.items.style import COLOURS, INK, SOFT, blank, diamond, dots, styled
 from resteutils.runs.records import Runs
@@ -141,13 +142,13 @@ def published_rows(item: str) -> list[str]:
 
 def orderings(runs: list[Any], pairs: Iterable[tuple[str, str]]) -> list[verdict.Check]:
     budgets, checks = sorted({run.recipe.epochs for run in runs}), []
-    recipes = {(run.recipe.row, run.recipe.epochs): run.recipe for run in runs}
+    recipes = {(run.recipe.row, run.recipe.epochs): run.recipe for run in Runs.of(runs).every}
     for epochs in budgets:
-        groups, at = summary.by_seed(runs, epochs), f" at {epochs} epochs" if len(budgets) > 1 else ""
+        rows, at = Rows.of(runs, epochs), f" at {epochs} epochs" if len(budgets) > 1 else ""
         for a, b in pairs:
-            if a in groups and b in groups:
-                near = _pooled([recipes[row, epochs] for row in dict.fromkeys((a, b, *groups))])
-                checks.append(ordering_check(a, b, {row: groups[row] for row in near}, f"{a} above {b}{at}"))
+            if {a, b} <= rows.values.keys() | rows.lost.keys():
+                near = _pooled([recipes[row, epochs] for row in dict.fromkeys((a, b, *rows.values))])
+                checks.append(ordering_check(a, b, rows.only(near), f"{a} above {b}{at}"))
     return checks
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from resteutils.evidence import stats, summary, verdict
 from resteutils.evidence.checks import pipeline_check
+from resteutils.evidence.comparison import Rows
 from resteutils.items.style import OKABE_ITO, absent, blank, by_row, longest, styled
 from resteutils.nn.layers import binary_layers
 from resteutils.recipes.build import open_data
@@ -162,10 +163,10 @@ def _wider(lines: pd.DataFrame, when: str) -> list[verdict.Check]:
     for said, of_batch, of_epoch in WIDTHS:
         chosen = of_epoch if lines[of_batch].isna().any() else of_batch
         known = lines[lines[chosen] > 0]  # where every gradient is zero there is no width to compare
-        groups = stats.groups(known["Row"], known["Seed"], known[chosen].map(math.log10))
+        rows = Rows(stats.groups(known["Row"], known["Seed"], known[chosen].map(math.log10)))
         for wide, narrow, kind in PAIRS:
-            if wide in groups and narrow in groups:
-                d = stats.difference(groups[wide], groups[narrow], stats.pool(groups))
+            if {wide, narrow} <= rows.values.keys():
+                d = rows.difference(wide, narrow)
                 claim = f"{wide}'s {said} is larger than {narrow}'s{when}"
                 checks.append(verdict.ordering(claim, d, "decades", chosen, kind))
     return checks

@@ -17,6 +17,7 @@ import numpy as np
 
 from resteutils.evidence import paper, stats, summary, verdict
 from resteutils.evidence.checks import number_checks, pipeline_check
+from resteutils.evidence.comparison import Rows
 from resteutils.items.style import INK, OKABE_ITO, SOFT, diamond, dots, longest, styled
 from resteutils.recipes import ITEMS
 from resteutils.runs.records import Diverged, Runs
@@ -71,8 +72,8 @@ def spikes(losses: Iterable[float], rise: float = RISE, noise: float = NOISE) ->
     values = [float(x) if math.isfinite(x) else math.inf for x in losses]
     allowed, lowest, found, run = max(rise, noise * roughness(values)), math.inf, [], []
     for epoch, value in enumerate(values, 1):
-        if value > (1 + allowed) * lowest:
-            run.append((epoch, value / lowest - 1 if lowest > 0 else math.inf))
+        if math.isinf(value) or value > (1 + allowed) * lowest:
+            run.append((epoch, value / lowest - 1 if 0 < lowest < math.inf else math.inf))
         elif run:
             found.append(_spike(run, lasting=False))
             run = []
@@ -133,18 +134,13 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
     """More spikes and a lower accuracy at every larger power than at the paper's; the published accuracies."""
     frame, checks = table(runs), [pipeline_check(runs)] if runs else []
     for epochs, lines in frame.groupby("Epochs"):
-        count, top1 = _by_row(lines, "Spikes"), _by_row(lines, "Top-1, end (%)")
+        count, top1 = _by_row(lines, "Spikes"), Rows.of(runs, epochs)
+        counted = stats.pool(count)
+        counted = stats.Pooled(max(counted.std, 0.5), counted.dof)  # no count is known better than to a half
         for row in count if BASE in count else ():
             if row != BASE:
-                more = stats.difference(count[row], count[BASE], _counted(stats.pool(count)))
-                less = stats.difference(top1.get(BASE, {}), top1.get(row, {}), stats.pool(top1))
-                asked = [("has more spikes than", more, "spikes")]
-                if row in top1:
-                    asked.append(("scores below", less, "points"))
-                else:
-                    lost = "every run of it diverged: it has no accuracy"
-                    checks.append(verdict.Check(f"{row} scores below {BASE}", "ordering", "undecided", lost))
-                for claim, d, unit in asked:
+                more, less = stats.difference(count[row], count[BASE], counted), top1.difference(BASE, row)
+                for claim, d, unit in (("has more spikes than", more, "spikes"), ("scores below", less, "points")):
                     checks.append(verdict.ordering(f"{row} {claim} {BASE}", d, unit, f"{epochs} epochs"))
     checks += number_checks("figure6", runs)
     note = summary.noted("One loss per epoch: what happens within an epoch is averaged away.", runs)
@@ -155,11 +151,6 @@ def _by_row(lines: pd.DataFrame, column: str) -> dict[str, dict[int, float]]:
     """{row: {seed: value}} of the runs that have the value: what diverged has no accuracy."""
     known = lines.dropna(subset=[column])
     return stats.groups(known["Row"], known["Seed"], known[column])
-
-
-def _counted(pooled: stats.Pooled) -> stats.Pooled:
-    """Equal counts in all seeds are no proof that there is no noise: a count is not known better than to a half."""
-    return stats.Pooled(max(pooled.std, 0.5), pooled.dof)
 
 
 # --- the picture ---

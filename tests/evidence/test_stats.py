@@ -89,11 +89,62 @@ def test_two_groups_alone_are_welchs_t_test() -> None:
     assert math.isnan(still.alone[0])
 
 
-def test_only_common_seeds_are_compared() -> None:
-    pooled = stats.Pooled(1.0, 4)
-    found = stats.difference({0: 1.0, 1: 2.0, 7: 100.0}, {0: 0.0, 1: 1.0, 9: -100.0}, pooled)
-    assert (found.estimate, found.n) == (1.0, 2)
-    assert stats.difference({0: 1.0}, {1: 1.0}, pooled).n == 0
+def test_all_seeds_of_both_rows_are_compared() -> None:
+    """DSQ (seed 0 alone) against STE (seeds 0, 1, 2): the difference of the means, not +1.22."""
+    pooled = stats.Pooled(1.0, 14)
+    found = stats.difference({0: 53.88}, {0: 52.66, 1: 54.40, 2: 54.27}, pooled)
+    assert found.estimate == pytest.approx(53.88 - (52.66 + 54.40 + 54.27) / 3)
+    assert (found.n, found.counts) == (1, (1, 3))
+    half = scipy_stats.t.ppf(0.975, 14) * math.sqrt(1 + 1 / 3)
+    assert (found.low, found.high) == pytest.approx((found.estimate - half, found.estimate + half))
+    assert stats.difference({0: 1.0}, {1: 0.5}, pooled).estimate == 0.5
+    assert stats.difference({0: 1.0}, {}, pooled).n == 0
+
+
+def test_one_value_that_is_no_number_takes_no_interval_away() -> None:
+    data = {"a": {0: 1.0, 1: 2.0, 2: math.nan}, "b": {0: 5.0, 1: 6.0, 2: 7.0}, "c": {0: math.nan}}
+    assert stats.pool(data).dof == 3
+    found = stats.difference(data["b"], data["a"], stats.pool(data))
+    assert (found.estimate, found.counts) == (4.5, (3, 2)) and found.low > 0
+    assert math.isnan(stats.difference(data["b"], data["c"], stats.pool(data)).estimate)
+
+
+def test_equal_seeds_give_no_interval() -> None:
+    data = {"a": dict.fromkeys(range(3), 70.0), "b": dict.fromkeys(range(3), 60.0)}
+    found = stats.difference(data["a"], data["b"], stats.pool(data))
+    assert found.estimate == 10.0 and math.isnan(found.low) and math.isnan(found.p)
+
+
+def test_holm_against_its_definition() -> None:
+    assert stats.holm([0.01, 0.04, 0.03, math.nan, 0.5]) == pytest.approx(
+        [0.04, 0.09, 0.09, math.nan, 0.5], nan_ok=True
+    )
+    assert stats.holm([0.9, 0.8]) == [1.0, 1.0] and stats.holm([]) == []
+
+
+def test_the_seed_effect_is_the_f_test_of_a_two_way_table() -> None:
+    rng = np.random.default_rng(8)
+    data = {f"g{i}": {s: 10.0 * i + rng.normal() for s in range(3)} for i in range(4)}
+    table = np.array([list(values.values()) for values in data.values()])
+    centred = table - table.mean(1, keepdims=True)
+    seeds = 4 * (centred.mean(0) ** 2).sum() / 2
+    rest = ((centred - centred.mean(0)) ** 2).sum() / 6
+    assert stats.seed_effect(data) == pytest.approx(scipy_stats.f.sf(seeds / rest, 2, 6))
+    shifted = {row: {s: v + 100 * s for s, v in values.items()} for row, values in data.items()}
+    assert stats.seed_effect(shifted) < 1e-6
+    assert math.isnan(stats.seed_effect({"a": {0: 1.0}}))
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    rng = np.random.default_rng(9)
+    a, b = rng.normal(60, 0.5, 7), rng.normal(60.2, 0.5, 7)
+    data = {"a": dict(enumerate(a)), "b": dict(enumerate(b))}
+    found = stats.difference(data["a"], data["b"], stats.pool(data))
+    for margin in (0.3, 1.0, 2.0):
+        low = scipy_stats.ttest_ind(a + margin, b, alternative="greater").pvalue
+        high = scipy_stats.ttest_ind(a - margin, b, alternative="less").pvalue
+        assert stats.equivalent(found, margin) is bool(max(low, high) < 0.05)
+    assert stats.equivalent(stats.difference({0: 1.0}, {0: 1.0}, stats.Pooled(math.nan, 0)), 1.0) is None
 
 
 def test_one_seed_gives_a_difference_and_no_interval() -> None:

@@ -24,7 +24,7 @@ def test_the_interval_decides_an_ordering() -> None:
     single = ordering("one seed", Difference(3.0, math.nan, math.nan, 1, 0), "decades", "a note")
     assert (single.status, single.shown) == ("undecided", "+3.00 decades, no interval: one seed each; n = 1; a note")
     apart = ordering("seeds 0 and seed 1", Difference(math.nan, math.nan, math.nan, 0, 4))
-    assert (apart.status, apart.shown) == ("undecided", "not measured: no seed has both")
+    assert (apart.status, apart.shown) == ("undecided", "not measured: a row has no value")
 
 
 def test_the_tolerance_decides_a_number_and_is_printed() -> None:

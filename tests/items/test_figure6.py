@@ -54,6 +54,28 @@ def test_a_loss_that_is_not_a_number_is_a_spike() -> None:
     assert found.lasting
 
 
+def test_a_loss_that_is_not_finite_in_its_first_epoch_is_a_spike() -> None:
+    (found,) = spikes([math.inf])
+    assert (found.first, found.last, found.lasting) == (1, 1, True)
+    recipe = item_recipes("figure6", "short", rows="o50", seeds="0")[0]
+    line = figure6.table(Runs([], [diverged(recipe, train_loss=[])])).iloc[0]
+    assert (line["Spikes"], line["Lasting"]) == (1, 1)
+
+
+def test_losing_seeds_makes_no_verdict_of_figure_6_surer() -> None:
+    whole = records("figure6", rows="o3,o10", seeds="0,1,2")
+    for run in whole:
+        run.record["result"]["top1"] = (70.0 if run.recipe.row == "o3" else 60.0) + 0.5 * run.recipe.seed
+
+    def check(runs):
+        return next(c for c in figure6.judge(runs, "short").checks if c.claim == "o10 scores below o3")
+
+    assert check(whole).status == "supported"
+    lost = [diverged(run.recipe, [2.3]) for run in whole if run.recipe.row == "o10" and run.recipe.seed]
+    found = check(Runs([run for run in whole if run.recipe.run_id not in {r.recipe.run_id for r in lost}], lost))
+    assert found.status == "undecided" and "o10 diverged with seed 1; o10 diverged with seed 2" in found.shown
+
+
 def test_short_and_empty_curves_have_no_spikes() -> None:
     assert spikes([]) == spikes([1.0]) == spikes([2.0, 1.0]) == []
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from torch import nn
 
 from resteutils.evidence import paper, stats, summary, verdict
 from resteutils.evidence.checks import pipeline_check
+from resteutils.evidence.comparison import Rows, failed_words
 from resteutils.nn.indicators import READINGS
 from resteutils.recipes import ITEMS, Recipe
 from resteutils.recipes.build import build_model
+from resteutils.runs.records import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,12 +137,24 @@ def judge(runs: Sequence[Any], found: pd.DataFrame, still: pd.DataFrame, profile
             label = f"{summary.BACKBONES[model]}, {epochs} epochs"
             initial = still[(still["model"] == model) & (still["weights"] == "initial")]
             trained = still[(still["model"] == model) & (still["weights"] == "trained")]
-            checks += [*_trends(label, lines), *_fixed(label, trained), *_added(label, lines, initial)]
-            checks += _peak(label, model, lines)
+            rows = _by_power(runs, model, epochs)
+            said += "".join(f" {words}" for words in failed_words(rows, epochs))
+            checks += [*_trends(label, lines, rows), *_fixed(label, trained), *_added(label, lines, initial)]
+            checks += _peak(label, model, lines, rows)
     return verdict.judge(profile, checks, said, summary.not_run(ITEMS["figure4"].rows, runs))
 
 
-def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:
+def _by_power(runs: Sequence[Any], model: str, epochs: int) -> Rows:
+    """The accuracies of one network, by power instead of by row."""
+    every = Runs.of(runs)
+    own = Runs(*([run for run in group if run.recipe.model == model] for group in (every, every.diverged)))
+    power, found = {run.recipe.row: run.recipe.estimator.o for run in own.every}, Rows.of(own, epochs)
+    values = {power[row]: of for row, of in found.values.items()}
+    lost = {power[row]: of for row, of in found.lost.items()}
+    return Rows(dict(sorted(values.items())), lost, frozenset(power[row] for row in found.failed), found.worst)
+
+
+def _trends(label: str, lines: pd.DataFrame, rows: Rows) -> list[verdict.Check]:
     low, high = lines["o"].min(), lines["o"].max()
     asked = [(f"share_{reading}", -1, f"e ({reading}) falls", CEILING, "ordering") for reading in READINGS]
     asked += [(f"instability_{reading}", 1, f"s ({reading}) rises", "decades", "ordering") for reading in READINGS]
@@ -148,7 +163,7 @@ def _trends(label: str, lines: pd.DataFrame) -> list[verdict.Check]:
     for column, direction, said, unit, kind in asked:
         groups = _groups(lines, column, math.log10 if unit == "decades" else _percent)
         larger, smaller = (high, low) if direction > 0 else (low, high)
-        d = stats.difference(groups[larger], groups[smaller], stats.pool(groups))
+        d = replace(rows, values=groups, worst=math.nan).difference(larger, smaller)
         steps = [direction * (stats.mean(b) - stats.mean(a)) > 0 for a, b in pairwise(groups.values())]
         note = f"{sum(steps)} of {len(steps)} steps from power to power go that way"
         claim = f"{label}: {said} from o = {low:g} to {high:g}"
@@ -192,16 +207,14 @@ def _groups(lines: pd.DataFrame, column: str, scale: Callable[[float], float] = 
     return stats.groups(lines["o"], lines["seed"], lines[column].map(scale))
 
 
-def _peak(label: str, model: str, lines: pd.DataFrame) -> list[verdict.Check]:
-    published, groups = best_power(model), _groups(lines, "top1")
+def _peak(label: str, model: str, lines: pd.DataFrame, rows: Rows) -> list[verdict.Check]:
+    published, groups, checks = best_power(model), rows.values, []
     if published not in groups:
         return []
-    pooled, checks = stats.pool(groups), []
     for end in (min(groups), max(groups)):
         if end != published:
-            d = stats.difference(groups[published], groups[end], pooled)
             claim = f"{label}: o = {published:g} scores above o = {end:g}"
-            checks.append(verdict.ordering(claim, d))
+            checks.append(verdict.ordering(claim, rows.difference(published, end)))
     checks += _apart(label, published, lines)
     best = max(groups, key=lambda o: stats.mean(groups[o]))
     shown = f"o = {best:g} with {stats.mean(groups[best]):.2f} %, of {', '.join(f'{o:g}' for o in groups)}"
@@ -211,7 +224,7 @@ def _peak(label: str, model: str, lines: pd.DataFrame) -> list[verdict.Check]:
 
 def _apart(label: str, published: float, lines: pd.DataFrame) -> list[verdict.Check]:
     """Do all runs up to the published power end above all runs beyond it? Nothing is assumed about spread: p is the
-    share of the ways to deal each seed's results out to its powers that would come out so.
+    share of the ways to choose as many powers that would come out so. Powers are the units, since seeds repeat them.
     """
     low, high = lines[lines["o"] <= published], lines[lines["o"] > published]
     if low.empty or high.empty:
@@ -219,8 +232,7 @@ def _apart(label: str, published: float, lines: pd.DataFrame) -> list[verdict.Ch
     least, most = low["top1"].min(), high["top1"].max()
     shown = f"the lowest of {len(low)} runs has {least:.2f} %, the highest of {len(high)} has {most:.2f} %"
     if least > most:
-        every, lower = lines["seed"].value_counts(), low["seed"].value_counts()
-        chance = math.prod(1 / math.comb(count, lower.get(seed, 0)) for seed, count in every.items())
-        shown += f"; by chance alone p = {chance:.2g}"
+        chance = 1 / math.comb(lines["o"].nunique(), low["o"].nunique())
+        shown += f"; by chance alone p = {chance:.2g}, powers as units"
     claim = f"{label}: every run with o up to {published:g} scores above every run with a larger one"
     return [verdict.fact(claim, bool(least > most), shown + " (a question asked after the runs were seen)", "control")]
