@@ -32,7 +32,11 @@ HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 TRAIN = ["-m", "resteutils", "train", "table3/reste", "--profile", "smoke", "--set", "checkpoint_minutes=0"]
 TRAIN += ["--epochs", "6", "--set", "train_size=47", "--set", "batch_size=16", "--set", "test_size=19"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "PYTHONPATH": str(HERE)}
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "WANDB_MODE": "disabled",
+    "PYTHONPATH": os.pathsep.join(map(str, (HERE.parent, HERE.parents[1]))),
+}
 
 
 @pytest.fixture(autouse=True)
