@@ -1,4 +1,4 @@
-"""What a recipe names, made: its network and its data."""
+"""What a recipe names, made: its network, its optimizer and its data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from torch import nn
 from resteutils.data.base import Data
 from resteutils.data.sources import DATASETS, Options
 from resteutils.models import create
+from resteutils.nn.layers import binary_layers
 from resteutils.recipes import Recipe
 
-__all__ = ["build_model", "open_data"]
+__all__ = ["build_model", "build_optimizer", "open_data"]
 
 _SEEDING = threading.Lock()  # the explorer builds networks beside its training thread, from one global random state
 
@@ -23,7 +24,7 @@ def build_model(recipe: Recipe, num_classes: int = 0) -> nn.Module:
     """The recipe's network, initialised from its seed, on the CPU; the global random state is left as it was."""
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return create(
+        model = create(
             recipe.model,
             recipe.bits,
             recipe.estimator,
@@ -35,6 +36,23 @@ def build_model(recipe: Recipe, num_classes: int = 0) -> nn.Module:
             scale_order=recipe.scale_order,
             standardize=recipe.standardize,
         )
+    if recipe.weight_scale != 1.0:
+        with torch.no_grad():
+            for _, layer in binary_layers(model):
+                layer.weight.mul_(recipe.weight_scale)
+    return model
+
+
+def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all of the network's parameters.
+
+    Adam's and AdamW's betas are (``momentum``, 0.999); their epsilon is torch's, 1e-8.
+    """
+    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=recipe.momentum, **common)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return kind(model.parameters(), betas=(recipe.momentum, 0.999), **common)
 
 
 def open_data(

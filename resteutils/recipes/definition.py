@@ -20,6 +20,7 @@ from resteutils.system.settings import settings
 PROFILES = ("smoke", "demo", "short", "paper")
 LABELS = ("item", "row", "profile")
 EXECUTION = ("compile", "channels_last", "packed_forward", "eval_batch_size", "workers", "checkpoint_minutes")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 COMPILE = ("auto", "off", "default", "reduce-overhead", "max-autotune")
 
 
@@ -51,6 +52,7 @@ class Recipe:
     scale: str = _choice(*SCALES, default="layer")
     scale_order: str = _choice(*SCALE_ORDERS, default="after")
     standardize: bool = False
+    weight_scale: float = _at_least(0, 1.0, strict=True)  # times the binary layers' latent weights at the start
     num_classes: int = _at_least(0, 10)  # 0: as many as the folder of images has
     image_size: int = _at_least(1, 32)
     in_channels: int = _at_least(1, 3)
@@ -66,9 +68,10 @@ class Recipe:
     epochs: int = _at_least(1, 1000)
     batch_size: int = _at_least(2, 256)  # all processes together
     accumulate: int = _at_least(1, 1)  # parts that a batch is cut into, for GPUs that cannot hold it
+    optimizer: str = _choice(*OPTIMIZERS, default="sgd")
     lr: float = _at_least(0, 0.1, strict=True)
-    momentum: float = _at_least(0, 0.9)
-    weight_decay: float = _at_least(0, 1e-4)  # on all parameters, as the authors'
+    momentum: float = _at_least(0, 0.9)  # of Adam and AdamW the first beta; the second is 0.999
+    weight_decay: float = _at_least(0, 1e-4)  # on all parameters, as the authors'; decoupled from the step in AdamW
     warmup_epochs: float = _at_least(0, 5.0)
     schedule: str = _choice("epoch", "step", default="epoch")
     precision: str = _choice("fp32", "tf32", "bf16", default="fp32")
@@ -88,10 +91,13 @@ class Recipe:
             self._check(entry)
         if self.bits == "32/32":  # the float twin has no estimator: all twins of a network are one run
             object.__setattr__(self, "estimator", None)
+            object.__setattr__(self, "weight_scale", 1.0)
         elif self.estimator is None:
             raise ValueError(f"estimator = None, expected an estimator at bits = {self.bits!r}")
         if self.bits != "1/1" or self.input_estimator == self.estimator:
             object.__setattr__(self, "input_estimator", None)
+        if self.optimizer != "sgd" and self.momentum >= 1:
+            raise ValueError(f"momentum = {self.momentum}, expected below 1 with optimizer = {self.optimizer!r}")
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs}, expected at most epochs = {self.epochs}")
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from resteutils import kernels
 from resteutils.nn.layers import anneal, binary_layers
 from resteutils.recipes import Recipe
-from resteutils.recipes.build import build_model, open_data
+from resteutils.recipes.build import build_model, build_optimizer, open_data
 from resteutils.training.checkpoint import CheckpointError, compare_environment, load_latest, save_checkpoint
 from resteutils.training.device import (
     autocast,
@@ -118,9 +118,7 @@ class _Loop:
             layer.packed = self.packed or None  # None: in evaluation only
         self.eager = group.wrap(self.model, device)
         self.fast = compiled(self.eager, self.compile)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
-        )
+        self.optimizer = build_optimizer(recipe, self.model)
         self.state, self.asked = State(), False
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self.environment = {

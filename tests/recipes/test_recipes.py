@@ -33,7 +33,8 @@ OTHER = {
     "holdout": 50, "augment": "none", "padding": 1, "normalization": "dataset", "epochs": 6, "batch_size": 128,
     "accumulate": 2, "lr": 0.05, "momentum": 0.8, "weight_decay": 0.0, "warmup_epochs": 0.0, "schedule": "step",
     "precision": "bf16", "sync_bn": False, "seed": 5, "deterministic": True, "compile": "off", "channels_last": "on",
-    "packed_forward": True, "eval_batch_size": 100, "workers": 0, "checkpoint_minutes": 1.0,
+    "packed_forward": True, "eval_batch_size": 100, "workers": 0, "checkpoint_minutes": 1.0, "optimizer": "adam",
+    "weight_scale": 0.5,
 }  # fmt: skip
 
 
@@ -80,6 +81,7 @@ def test_what_does_nothing_is_not_in_the_identity() -> None:
     twins = [replace(Recipe(), bits="32/32", estimator=e) for e in (ru.ReSTE(), ru.STE(), None)]
     assert len({twin.identity for twin in twins}) == 1
     assert replace(Recipe(), input_estimator=ru.ReSTE()).identity == Recipe().identity
+    assert replace(twins[0], weight_scale=0.5).identity == twins[0].identity
     mixed = replace(Recipe(), bits="1/32")
     assert replace(mixed, input_estimator=ru.STE()).identity == mixed.identity
 
@@ -267,6 +269,8 @@ BAD = {
     "workers": [-1],
     "checkpoint_minutes": [-1],
     "packed_forward": ["on", 1],
+    "optimizer": ["lion", None],
+    "weight_scale": [0, -1, math.nan],
 }
 
 
@@ -278,8 +282,15 @@ def test_a_wrong_value_is_named_with_what_is_accepted(name: str, value: object) 
         replace(Recipe(), **{name: value})
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_a_momentum_that_adam_cannot_have_is_refused(optimizer: str) -> None:
+    assert replace(Recipe(), momentum=1).momentum == 1
+    with pytest.raises(ValueError, match=f"momentum = 1.0, expected below 1 with optimizer = '{optimizer}'"):
+        replace(Recipe(), momentum=1, optimizer=optimizer)
+
+
 def test_from_dict_reads_older_files_that_lack_fields() -> None:
     values = replace(Recipe(), epochs=12).to_dict()
-    for name in ("accumulate", "checkpoint_minutes", "input_estimator"):
+    for name in ("accumulate", "checkpoint_minutes", "input_estimator", "optimizer", "weight_scale"):
         del values[name]
     assert Recipe.from_dict(values).identity == replace(Recipe(), epochs=12).identity

@@ -77,6 +77,15 @@ def test_stopped_after_any_step(undisturbed, tmp_path: Path, stop_after: int) ->
     assert_same(run(tmp_path), undisturbed)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_stopped_with_other_optimizers_and_scaled_weights(tmp_path: Path, optimizer: str) -> None:
+    recipe = tiny(checkpoint_minutes=0, optimizer=optimizer, lr=1e-3, weight_scale=0.25)
+    whole = run(tmp_path / "whole", recipe=recipe)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "stopped", stop_after=4, recipe=recipe)
+    assert_same(run(tmp_path / "stopped", recipe=recipe), whole)
+
+
 def test_stopped_after_every_step_again_and_again(undisturbed, tmp_path: Path) -> None:
     for _ in range(STEPS):
         try:
