@@ -28,7 +28,7 @@ from resteutils.system.settings import data_dir as data_folder
 from resteutils.system.settings import results_dir as results_folder
 from resteutils.system.settings import runs_dir as runs_folder
 from resteutils.training.stopping import NonFinite
-from resteutils.training.tracking import open_tracker
+from resteutils.training.tracking import Tracker, open_tracker
 from resteutils.training.loop import train
 
 __all__ = ["Busy", "Diverged", "Run", "Runs", "finished_runs", "load_or_train", "run_item"]
@@ -115,7 +115,8 @@ def run_item(
             runs.diverged.append(found)
             continue
         read = "" if run.provenance.get("created", "") >= began else f" (read from its record: {run.origin})"
-        say(f"{label}: top-1 {run.result['top1']:.2f} %{read}")
+        page = f", {run.provenance['wandb']}" if run.provenance.get("wandb") else ""
+        say(f"{label}: top-1 {run.result['top1']:.2f} %{read}{page}")
         runs.append(run)
     return runs
 
@@ -159,8 +160,7 @@ def _prepare(folder: Path, recipe: Recipe, force: bool) -> None:
 
 
 def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say, show) -> Run:
-    config = {**recipe.to_dict(), "identity": recipe.identity}
-    tracker = open_tracker(recipe.run_id, recipe.item or "runs", config, folder, say=say) if leads else None
+    tracker = _tracked(recipe, folder, say) if leads else None
     started, failed, summary, files = now(), True, {}, []
     try:
         model, history, environment = train(recipe, folder, device, data_dir, tracker, stop, on_epoch, say, show)
@@ -168,11 +168,14 @@ def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say
             return Run(recipe, folder, {"history": {}, "result": {}, "provenance": environment})
         _save_model(folder / record_files.MODEL_FILE, model, recipe, history[-1]["test_top1"])
         source = {**provenance(), **environment, "started": started, "finished": now()}
+        source |= {"wandb": tracker.url} if tracker.url else {}
         record = record_files.finished(recipe, history, source)
         record_files.write(record, recipe, folder, records)
         for path in (*folder.glob("checkpoint*.pt*"), folder / AGAIN):  # the model and the record replace them
             path.unlink(missing_ok=True)
-        summary, files, failed = record["result"], [folder / "record.json", folder / "history.csv"], False
+        summary = {**record["result"], "files": environment["files"]}
+        files = [folder / name for name in ("record.json", "history.csv", record_files.MODEL_FILE)]
+        failed = False
         return Run(recipe, folder, record, records)
     except NonFinite as error:
         if leads:
@@ -183,6 +186,13 @@ def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say
     finally:
         if tracker is not None:
             tracker.finish(summary, files, failed)
+
+
+def _tracked(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Tracker:
+    config = {**recipe.to_dict(), "identity": recipe.identity, **provenance()}
+    estimator = recipe.estimator.name if recipe.estimator else "float"
+    tags = [recipe.item, recipe.profile, recipe.dataset, recipe.model, estimator]
+    return open_tracker(recipe.run_id, recipe.item or "runs", config, folder, tags=filter(None, tags), say=say)
 
 
 def _save_model(path: Path, model: nn.Module, recipe: Recipe, top1: float) -> None:

@@ -7,8 +7,10 @@ prompt.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +18,12 @@ from typing import Any, Protocol
 from resteutils.system.files import write_atomic
 from resteutils.system.settings import runs_dir as runs_folder
 
-__all__ = ["NoTracker", "Tracker", "WandbTracker", "log_item", "open_tracker", "wandb_mode"]
+__all__ = ["NoTracker", "Tracker", "WandbTracker", "artifact_name", "grouped", "log_item", "open_tracker", "wandb_mode"]
 
 PROJECT = "reste-reproduced"
+MODES = ("online", "offline", "shared", "disabled")
 SERVERS = {"api.wandb.ai", "api.forge.coreweave.com"}  # W&B's own, before and since 0.31
+START_SECONDS = 30.0  # then the server counts as lost
 FINISH_SECONDS = 60.0  # then W&B leaves the rest on this disk; by itself it would wait for ever for a lost server
 
 
@@ -30,9 +34,14 @@ class Tracker(Protocol):
 
     def finish(self, summary: dict[str, Any], files: Iterable[Path] = (), failed: bool = False) -> None: ...
 
+    @property
+    def url(self) -> str: ...
+
 
 class NoTracker:
     """Tracks nothing."""
+
+    url = ""
 
     def log(self, values: dict[str, float], epoch: int) -> None:
         pass
@@ -42,14 +51,16 @@ class NoTracker:
 
 
 def wandb_mode() -> str:
-    """ "online", "offline" or "disabled", from ``WANDB_MODE`` (an empty value counts as unset) and the configured key.
+    """ "online", "offline", "shared" or "disabled", from ``WANDB_MODE`` (an empty value counts as unset) and the
+    configured key. W&B's older names count: "run" is online, "dryrun" offline.
 
     Raises ``ValueError`` for another value of ``WANDB_MODE``.
     """
     mode = os.environ.get("WANDB_MODE", "").strip().lower()
+    mode = {"run": "online", "dryrun": "offline"}.get(mode, mode)
     if mode:
-        if mode not in ("online", "offline", "disabled"):
-            raise ValueError(f"WANDB_MODE = {mode!r}, expected online, offline or disabled (or unset)")
+        if mode not in MODES:
+            raise ValueError(f"WANDB_MODE = {mode!r}, expected {', '.join(MODES)}, run, dryrun (or unset)")
         return mode
     return "online" if _key_configured() else "offline"
 
@@ -81,9 +92,15 @@ def _key_configured() -> bool:
 
 
 def open_tracker(
-    run_id: str, group: str, config: dict[str, Any], folder: Path, job_type: str = "train", say: Callable = print
+    run_id: str,
+    group: str,
+    config: dict[str, Any],
+    folder: Path,
+    job_type: str = "train",
+    tags: Iterable[str] = (),
+    say: Callable = print,
 ) -> Tracker:
-    """A W&B run beside the files in ``folder``, resumed while the folder is there; a :class:`NoTracker` where W&B is
+    """Open a W&B run beside the files in ``folder``, resumed while it is there; a :class:`NoTracker` where W&B is
     disabled or cannot start, which is said once. Where the server cannot be had, this run and the later ones of the
     process are kept offline: a minute's wait for each of them would be an outage that stops a campaign.
     """
@@ -95,13 +112,14 @@ def open_tracker(
         if given.strip():
             os.environ["WANDB_MODE"] = mode
     try:
-        return WandbTracker(_start(run_id, group, config, folder, job_type, mode), say)
+        return WandbTracker(_start(run_id, group, config, folder, job_type, tuple(tags), mode), say)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong in a tracker must not stop a training run
         reason = " ".join(str(error).split())
-    if mode == "online":
+    if mode in ("online", "shared"):
         say(f"Weights & Biases could not start ({reason}); runs are kept offline, `wandb sync` uploads them later")
         os.environ["WANDB_MODE"] = "offline"
-        return open_tracker(run_id, group, config, folder, job_type, say)
+        _forget_id(run_id, folder)
+        return open_tracker(run_id, group, config, folder, job_type, tags, say)
     say(f"Weights & Biases could not start ({reason}); the run goes on, its history is in {folder}")
     return NoTracker()
 
@@ -110,13 +128,29 @@ def _own_id(run_id: str, folder: Path) -> str:
     """W&B's id of a run, kept in its folder while it is the same training: W&B ignores the epochs of another one that
     comes under an id which has them already (trained again by force, elsewhere, or by somebody else).
     """
+    if os.environ.get("WANDB_SWEEP_ID"):  # the agent has named the run, and looks for its metric there
+        return os.environ["WANDB_RUN_ID"]
     path = folder / "wandb" / f"{run_id}.id"
     if not path.is_file():
         write_atomic(path, f"{run_id}-{secrets.token_hex(3)}\n")
     return path.read_text(encoding="utf-8").strip()
 
 
-def _start(run_id: str, group: str, config: dict[str, Any], folder: Path, job_type: str, mode: str):
+def _forget_id(run_id: str, folder: Path) -> None:
+    """Let the next start take another id: W&B's service holds that of a start that failed to be in use. What this one
+    left holds no epoch, and would be uploaded as a run of its own.
+    """
+    path = folder / "wandb" / f"{run_id}.id"
+    if not path.is_file():
+        return
+    for left in path.parent.glob(f"run-*-{path.read_text(encoding='utf-8').strip()}"):
+        shutil.rmtree(left, ignore_errors=True)
+    path.unlink()
+
+
+def _start(
+    run_id: str, group: str, config: dict[str, Any], folder: Path, job_type: str, tags: tuple[str, ...], mode: str
+):
     os.environ["WANDB_SILENT"] = "true"  # read at the import: without it, W&B asks at a terminal for a key that lacks
     import wandb
 
@@ -126,14 +160,15 @@ def _start(run_id: str, group: str, config: dict[str, Any], folder: Path, job_ty
         name=run_id,
         group=group,
         job_type=job_type,
+        tags=tags,
         config=config,
         dir=str(folder),
         mode=mode,
         resume="allow" if mode == "online" else None,
         reinit="create_new",
         settings=wandb.Settings(
-            init_timeout=60, silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True,
-            save_code=False, finish_timeout=FINISH_SECONDS, finish_timeout_raises=True,
+            init_timeout=START_SECONDS, silent=True, console="off", x_disable_stats=True, disable_git=True,
+            disable_code=True, save_code=False, finish_timeout=FINISH_SECONDS, finish_timeout_raises=True,
         ),
     )  # fmt: skip
 
@@ -143,26 +178,46 @@ class WandbTracker:
 
     def __init__(self, run, say: Callable = print) -> None:
         self.run, self.say, self.broken = run, say, False
+        self._try(self._define_metrics)
+
+    def _define_metrics(self) -> None:
+        self.run.define_metric("epoch", hidden=True)
+        self.run.define_metric("*", step_metric="epoch")
+
+    @property
+    def url(self) -> str:
+        """The run's page; "" where it has none."""
+        return getattr(self.run, "url", None) or ""
 
     def log(self, values: dict[str, float], epoch: int) -> None:
-        self._try(lambda: self.run.log({**values, "epoch": epoch}, step=epoch))
+        """Send one epoch's row of the history, its columns grouped as :func:`grouped` says."""
+        self._try(lambda: self.run.log({**grouped(values), "epoch": epoch}, step=epoch))
 
     def finish(self, summary: dict[str, Any], files: Iterable[Path] = (), failed: bool = False) -> None:
-        """Final summary, result files as an artifact of type "result", and the end of the run."""
-        files = list(files)
-
-        def send():
-            import wandb
-
-            self.run.summary.update(summary)
-            if files:
-                artifact = wandb.Artifact(f"result-{self.run.id}", type="result")
-                for file in files:
-                    artifact.add_file(str(file))
-                self.run.log_artifact(artifact)
-
-        self._try(send)
+        """Send the summary and the files, as artifacts whose names stay the same in every training of the run, and end
+        it: models as "model-<run id>", all else as "result-<run id>".
+        """
+        kinds: dict[str, list[Path]] = {}
+        for file in files:
+            kinds.setdefault("model" if file.suffix == ".safetensors" else "result", []).append(file)
+        self._try(lambda: self.run.summary.update(summary))
+        for kind, members in kinds.items():
+            self._try(lambda kind=kind, members=members: self._keep(kind, members, summary))
         self._try(lambda: self.run.finish(exit_code=int(failed)))
+
+    def _keep(self, kind: str, files: list[Path], summary: dict[str, Any]) -> None:
+        import wandb
+
+        plain = {name: value for name, value in summary.items() if isinstance(value, str | int | float)}
+        artifact = wandb.Artifact(artifact_name(kind, self.run.name), type=kind, metadata=plain)
+        for file in files:
+            artifact.add_file(str(file))
+        self.run.log_artifact(artifact)
+
+    def use(self, names: Iterable[str]) -> None:
+        """Say which artifacts this run is made of, the latest version of each; offline runs cannot."""
+        for name in names:
+            self._try(lambda name=name: self.run.use_artifact(f"{name}:latest"))
 
     def _try(self, action: Callable[[], Any]) -> None:
         try:
@@ -173,10 +228,32 @@ class WandbTracker:
             self.broken = True
 
 
+def artifact_name(kind: str, run_id: str) -> str:
+    """The stable name of a run's artifact."""
+    return f"{kind}-{run_id}"
+
+
+def grouped(row: dict[str, float]) -> dict[str, float]:
+    """A row of the history by W&B's groups: ``train/loss``, ``test/top1``, ``equilibrium/error_code``.
+
+    >>> grouped({"train_loss": 2.0, "test_top1": 10.0, "spread": 0.5, "lr": 0.1})
+    {'train/loss': 2.0, 'test/top1': 10.0, 'equilibrium/spread': 0.5, 'lr': 0.1}
+    """
+    return {_grouped(name): value for name, value in row.items()}
+
+
+def _grouped(name: str) -> str:
+    head, _, rest = name.partition("_")
+    if head in ("train", "test") and rest:
+        return f"{head}/{rest}"
+    return f"equilibrium/{name}" if head in ("error", "instability", "spread") else name
+
+
 def log_item(
     item: str, profile: str, table, figure: Path | None, folder: Path, summary: dict[str, Any], runs_dir: str = ""
 ) -> None:
-    """One summary run per table or figure: the table as a ``wandb.Table``, the picture, the folder as an artifact.
+    """Log one summary run per table or figure: the table as a ``wandb.Table``, the picture, the folder as an artifact
+    that is made of those of the runs.
 
     ``table`` is a DataFrame or ``None``. W&B's own files go to ``wandb-items/`` in the runs folder.
     """
@@ -184,7 +261,10 @@ def log_item(
         return
     home = runs_folder(runs_dir) / "wandb-items"
     home.mkdir(parents=True, exist_ok=True)
-    tracker = open_tracker(f"item-{item}-{profile}", item, {"item": item, "profile": profile}, home, "summary")
+    source = json.loads((Path(folder) / "provenance.json").read_text(encoding="utf-8"))
+    runs = [run["run_id"] for run in source.pop("runs", [])]
+    config = {"item": item, "profile": profile, **source}
+    tracker = open_tracker(f"item-{item}-{profile}", item, config, home, "summary", [item, profile])
     if isinstance(tracker, NoTracker):
         return
 
@@ -197,4 +277,6 @@ def log_item(
             tracker.run.log({"picture": wandb.Image(str(figure))})
 
     tracker._try(send)
+    if tracker.url:
+        tracker.use(artifact_name("result", run_id) for run_id in dict.fromkeys(runs))
     tracker.finish(summary, sorted(path for path in Path(folder).iterdir() if path.is_file()))

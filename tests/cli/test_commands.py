@@ -261,6 +261,8 @@ def test_under_torchrun_only_the_first_process_prints_the_result(run, monkeypatc
 
 
 def test_a_log_file_grows_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import sys; from resteutils.cli import commands; commands._run(['--help']); print(sys.stdout.line_buffering)"
+    program = (
+        "import sys; from resteutils.cli import commands; commands._run(['--help']); print(sys.stdout.line_buffering)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "True"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.tiny import RECIPE, call, tiny
+from helpers.wandb_servers import DEAD
 
 from resteutils.runs.store import load_or_train
 from resteutils.training.stopping import Interrupted
@@ -78,6 +79,12 @@ def test_a_server_of_one_s_own_with_its_port(no_key, tmp_path: Path) -> None:
     assert wandb_mode() == "offline"
 
 
+@pytest.mark.parametrize(("mode", "meant"), [("run", "online"), ("dryrun", "offline"), ("shared", "shared")])
+def test_every_mode_of_wandb_is_taken(mode: str, meant: str, no_key, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert wandb_mode() == meant
+
+
 @pytest.mark.parametrize("mode", ["online", "offline", "disabled", "Disabled", " offline "])
 def test_a_mode_that_is_set_wins(mode: str, no_key, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
@@ -87,7 +94,9 @@ def test_a_mode_that_is_set_wins(mode: str, no_key, monkeypatch: pytest.MonkeyPa
 
 def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "sometimes")
-    with pytest.raises(ValueError, match="WANDB_MODE = 'sometimes', expected online, offline or disabled"):
+    with pytest.raises(
+        ValueError, match="WANDB_MODE = 'sometimes', expected online, offline, shared, disabled, run, dryrun"
+    ):
         wandb_mode()
 
 
@@ -143,29 +152,63 @@ def test_a_tracker_that_cannot_start_is_said_once_and_the_run_goes_on(tmp_path: 
     assert [line for line in said if "could not start (no route to host)" in line] == said[:1]
 
 
-def test_without_a_server_this_run_and_the_next_are_kept_offline(tmp_path: Path, monkeypatch) -> None:
-    import wandb
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> dict:
+    """What a process says and leaves beside each kind of server: all at once, each in a folder of its own."""
+    program = Path(__file__).parents[1] / "helpers" / "wandb_servers.py"
+    folders = {kind: tmp_path_factory.mktemp(kind) for kind in (*DEAD, "outage", "lost")}
+    started = {
+        kind: subprocess.Popen([sys.executable, program, kind, folder], stdout=subprocess.PIPE, text=True)
+        for kind, folder in folders.items()
+    }
+    return {
+        kind: {**json.loads(process.communicate(timeout=300)[0]), "folder": folders[kind]}
+        for kind, process in started.items()
+    }
 
-    asked: list[str] = []
 
-    def init(mode: str, **options):
-        asked.append(mode)
-        if mode == "online":  # after a minute of trying
-            raise wandb.errors.CommError("no route\nto host")
-        return Broken()
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DEAD)
+def test_beside_a_dead_server_the_first_run_is_an_offline_one_that_wandb_syncs(served: dict, kind: str) -> None:
+    """W&B's service would refuse a second start under the id of the one that failed, and lose the run."""
+    found = served[kind]
+    (line,) = found["said"]
+    assert "could not start" in line and "runs are kept offline, `wandb sync` uploads them later" in line
+    (folder,) = (found["folder"] / "wandb").glob("*run-*-first-*")
+    assert folder.name.startswith("offline-run-")
+    assert epochs(folder) == [1, 2, 3, 4]
+    done = subprocess.run([sys.executable, "-m", "wandb", "sync", "--dry-run", folder], capture_output=True, text=True)
+    assert done.returncode == 0 and folder.name in done.stdout + done.stderr
 
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setattr(wandb, "init", init)
-    said: list[str] = []
-    for _ in range(2):
-        assert isinstance(open_tracker("id", "group", {}, tmp_path, say=said.append), WandbTracker)
-    assert asked == ["online", "offline", "offline"]
-    assert len(said) == 1
-    assert "could not start (no route to host); runs are kept offline, `wandb sync` uploads them later" in said[0]
+
+@pytest.mark.slow
+def test_epochs_of_an_outage_arrive_when_the_server_is_back(served: dict) -> None:
+    assert served["outage"]["refused"] > 0
+    assert served["outage"]["taken"] == [1, 2, 3, 4]
+    assert served["outage"]["said"] == []
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_is_said_and_the_run_is_on_this_disk(served: dict) -> None:
+    (line,) = served["lost"]["said"]
+    assert "Timed out finishing run" in line
+    (folder,) = (served["lost"]["folder"] / "wandb").glob("run-*-first-*")
+    assert epochs(folder) == [1, 2, 3, 4]
+
+
+def epochs(folder: Path) -> list[int]:
+    """The epochs in a run's log, which W&B's reader and `wandb sync` would find there."""
+    (log,) = folder.glob("*.wandb")
+    rows = [values(r.history.item) for r in wandb_records(log) if r.WhichOneof("record_type") == "history"]
+    return [row["epoch"] for row in rows]
 
 
 class Broken:
-    id = "id"
+    id = name = "id"
+    url = None
+
+    def define_metric(self, name, **options):
+        pass
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -204,6 +247,8 @@ def test_no_tracker_takes_everything() -> None:
 class Recorder:
     """What the loop tells a tracker."""
 
+    url = "https://wandb.example.org/run"
+
     def __init__(self) -> None:
         self.rows: list[tuple[int, dict]] = []
         self.end: tuple | None = None
@@ -220,7 +265,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     found = Recorder()
 
     def open_it(run_id, group, config, folder, **options):
-        found.opened = (run_id, group, config)
+        found.opened, found.tags = (run_id, group, config), list(options["tags"])
         return found
 
     monkeypatch.setattr("resteutils.runs.store.open_tracker", open_it)
@@ -237,8 +282,12 @@ def test_what_a_run_tells_its_tracker(recorder: Recorder, tmp_path: Path) -> Non
     assert [epoch for epoch, _ in recorder.rows] == [1, 2]
     assert recorder.rows[1][1]["test_top1"] == pytest.approx(run.result["top1"], rel=1e-6)
     summary, files, failed = recorder.end
-    assert summary == run.record["result"]
-    assert files == ["record.json", "history.csv"]
+    assert summary == {**run.record["result"], "files": run.provenance["files"]}
+    assert files == ["record.json", "history.csv", "model.safetensors"]
+    assert run.provenance["wandb"] == recorder.url
+    assert config["commit"] == run.provenance["commit"] and config["machine"]["threads"] >= 1
+    assert config["versions"] == run.provenance["versions"]
+    assert recorder.tags == ["table3", "smoke", "digits", "resnet20", "reste"]
     assert not failed
     assert not any("KEY" in str(key).upper() for key in config)
 
@@ -280,11 +329,14 @@ def test_an_offline_run_is_complete_and_wandb_would_sync_it(tmp_path: Path, no_k
     said: list[str] = []
     file = tmp_path / "record.json"
     file.write_text("{}")
-    tracker = open_tracker("reste-test-s0", "table3", {"lr": 0.1, "identity": "abc"}, tmp_path, say=said.append)
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"weights")
+    config = {"lr": 0.1, "identity": "abc"}
+    tracker = open_tracker("reste-test-s0", "table3", config, tmp_path, tags=["table3"], say=said.append)
     assert isinstance(tracker, WandbTracker), said
     for epoch in (1, 2):
         tracker.log({"train_loss": 2.0 / epoch, "o": float("nan")}, epoch)
-    tracker.finish({"top1": 50.0}, [file])
+    tracker.finish({"top1": 50.0}, [file, model])
     assert said == []
 
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
@@ -301,10 +353,14 @@ def test_an_offline_run_is_complete_and_wandb_would_sync_it(tmp_path: Path, no_k
     assert started.run_id == (tmp_path / "wandb" / "reste-test-s0.id").read_text().strip()
     assert values(started.config.update)["identity"] == "abc"
     rows = [values(record.history.item) for record in records if record.WhichOneof("record_type") == "history"]
-    assert [(row["epoch"], row["train_loss"]) for row in rows] == [(1, 2.0), (2, 1.0)]
+    assert [(row["epoch"], row["train/loss"]) for row in rows] == [(1, 2.0), (2, 1.0)]
+    metrics = [record.metric for record in records if record.WhichOneof("record_type") == "metric"]
+    assert ("*", "epoch") in {(metric.glob_name, metric.step_metric) for metric in metrics}
+    assert list(started.tags) == ["table3"]
     summaries = [values(record.summary.update) for record in records if record.WhichOneof("record_type") == "summary"]
     assert {"top1": 50.0}.items() <= {key: value for part in summaries for key, value in part.items()}.items()
-    assert any(b"result-reste-test-s0" in record.SerializeToString() for record in records)  # the artifact
+    logged = b"".join(record.SerializeToString() for record in records)
+    assert b"result-reste-test-s0" in logged and b"model-reste-test-s0" in logged  # the artifacts, by stable names
 
     wandb = [sys.executable, "-m", "wandb", "sync", "--dry-run", str(folder)]
     done = subprocess.run(wandb, capture_output=True, text=True)
@@ -314,3 +370,13 @@ def test_an_offline_run_is_complete_and_wandb_would_sync_it(tmp_path: Path, no_k
 
 def values(items) -> dict:
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def test_the_sweep_file_calls_a_command_that_exists(root: Path, run) -> None:
+    yaml = pytest.importorskip("yaml")
+    sweep = yaml.safe_load((root / "sweep.yaml").read_text())
+    program, *words = sweep["command"]
+    chosen = [f"--{name}={entry['values'][0]}" for name, entry in sweep["parameters"].items()]
+    command = [*words[:-1], *chosen, "--epochs", "-1"]  # refused after all else is read
+    assert (program, words[-1]) == ("resteutils", "${args}")
+    assert "epochs = -1" in run(*command)[2]
