@@ -30,7 +30,7 @@ from resteutils.nn.indicators import estimating_error, gradient_instability, gra
 from resteutils.nn.layers import BinaryConv2d, BinaryLinear, anneal, binary_layers
 from resteutils.system import extensions
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Names that load their module on first use, so that importing the package stays cheap.
 _LAZY = {

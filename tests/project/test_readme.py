@@ -1,4 +1,4 @@
-"""README promises only what is there: its commands parse, its files exist, its Python runs."""
+"""README and docs promise only what is there: their commands parse, their files exist, their Python runs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 from resteutils.cli import commands as cli
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-
-
-TEXT = README.read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
@@ -40,6 +40,17 @@ def commands(program: str) -> list[str]:
         if match and not re.search(r"<|\.\.\.|…", match[1]):
             found.add(match[1])
     return sorted(found)
+
+
+def test_the_front_page_is_one() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 160
+    assert lines.index("make reproduce-table1") + 1 <= 40
+
+
+def test_nothing_refers_to_documents_that_are_not_here() -> None:
+    for page in PAGES:
+        assert not re.search(r"\.\./shared|paper\.md|our notes", page.read_text(encoding="utf-8")), page.name
 
 
 def test_there_are_commands_to_check() -> None:
@@ -67,24 +78,27 @@ def test_resteutils_commands_and_their_options_exist(command: str, capsys: pytes
         assert re.search(rf"{option}\b", explained), f"{command}: no option {option}"
 
 
-def test_linked_files_exist(root: Path) -> None:
-    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", TEXT)
-    images = re.findall(r"<img [^>]*src=\"(?!https?:)([^\"]+)\"", TEXT)
-    missing = [link for link in links + images if not (root / link).exists()]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_linked_files_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", text)
+    images = re.findall(r"<img [^>]*src=\"(?!https?:)([^\"]+)\"", text)
+    missing = [link for link in links + images if not (page.parent / link).exists()]
     assert missing == []
 
 
 @pytest.mark.parametrize("number", range(len(fences("python"))))
 def test_python_snippets_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the smoke profile; an estimator that a snippet registers is forgotten afterwards, and so is its row."""
+    """In the smoke profile; what a snippet registers is forgotten afterwards."""
     from resteutils import estimators, recipes
+    from resteutils.data import sources
 
     monkeypatch.chdir(tmp_path)
-    known = (estimators.ESTIMATORS, recipes.ITEMS["table3"].rows)
+    known = (estimators.ESTIMATORS, recipes.ITEMS["table3"].rows, sources.DATASETS)
     before = [dict(each) for each in known]
     snippet = fences("python")[number].replace('profile="demo"', 'profile="smoke"')
     try:
-        code = compile(snippet, f"README.md, Python block {number + 1}", "exec", dont_inherit=True)
+        code = compile(snippet, f"Python block {number + 1}", "exec", dont_inherit=True)
         exec(code, {"__name__": "readme"})
     finally:
         for each, kept in zip(known, before, strict=True):
