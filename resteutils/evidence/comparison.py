@@ -41,10 +41,11 @@ class Rows:
     worst: float = math.nan
 
     @classmethod
-    def of(cls, runs: Iterable[Any], epochs: int, value: str = "top1") -> Rows:
-        """The rows of ``runs`` at ``epochs``. Of an accuracy the worst is that of chance."""
+    def of(cls, runs: Iterable[Any], epochs: int = 0, value: str = "top1") -> Rows:
+        """The rows of ``runs`` at ``epochs``; 0 is any number of them, for rows that stand at one each. Of an accuracy
+        the worst value is that of chance."""
         every = Runs.of(runs)
-        runs = [run for run in every if run.recipe.epochs == epochs]
+        runs = [run for run in every if epochs in (0, run.recipe.epochs)]
         values: dict[str, dict[int, float]] = {}
         lost: dict[str, dict[int, str]] = {}
         for run in runs:
@@ -54,9 +55,9 @@ class Rows:
             else:
                 lost.setdefault(run.recipe.row, {})[run.recipe.seed] = f"its {value} is not a number"
         for run in every.diverged:
-            if run.recipe.epochs == epochs:
+            if epochs in (0, run.recipe.epochs):
                 lost.setdefault(run.recipe.row, {})[run.recipe.seed] = "diverged"
-        broken = {row for row, at in summary.exploded(runs) if at == epochs}
+        broken = {row for row, at in summary.exploded(runs) if epochs in (0, at)}
         broken |= {run.recipe.row for run in runs if collapsed(run)}
         return cls(values, lost, frozenset(broken | lost.keys()), _chance(every) if "top" in value else math.nan)
 
@@ -120,12 +121,13 @@ def _chance(runs: Runs) -> float:
     return 100 / max((int(count) for count in classes if count), default=CLASSES)
 
 
-def failed_words(rows: Rows, epochs: int) -> list[str]:
+def failed_words(rows: Rows, epochs: int = 0) -> list[str]:
     """A sentence on who is outside the pool."""
     outside = [_name(row) for row in rows.values if row in rows.failed]
     if not outside:
         return []
+    at = f"At {summary.epochs_words(epochs)} trainings" if epochs else "Trainings"
     return [
-        f"At {summary.epochs_words(epochs)} trainings of {', '.join(outside)} failed (diverged, exploded or "
+        f"{at} of {', '.join(outside)} failed (diverged, exploded or "
         "collapsed): these rows are outside the pool, and the compared rows' own variances decide their comparisons."
     ]

@@ -55,8 +55,13 @@ def std(values: Values) -> float:
     values = finite(values)
     if len(values) < 2:
         return math.nan
+    return math.sqrt(_squares(values) / (len(values) - 1))
+
+
+def _squares(values: Values) -> float:
+    """Sum of squares around the mean; exactly 0 for equal values, whose mean may be rounded."""
     centre = mean(values)
-    return math.sqrt(sum((v - centre) ** 2 for v in values.values()) / (len(values) - 1))
+    return sum((v - centre) ** 2 for v in values.values()) if len({*values.values()}) > 1 else 0.0
 
 
 def geometric(values: Iterable[float]) -> tuple[float, float]:
@@ -98,7 +103,7 @@ def pool(groups: Mapping[Any, Values]) -> Pooled:
     """
     known = [values for values in map(finite, groups.values()) if values]
     dof = sum(len(values) - 1 for values in known)
-    squares = sum((v - mean(values)) ** 2 for values in known for v in values.values())
+    squares = sum(map(_squares, known))
     return Pooled(math.sqrt(squares / dof) if dof else math.nan, dof)
 
 

@@ -86,6 +86,21 @@ def _table3() -> dict[str, dict[str, Any]]:
     }
 
 
+def _why(table3: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The 2x2 cells of clip and gain, and ReSTE; then what the blocks of docs/protocol.md change in them."""
+    cells = {row: table3[row] for row in ("ste", "reste-o1", "ste-gain", "ste-gain-clip", "reste")}
+    few = ("ste", "ste-gain-clip", "reste")
+    longer = {"demo": {"epochs": 16}, "short": {"epochs": 40}}
+    adam = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0}
+    return {
+        **cells,
+        **{f"{row}-before": {**cells[row], "scale_order": "before"} for row in few},
+        **{f"{row}-adam": {**cells[row], **adam} for row in ("ste", "reste-o1", "reste")},
+        **{f"{row}-decay": {**fields, "weight_decay": 5e-3} for row, fields in cells.items()},
+        **{f"{row}-long": {**cells[row], **longer} for row in few},
+    }
+
+
 POWERS = (1, 1.5, 2, 3, 5, 10, 20)
 
 
@@ -126,6 +141,9 @@ def _items() -> dict[str, ItemSpec]:
         ItemSpec("figure6", "Figure 6: training loss at large o", "figure6_divergence",
              "With o = 10 the training loss oscillates; larger powers fail.",
              {f"o{o}": {"estimator": ReSTE(o=o)} for o in (3, 10, 20, 50)}),
+        ItemSpec("why", "What ReSTE's lead is made of", "why_the_lead",
+             "Our own item: the lead, taken apart into the activations' clip, a gain on the weights, and the curve.",
+             _why(table3)),
         ItemSpec("lemma", "Lemma 3.1", "lemma_estimating_error", "The estimating error never grows with o."),
         ItemSpec("deploy", "One bit for real", "deploy_one_bit",
              "Our own item: packed 1-bit models are smaller and faster, with identical predictions.",

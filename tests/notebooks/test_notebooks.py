@@ -21,6 +21,7 @@ ROWS = {
     "table1": "resnet20-1w1a,resnet20-1w1a-ste,resnet20-fp,resnet20-1w32a,resnet20-bireal-1w1a,vgg-small-1w1a",
     "table2": "resnet18-1w1a,resnet18-1w32a",
     "table3": "ste,ste-identity,ede,reste,reste-weights,reste-standardised",
+    "why": "ste,reste-o1,ste-gain,ste-gain-clip,reste,reste-before,reste-adam",
     "figure4": "resnet20-o1,resnet20-o3,resnet20-o10,resnet18-o3,vgg-small-o3",
 }
 PRESENT = [

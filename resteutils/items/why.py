@@ -1,0 +1,282 @@
+"""What ReSTE's lead is made of: the blocks of ``docs/protocol.md``, version 2, each with its rule and its outcome.
+
+The rows are Table 3's 2x2 cells of clip and gain and its ReSTE, and what each block changes in them. A block that is
+not complete decides nothing; its outcome says how far it is. Blocks that have no rows here (the proxy, its ablations,
+the rivals' further seeds) are named as not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from resteutils.evidence import stats, summary, verdict
+from resteutils.evidence.checks import LAST_EPOCH, pipeline_check
+from resteutils.evidence.comparison import Rows, failed_words
+from resteutils.evidence.stats import Difference
+from resteutils.evidence.table import Table, every_run
+from resteutils.items import design
+from resteutils.items.equivalence import Training
+from resteutils.items.style import COLOURS, INK, blank, instead, styled
+from resteutils.runs.records import Runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["BLOCKS", "Block", "Outcome", "figure", "judge", "measure", "table"]
+
+CELLS = tuple(design.CELLS)
+BASE = (*CELLS, "reste")
+FEW = ("ste", "reste", "ste-gain-clip")
+ELSEWHERE = ("B (proxy)", "F (ablations on the proxy)", "G (rivals' further seeds)")
+
+Contrasts = dict[str, dict[str, float]]
+
+
+def _lead(row: str, base: str, suffix: str = "") -> dict[str, float]:
+    return {f"{row}{suffix}": 1, f"{base}{suffix}": -1}
+
+
+def _change(row: str, base: str, suffix: str) -> dict[str, float]:
+    """How much larger a lead is in the block's rows than in the base's."""
+    return {f"{row}{suffix}": 1, f"{base}{suffix}": -1, row: -1, base: 1}
+
+
+def _order(found: dict[str, Difference]) -> str:
+    gain, change = found["reste, scaled before above after"], found["lead over ste, before above after"]
+    default = gain.estimate > 1.5 and gain.low > 0
+    said = "the paper's order becomes the default" if default else "the order of scaling stays a switch"
+    return (
+        f"{said}; {'claims hold for their order only' if abs(change.estimate) > 1.5 else 'the lead is alike in both'}"
+    )
+
+
+def _adam(found: dict[str, Difference]) -> str:
+    curve = found["curve: reste above the clip alone"]
+    if curve.low > 0:
+        return "the curve is real"
+    return "the curve is absent within 1.5 points" if stats.equivalent(curve, 1.5) else "undecided"
+
+
+def _curve(found: dict[str, Difference]) -> str:
+    curve = found["curve: reste above clip and gain"]
+    if stats.equivalent(curve, 1.0):
+        return "as good within 1 point"
+    return "the curve adds" if curve.low > 0 else "the curve costs" if curve.high < 0 else "undecided"
+
+
+def _decay(found: dict[str, Difference]) -> str:
+    return "the gain is a transient" if found["main effect of the gain"].high < 2 else "not shown to be a transient"
+
+
+def _budget(found: dict[str, Difference]) -> str:
+    change = found["lead over ste, long above short"]
+    return "the lead shrinks" if change.high < 0 else "the lead grows" if change.low > 0 else "undecided"
+
+
+def _cells(found: dict[str, Difference]) -> str:
+    sides = {name: "above 0" if d.low > 0 else "below 0" if d.high < 0 else "undecided" for name, d in found.items()}
+    return ", ".join(f"{name} {side}" for name, side in sides.items())
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of the protocol: the rows and seeds it needs, the contrasts it looks at, and the word they decide on."""
+
+    name: str
+    rule: str
+    rows: tuple[str, ...]
+    n: int
+    contrasts: Contrasts
+    decide: Callable[[dict[str, Difference]], str]
+
+
+def _with(suffix: str, rows: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{row}{suffix}" for row in rows)
+
+
+BLOCKS = (
+    Block("2x2", "clip and gain, their main effects and interaction", CELLS, 3, dict(design.EFFECTS), _cells),
+    Block("C (order of scaling)", "before above after by more than 1.5 points: it becomes the default",
+          (*FEW, *_with("-before", FEW)), 3,
+          {"reste, scaled before above after": {"reste-before": 1, "reste": -1},
+           "lead over ste, before above after": _change("reste", "ste", "-before")}, _order),
+    Block("A (Adam)", "the curve is real above 0, absent within 1.5 points",
+          _with("-adam", ("ste", "reste-o1", "reste")), 4,
+          {"clip: 1.5 above 1": _lead("reste-o1", "ste", "-adam"),
+           "curve: reste above the clip alone": _lead("reste", "reste-o1", "-adam")}, _adam),
+    Block("E (curve)", "as good within 1 point, else the sign", ("reste", "ste-gain-clip"), 7,
+          {"curve: reste above clip and gain": _lead("reste", "ste-gain-clip")}, _curve),
+    Block("D (matched forgetting)", "a transient if the gain's upper end is below 2", _with("-decay", BASE), 4,
+          {"main effect of the gain": {f"{row}-decay": w for row, w in design.EFFECTS["gain"].items()}}, _decay),
+    Block("H (budget)", "the lead at four times the epochs against that at one", (*FEW, *_with("-long", FEW)), 2,
+          {"lead over ste, long above short": _change("reste", "ste", "-long")}, _budget),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A block's contrasts as far as its rows have runs, and its word: the rule's where it is complete."""
+
+    block: Block
+    found: dict[str, Difference]
+    lacking: tuple[str, ...]
+    words: str
+
+    @property
+    def complete(self) -> bool:
+        return not self.lacking
+
+
+def measure(runs: Iterable[Any]) -> list[Outcome]:
+    """The outcome of every block."""
+    rows = Rows.of(_longest(Runs.of(runs)))
+    return [_outcome(block, rows.only((*BASE, *block.rows))) for block in BLOCKS]
+
+
+def _longest(runs: Runs) -> Runs:
+    """Each row at its largest number of epochs: budgets are never mixed within a row."""
+    most: dict[str, int] = {}
+    for run in runs.every:
+        most[run.recipe.row] = max(run.recipe.epochs, most.get(run.recipe.row, 0))
+    return Runs(*([r for r in of if r.recipe.epochs == most[r.recipe.row]] for of in (runs, runs.diverged)))
+
+
+def _outcome(block: Block, rows: Rows) -> Outcome:
+    ended = {row: len(rows.values.get(row, {})) + len(rows.lost.get(row, {})) for row in block.rows}
+    lacking = tuple(f"{row} {n} of {block.n}" for row, n in ended.items() if n < block.n)
+    there = rows.values.keys() | rows.lost.keys()
+    found = {name: rows.contrast(w) for name, w in block.contrasts.items() if w.keys() <= there}
+    found = {name: d for name, d in found.items() if d.estimate == d.estimate}
+    if not lacking and len(found) == len(block.contrasts):
+        known = all(d.low == d.low for d in found.values())
+        return Outcome(block, found, lacking, block.decide(found) if known else "undecided: no spread is known")
+    own = [row for row in block.rows if row not in BASE] or block.rows
+    begun = any(ended[row] for row in own)
+    return Outcome(block, found, lacking, f"undecided: not complete ({', '.join(lacking)})" if begun else "not run")
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def table(runs: Iterable[Any], found: Sequence[Outcome], profile: str) -> Table:
+    """One line per contrast, with the block's rule and outcome; below it every run."""
+    import pandas as pd
+
+    runs = Runs.of(runs)
+    lines = [line for outcome in found for line in _lines(outcome)]
+    frame = pd.DataFrame(lines)
+    sections = {"Blocks, by the rules of docs/protocol.md": _reading(frame), "Every run": every_run(runs)}
+    notes = (*failed_words(Rows.of(_longest(runs))), *summary.shared_words(runs), *summary.diverged_words(runs))
+    return Table(frame, sections, summary.caption(runs, profile), notes)
+
+
+def _lines(outcome: Outcome) -> list[dict[str, Any]]:
+    block = outcome.block
+    shared = {"block": block.name, "rule": block.rule, "outcome": outcome.words, "complete": outcome.complete}
+    empty = {"contrast": "", "estimate": None, "ci_low": None, "ci_high": None, "welch_low": None, "welch_high": None,
+             "n": ""}  # fmt: skip
+    return [
+        shared
+        | {"contrast": name, "estimate": d.estimate, "ci_low": d.low, "ci_high": d.high, "welch_low": d.alone[0],
+           "welch_high": d.alone[1], "n": " + ".join(map(str, d.counts))}
+        for name, d in outcome.found.items()
+    ] or [shared | empty]  # fmt: skip
+
+
+def _reading(frame: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    numeric = "estimate ci_low ci_high welch_low welch_high".split()
+    frame = frame.assign(**{name: frame[name].astype(float) for name in numeric})
+    return pd.DataFrame(
+        [
+            {
+                "Block": r.block,
+                "Contrast": r.contrast,
+                "Points": "" if r.estimate != r.estimate else f"{r.estimate:+.2f}",
+                "95 %": design.bounds((r.ci_low, r.ci_high)),
+                "By these rows alone": design.bounds((r.welch_low, r.welch_high)),
+                "n": r.n,
+                "Outcome": r.outcome,
+                "Rule": r.rule,
+            }
+            for r in frame.itertuples()
+        ]
+    )
+
+
+# --- the verdict -----------------------------------------------------------------------------------------------------
+
+
+def flips(trained: Mapping[str, Training]) -> pd.DataFrame:
+    """How many signs of the binary weights each step changes."""
+    import pandas as pd
+
+    frame = pd.DataFrame({name: each.flips() for name, each in trained.items()})
+    return frame.set_index(frame.index + 1).rename_axis("step")
+
+
+def sign_differences(trained: Mapping[str, Training]) -> pd.DataFrame:
+    """How many signs of the binary weights differ from those of the training with a gain, after each step."""
+    import pandas as pd
+
+    gain = trained["gain"].signs
+    return pd.DataFrame(
+        {
+            name: [int((a != b).sum()) for a, b in zip(each.signs, gain, strict=True)]
+            for name, each in trained.items()
+            if name != "gain"
+        }
+    ).rename_axis("step")
+
+
+def judge(
+    runs: Iterable[Any], found: Sequence[Outcome], profile: str, trained: Mapping[str, Training] | None = None
+) -> verdict.Verdict:
+    """Everything ran; each contrast of a complete block as a control; every block's outcome in the text; where
+    ``trained`` is given, that a gain trains as smaller weights do."""
+    runs = Runs.of(runs)
+    checks = [pipeline_check(runs)]
+    if trained:
+        apart, count = sign_differences(trained)["small"], len(trained["gain"].signs[0])
+        shown = f"{apart.max()} of {count:,} signs differ in {len(apart) - 1} steps"
+        checks.append(verdict.fact("a gain on the weights trains as weights smaller by it do", apart.max() == 0, shown))
+    for outcome in found:
+        for name, d in outcome.found.items() if outcome.complete else ():
+            checks.append(verdict.ordering(f"{outcome.block.name}: {name}", d, kind="control"))
+    return verdict.judge(profile, checks, summary.noted(f"{words(found)} {LAST_EPOCH}", runs))
+
+
+def words(found: Sequence[Outcome]) -> str:
+    """One sentence per block, and the blocks that have no rows here."""
+    said = [f"{outcome.block.name}: {outcome.words}." for outcome in found]
+    return " ".join([*said, f"Not run: {', '.join(ELSEWHERE)}."])
+
+
+# --- the picture -----------------------------------------------------------------------------------------------------
+
+
+@styled
+def figure(found: Sequence[Outcome]) -> Figure:
+    """Every contrast with its 95 % interval; blocks that are not complete are hollow, those not run a word."""
+    lines = [(outcome, name) for outcome in found for name in outcome.found or [""]]
+    figure, axes = blank(7.2, 1.0 + 0.34 * len(lines))
+    for y, (outcome, name) in enumerate(lines):
+        d = outcome.found.get(name)
+        if d is None:
+            instead(axes, y, "not run")
+            continue
+        colour = COLOURS["ReSTE"] if outcome.complete else COLOURS["other"]
+        if d.low == d.low:
+            axes.plot([d.low, d.high], [y, y], "-", color=colour, lw=2, solid_capstyle="butt")
+        axes.plot(d.estimate, y, "o", color=colour, mfc=colour if outcome.complete else "white", ms=6)
+    axes.axvline(0, color=INK, lw=0.8)
+    axes.set_yticks(range(len(lines)), [f"{o.block.name}: {name}" if name else o.block.name for o, name in lines])
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("difference in top-1 (points); hollow: block not complete")
+    axes.set_title("What ReSTE's lead is made of")
+    return figure
