@@ -19,6 +19,7 @@ __all__ = [
     "Labelled",
     "check_choice",
     "chosen",
+    "normalise",
     "statistics",
 ]
 
@@ -50,6 +51,8 @@ class Data:
     """
 
     classes: tuple[str, ...]
+    mean: tuple[float, ...]  # per channel, of pixels in [0, 1]
+    std: tuple[float, ...]
     train_size: int
     test_size: int
     digest: str = ""  # of the list of files and their sizes: two folders under one recipe are two results
@@ -57,6 +60,10 @@ class Data:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Map uint8 (N, C, H, W) to the float32 that networks see."""
+        return normalise(images, self.mean, self.std)
 
     def steps(self, batch_size: int, world: int = 1) -> int:
         """Batches in an epoch. A last batch that would leave a process with fewer than 2 images is dropped: BatchNorm
@@ -129,6 +136,16 @@ def _order(size: int) -> np.ndarray:
 def _check_size(what: str, value: int, largest: int, zero: str) -> None:
     if not 0 < value <= largest:
         raise ValueError(f"{what} = {value}, expected 0 ({zero}) or a number from 1 to {largest}")
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Map uint8 (N, C, H, W) to float32, (pixel/255 - mean)/std per channel.
+
+    One product and one sum: written otherwise, the last bits of every committed run would be others.
+    """
+    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(1, -1, 1, 1)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device).view(1, -1, 1, 1)
+    return images.to(torch.float32).mul_(scale).add_(shift)
 
 
 def check_choice(what: str, value: str, accepted: tuple[str, ...]) -> None:

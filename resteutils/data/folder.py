@@ -75,12 +75,6 @@ class Folder(Data):
         batches = [mine[begin : begin + batch_size] for begin in range(0, len(mine), batch_size)]
         return self._deliver(_Decoded(self.test, self.test_transform), batches)
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W) -> float32, (pixel/255 - mean)/std."""
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return images.to(torch.float32).sub_(255 * mean).div_(255 * std)
-
     def _deliver(self, images: _Decoded, shares: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         delivered = batches(images, shares, self.image_size, min(self.workers, os.cpu_count() or 1))
         with contextlib.closing(delivered):

@@ -77,13 +77,6 @@ class Images(Data):
         for begin in range(0, len(labels), batch_size):
             yield self.normalise(images[begin : begin + batch_size]), labels[begin : begin + batch_size]
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) -> float32, (pixel/255 - mean)/std."""
-        shape = (1, -1, 1, 1)
-        scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).view(shape)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
-        return images.to(torch.float32).mul_(scale).add_(shift.view(shape))
-
     def _cut(self, plan: EpochPlan, positions: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """The images at these positions of the epoch, cropped and flipped, and their labels, sorted by group so that
         each distinct (shift, flip) is one slice; and where in them each position's image is.

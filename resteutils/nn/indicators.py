@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from resteutils.estimators import Estimator, GainSTE, ReSTE
+from resteutils.nn.binarize import sign
 
 __all__ = [
     "READINGS",
@@ -44,7 +45,7 @@ def estimating_error(model: nn.Module, reading: str = "definition") -> float:
     for layer in _binary_layers(model):
         weight = layer.effective_weight().detach()
         f = layer.estimator.untruncated if reading == "code" else layer.current.surrogate
-        norms.append(torch.linalg.vector_norm((f(weight) - _sign(weight)).double()))
+        norms.append(torch.linalg.vector_norm((f(weight) - sign(weight)).double()))
     if not norms:
         return math.nan
     stacked = torch.stack(norms)
@@ -112,10 +113,6 @@ def _check(reading: str) -> None:
 def _binary_layers(model: nn.Module) -> list[nn.Module]:
     """Modules with latent weights and an estimator. Known by these, not by class: layers live on a higher floor."""
     return [module for module in model.modules() if hasattr(module, "current") and hasattr(module, "estimator")]
-
-
-def _sign(weight: Tensor) -> Tensor:
-    return torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

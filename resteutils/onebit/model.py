@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resteutils.data.base import normalise
+from resteutils.nn.binarize import sign
 from resteutils.onebit.check import OPERATIONS, check
 from resteutils.onebit.file import VERSION, PackedFileError, parsed, serialised
 from resteutils.onebit.fold import Program, fold, unpack_signs
@@ -78,19 +80,12 @@ class PackedModel(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> what the network was trained on. Raises ``ValueError`` where the file does not say."""
-        from resteutils.data.images import Images
-
         if not self.header["mean"]:
             raise ValueError(
                 "this packed network does not say how its images are normalised: write it by `resteutils export RUN`, "
                 "or pack it with its run or data, ru.pack(model, run)"
             )
-        empty = torch.empty(0)
-        header = self.header
-        data = Images(
-            header["dataset"], tuple(header["classes"]), *([empty] * 4), tuple(header["mean"]), tuple(header["std"])
-        )
-        return data.normalise(images)
+        return normalise(images, self.header["mean"], self.header["std"])
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the file, as a whole or not at all."""
@@ -115,7 +110,7 @@ class PackedModel(nn.Module):
             case "stem" | "project":
                 return self._finish(number, step, F.conv2d(x, tensor("weight"), None, step["stride"], step["padding"]))
             case "binary" | "threshold":
-                signs = x if step["activations"] == 32 else _sign(x)
+                signs = x if step["activations"] == 32 else sign(x)
                 n = F.conv2d(
                     signs, self._signs_of(number, "bits", step["channels"]), None, step["stride"], step["padding"]
                 )
@@ -167,10 +162,6 @@ class PackedModel(nn.Module):
             path = self.path or kernels.paths()[0]
             self._compiled = (*_compile(self.program, path), self.program.steps[-1]["out"], path)
         return True
-
-
-def _sign(x: Tensor) -> Tensor:
-    return torch.where(x < 0, -1.0, 1.0)
 
 
 def _compile(program: Program, path: str) -> tuple[list[Tensor], Tensor]:

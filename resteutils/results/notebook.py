@@ -16,31 +16,23 @@ _BAR = re.compile(r"^.*\d+%\|.*\|.*$")
 
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
-    """An executed notebook as a reader wants it: no progress bars, no dead widgets, consecutive prints in one piece."""
+    """Leave of an executed notebook what a reader wants: no progress bars, no dead widgets, prints in one piece."""
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    notebook, _ = CoalesceStreamsPreprocessor(enabled=True)(notebook, {})  # as a terminal shows carriage returns, too
     for cell in notebook["cells"]:
-        if cell["cell_type"] != "code":
-            continue
-        kept: list[NotebookNode] = []
-        for output in cell["outputs"]:
-            if output["output_type"] == "stream":
-                output["text"] = _settled(output["text"])
-                if not output["text"].strip():
-                    continue
-                if kept and kept[-1]["output_type"] == "stream" and kept[-1]["name"] == output["name"]:
-                    kept[-1]["text"] += output["text"]
-                    continue
-            elif "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
-                continue
-            kept.append(output)
-        cell["outputs"] = kept
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [output for output in cell["outputs"] if _worth_reading(output)]
     notebook["metadata"].pop("widgets", None)
     return notebook
 
 
-def _settled(text: str) -> str:
-    """What a terminal would show in the end: after a carriage return the line starts again; bars are left out."""
-    lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
-    return "\n".join(line for line in lines if not _BAR.match(line))
+def _worth_reading(output: NotebookNode) -> bool:
+    """Whether anything is left of an output; bars are taken out of its text."""
+    if output["output_type"] == "stream":
+        output["text"] = "\n".join(line for line in output["text"].split("\n") if not _BAR.match(line))
+        return bool(output["text"].strip())
+    return "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
 
 
 def notebook_html(notebook: NotebookNode, title: str) -> str:
