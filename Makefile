@@ -28,15 +28,29 @@ PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 BASE_PYTHON ?=
 TORCH_INDEX ?=
+JUPYTER_ARGS ?=
+VOILA_ARGS ?=
+BY_HAND := $(filter command,$(origin PYTHON))
+PYTHON ?=
+
+# A misspelt variable would otherwise be taken, and nothing would come of it.
+VARIABLES := PROFILE ROWS EPOCHS SEEDS SET DEVICE DATA_DIR RUNS_DIR RESULTS_DIR WANDB_MODE ITEM PYTHON PYTEST_ARGS \
+  TEST_JOBS BASE_PYTHON TORCH_INDEX JUPYTER_ARGS VOILA_ARGS
+$(foreach v,$(filter-out -%,$(.VARIABLES)),$(if $(filter command,$(origin $v)),$(if $(filter $v,$(VARIABLES)),,$(error \
+  no variable '$v'; the variables are: $(VARIABLES). Others go before the command: NAME=VALUE make ...))))
+
+# Their text as it was given, `$$` and all; `$(call q,NAME)` is that as one word of the shell, whatever it holds.
+$(foreach v,$(VARIABLES),$(eval override $v := $$(value $v)))
+q = '$(subst ','\'',$($1))'
 
 # --- the environment -------------------------------------------------------------------------------------------------
-ifeq ($(origin PYTHON),command line)
+ifneq ($(BY_HAND),)
 CORE :=
 APP :=
 BENCH :=
 DEV :=
 else
-PYTHON := .venv/bin/python
+override PYTHON := .venv/bin/python
 CORE := .venv/.installed-core
 APP := .venv/.installed-app
 BENCH := .venv/.installed-bench
@@ -49,29 +63,35 @@ endif
 .venv/.installed-dev: ALSO := .venv/.installed-app
 
 .venv/bin/python:
-	@for p in $(BASE_PYTHON) python3 python3.13 python3.12 python3.11; do \
-	  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then base=$$p; break; fi; \
+	@for p in $(if $(BASE_PYTHON),$(call q,BASE_PYTHON)) python3 python3.13 python3.12 python3.11; do \
+	  if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then base=$$p; break; fi; \
 	done; \
 	if [ -z "$$base" ]; then \
-	  echo "make: no Python 3.11 or later found (tried $(BASE_PYTHON) python3 python3.13 python3.12 python3.11)." >&2; \
+	  echo "make: no Python 3.11 or later found (tried" $(call q,BASE_PYTHON) "python3 python3.13 python3.12 python3.11)." >&2; \
 	  echo "      Install one and name it: make BASE_PYTHON=/path/to/python3.11 ..." >&2; exit 1; \
 	fi; \
 	echo "$$base -m venv .venv"; \
-	$$base -m venv .venv || { rm -rf .venv; echo "make: '$$base -m venv' failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	"$$base" -m venv .venv || { rm -rf .venv; echo "make: '$$base -m venv' failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# uv where it is there: some ten times faster than pip. Both show what they download.
+INSTALL = $(if $(shell command -v uv),uv pip install --python .venv/bin/python,.venv/bin/python -m pip install)
 
 # A stamp for each set of extras; every set contains the core, and dev the app.
 .venv/.installed-%: pyproject.toml | .venv/bin/python
 	@echo "Filling .venv from pyproject.toml: a new one downloads about 3.2 GB (torch with CUDA; TORCH_INDEX names another build)."
-	@.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip
-	$(if $(TORCH_INDEX),.venv/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision)
-	.venv/bin/python -m pip install --quiet --editable '.$(EXTRAS)'
+	@command -v uv >/dev/null || .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip
+	$(if $(TORCH_INDEX),$(INSTALL) --index-url $(call q,TORCH_INDEX) torch torchvision)
+	$(INSTALL) --editable '.$(EXTRAS)'
 	@touch .venv/.installed-core $(ALSO) $@
 
 # --- commands --------------------------------------------------------------------------------------------------------
-RUN = $(if $(WANDB_MODE),WANDB_MODE=$(WANDB_MODE) )$(PYTHON) -m resteutils
-PLACES = $(if $(RUNS_DIR), --runs-dir '$(RUNS_DIR)')$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
-OPTIONS = --profile '$(PROFILE)'$(if $(ROWS), --rows '$(ROWS)')$(if $(EPOCHS), --epochs $(EPOCHS))$(if $(SEEDS), --seeds '$(SEEDS)')$(if $(SET), --set '$(SET)')$(if \
-  $(DEVICE), --device $(DEVICE))$(if $(DATA_DIR), --data-dir '$(DATA_DIR)')$(PLACES)
+option = $(if $($2), $1 $(call q,$2))
+PY = $(call q,PYTHON)
+RUN = $(if $(WANDB_MODE),WANDB_MODE=$(call q,WANDB_MODE) )$(PY) -m resteutils
+DATA = $(call option,--data-dir,DATA_DIR)
+PLACES = $(call option,--runs-dir,RUNS_DIR)$(call option,--results-dir,RESULTS_DIR)
+OPTIONS = --profile $(call q,PROFILE)$(call option,--rows,ROWS)$(call option,--epochs,EPOCHS)$(call \
+  option,--seeds,SEEDS)$(call option,--set,SET)$(call option,--device,DEVICE)$(DATA)$(PLACES)
 
 .PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test lint format bench bench-full doctor verify-models test-slurm test-arm clean
 
@@ -95,13 +115,13 @@ reproduce-%:
 	@echo "make: no item '$*'; the items are: $(ITEMS)" >&2; exit 2
 
 report: $(CORE) ## one static HTML site of all results: results/report/index.html
-	$(RUN) report$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
+	$(RUN) report$(call option,--results-dir,RESULTS_DIR)
 
 list: $(CORE) ## items, their notebooks and sizes, finished runs; ITEM=table1 for its rows
-	$(RUN) list$(if $(ITEM), $(ITEM) --profile '$(PROFILE)')$(PLACES)
+	$(RUN) list$(if $(ITEM), $(call q,ITEM) --profile $(call q,PROFILE))$(PLACES)
 
 # Whoever works as root, as in most containers, has decided so already; the server listens on this machine only.
-LAB = $(PYTHON) -m jupyterlab$(if $(filter 0,$(shell id -u)), --allow-root)$(if $(JUPYTER_ARGS), $(JUPYTER_ARGS))
+LAB = $(PY) -m jupyterlab$(if $(filter 0,$(shell id -u)), --allow-root)$(if $(JUPYTER_ARGS), $(JUPYTER_ARGS))
 
 lab: $(CORE) ## open JupyterLab on the notebooks; JUPYTER_ARGS="--no-browser" prints the address instead
 	$(LAB) notebooks
@@ -110,22 +130,22 @@ explore: $(CORE) ## open the explorer (sliders over the estimators) in JupyterLa
 	$(LAB) notebooks/explore_reste.ipynb
 
 app: $(APP) ## serve the explorer as an app without code cells, on this machine only
-	$(PYTHON) -m voila notebooks/explore_reste.ipynb --Voila.ip=127.0.0.1$(if $(VOILA_ARGS), $(VOILA_ARGS))
+	$(PY) -m voila notebooks/explore_reste.ipynb --Voila.ip=127.0.0.1$(if $(VOILA_ARGS), $(VOILA_ARGS))
 
 # One thread a process: two pytest workers then share two cores fairly, and results do not depend on the machine's size.
 test: $(DEV) ## the whole test suite; PYTEST_ARGS="-k layers" for a part of it
-	OMP_NUM_THREADS=1 WANDB_MODE=disabled $(PYTHON) -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 WANDB_MODE=disabled $(PY) -m pytest -n $(call q,TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(DEV) ## ruff over code and notebooks; notebooks carry no outputs
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m nbstripout --keep-id --verify notebooks/*.ipynb
-	$(PYTHON) -m pytest -q -p no:cacheprovider tests/notebooks/test_hygiene.py tests/project/test_floors.py
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
+	$(PY) -m pytest -q -p no:cacheprovider tests/notebooks/test_hygiene.py tests/project/test_floors.py
 
 format: $(DEV) ## let ruff and nbstripout put code and notebooks in order
-	$(PYTHON) -m ruff check --fix .
-	$(PYTHON) -m ruff format .
-	$(PYTHON) -m nbstripout --keep-id notebooks/*.ipynb
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(PY) -m nbstripout --keep-id notebooks/*.ipynb
 
 bench: $(BENCH) ## the ratios of README's table, side by side, ten to twenty minutes: results/bench/
 	$(RUN) bench
@@ -134,16 +154,16 @@ bench-full: $(BENCH) ## every measurement, scaling included
 	$(RUN) bench --full
 
 doctor: $(CORE) ## is this machine ready? each line says ok, warning or what to do
-	$(RUN) doctor$(if $(DATA_DIR), --data-dir '$(DATA_DIR)')$(PLACES)
+	$(RUN) doctor$(DATA)$(PLACES)
 
 verify-models: $(CORE) ## load every model of results/models strictly and re-score it against its card
-	$(RUN) verify-models$(if $(DATA_DIR), --data-dir '$(DATA_DIR)')$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
+	$(RUN) verify-models$(DATA)$(call option,--results-dir,RESULTS_DIR)
 
 test-slurm: $(DEV) ## fan a smoke item out over a real one-node Slurm (root; Debian's slurm-wlm and munge)
-	PYTHON='$(PYTHON)' sh tests/slurm/run.sh
+	PYTHON=$(PY) sh tests/slurm/run.sh
 
 test-arm: $(DEV) ## the NEON kernels under emulation, four minutes (Debian's qemu-user and g++-aarch64-linux-gnu)
-	PYTHON='$(PYTHON)' PYTEST_ARGS='$(PYTEST_ARGS)' sh tests/arm/run.sh
+	PYTHON=$(PY) PYTEST_ARGS=$(call q,PYTEST_ARGS) sh tests/arm/run.sh
 
 clean: ## remove caches and the demo and smoke results; runs/, .venv and committed results stay
 	rm -rf results/demo results/smoke results/report build dist .pytest_cache .ruff_cache .hypothesis

@@ -137,7 +137,7 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
     import papermill
     from papermill.exceptions import PapermillException
 
-    known = papermill.inspect_notebook(str(notebook))
+    known = papermill.inspect_notebook(_verbatim(notebook))
     unknown = sorted(set(parameters) - set(known))
     if unknown:  # papermill itself would warn and run with the defaults
         raise ValueError(f"{notebook.name} has no parameter {', '.join(unknown)}: it has {', '.join(sorted(known))}")
@@ -150,8 +150,8 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
     try:
         with _forwarded_signals() as (kernel_manager, asked):
             papermill.execute_notebook(
-                str(notebook),
-                str(executed),
+                _verbatim(notebook),
+                _verbatim(executed),
                 parameters=dict(parameters),
                 kernel_name="python3",
                 cwd=str(root),
@@ -169,6 +169,11 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
         reason += "; the same command continues" if isinstance(error, RuntimeError) else ""
         message = f"{notebook.name} stopped: {name}{': ' if name else ''}{reason}{kept}"
         raise (NonFinite if name == "NonFinite" else ReproductionError)(message) from error
+
+
+def _verbatim(path: Path) -> str:
+    """A path for papermill, which fills parameters into braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _keep(executed: Path, place: Path) -> str:

@@ -264,3 +264,12 @@ def test_paths_are_told_from_the_root(root: Path) -> None:
     assert reproduce._from_root(root / "results", root) == "results"
     assert reproduce._from_root(root.parent / "data", root) == os.path.join("..", "data")
     assert json.loads(json.dumps(reproduce._from_root(Path("/nowhere/else"), root))) == os.path.join("/nowhere", "else")
+
+
+def test_papermill_gets_a_path_as_it_is_whatever_it_holds() -> None:
+    from papermill.parameterize import parameterize_path
+
+    from resteutils.results.reproduce import _verbatim
+
+    odd = Path("/it's $HOME ${x} 100% {a} {} {0!r}/notebook.ipynb")
+    assert parameterize_path(_verbatim(odd), {"a": 1}) == str(odd)
