@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 
 from resteutils.evidence.stats import LEVEL, Difference, holm
+from resteutils.recipes.profiles import PROFILES
 
 __all__ = ["CLAIMS", "KINDS", "STATUSES", "Check", "Verdict", "fact", "judge", "number", "ordering"]
 
@@ -28,12 +29,7 @@ SUMMARY = {
 }
 
 # What a profile's data and budget can carry.
-CLAIMS = {
-    "smoke": ("formula",),
-    "demo": ("formula", "pipeline"),
-    "short": ("formula", "pipeline", "ordering", "control"),
-    "paper": KINDS,
-}
+CLAIMS = {name: profile.claims for name, profile in PROFILES.items()}
 
 STATUSES = ("supported", "contradicted", "undecided", "not claimed")
 
@@ -196,9 +192,4 @@ def _lacking(rows: tuple[str, ...], most: int = 8) -> str:
 def _limits(profile: str, judged: tuple[Check, ...]) -> str:
     if not any(c.status == "not claimed" for c in judged):
         return ""
-    return {
-        "smoke": "Profile smoke only tests the programs: it says nothing about accuracy.",
-        "demo": "Profile demo shows that everything runs: it says nothing about accuracy.",
-        "short": "Profile short may claim orderings and trends, not the paper's numbers.",
-        "paper": "",
-    }[profile]
+    return PROFILES[profile].limit

@@ -5,7 +5,8 @@ Labels (which table asked for it) and execution (compiled or not, workers) are n
 runs.
 """
 
-from resteutils.recipes.definition import PROFILES, Recipe
+from resteutils.recipes.definition import Recipe
+from resteutils.recipes.profiles import PROFILES, Profile
 from resteutils.recipes.rows import ITEMS, ItemSpec, default_seeds, item_recipes, known, recipe
 
-__all__ = ["ITEMS", "PROFILES", "ItemSpec", "Recipe", "default_seeds", "item_recipes", "known", "recipe"]
+__all__ = ["ITEMS", "PROFILES", "ItemSpec", "Profile", "Recipe", "default_seeds", "item_recipes", "known", "recipe"]

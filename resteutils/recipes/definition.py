@@ -15,9 +15,9 @@ from resteutils.data.sources import DATASETS
 from resteutils.estimators import ESTIMATORS, Estimator, ReSTE, estimator
 from resteutils.models import BITS, MODELS
 from resteutils.nn.binarize import SCALE_ORDERS, SCALES
+from resteutils.recipes.profiles import PROFILES
 from resteutils.system.settings import settings
 
-PROFILES = ("smoke", "demo", "short", "paper")
 LABELS = ("item", "row", "profile")
 EXECUTION = ("compile", "channels_last", "packed_forward", "eval_batch_size", "workers", "checkpoint_minutes")
 OPTIMIZERS = ("sgd", "adam", "adamw")

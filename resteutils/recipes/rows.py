@@ -9,7 +9,8 @@ from numbers import Real
 from typing import Any
 
 from resteutils.estimators import DSQ, EDE, FDA, RBNN, STE, ApproxSign, GainSTE, ReSTE, SwishSign
-from resteutils.recipes.definition import LABELS, PROFILES, Recipe, parsed
+from resteutils.recipes.definition import LABELS, Recipe, parsed
+from resteutils.recipes.profiles import PROFILES
 from resteutils.system.settings import settings
 
 
@@ -155,35 +156,12 @@ def _items() -> dict[str, ItemSpec]:
 
 ITEMS = _items()
 
-DIGITS = {
-    "dataset": "digits", "image_size": 8, "in_channels": 1, "augment": "crop", "padding": 1,
-    "normalization": "dataset", "schedule": "step", "compile": "off",
-}  # fmt: skip
-PROFILE_FIELDS: dict[str, dict[str, Any]] = {
-    "smoke": {**DIGITS, "train_size": 96, "test_size": 60, "epochs": 2, "batch_size": 32},
-    "demo": {**DIGITS, "epochs": 8, "batch_size": 64},
-    "short": {"epochs": 10, "batch_size": 128, "schedule": "step"},
-    "paper": {"epochs": 1000, "batch_size": 256},
-}
-# The ImageNet networks need images of at least 32x32; smoke and demo use digits written as a folder of image files.
-FOLDER = {"dataset": "digits-folder", "image_size": 32, "in_channels": 3, "augment": "crop-flip", "padding": 0,
-          "normalization": "imagenet", "workers": 2}  # fmt: skip
-IMAGENET_FIELDS: dict[str, dict[str, Any]] = {
-    "smoke": {**FOLDER, "train_size": 40, "test_size": 20, "batch_size": 20},
-    "demo": {**FOLDER, "train_size": 720, "test_size": 180, "batch_size": 32, "epochs": 3},
-    "short": {"dataset": "imagenet", "image_size": 224, "num_classes": 0, "epochs": 10, "batch_size": 256,
-              "warmup_epochs": 0.0},
-    "paper": {"dataset": "imagenet", "image_size": 224, "num_classes": 1000, "epochs": 250, "batch_size": 750,
-              "warmup_epochs": 0.0},
-}  # fmt: skip
-SEEDS = {"smoke": (0,), "demo": (0, 1), "short": (0, 1, 2), "paper": (0, 1, 2)}
-
 
 def default_seeds(item: str, profile: str) -> tuple[int, ...]:
     """The seeds that a profile runs an item with."""
     known("profile", profile, PROFILES)
     costly = (item == "table2" and profile != "paper") or (item, profile) == ("figure4", "demo")
-    return (0,) if costly else SEEDS[profile]
+    return (0,) if costly else PROFILES[profile].seeds
 
 
 def recipe(name: str, profile: str = "demo", seed: int = 0, **overrides: Any) -> Recipe:
@@ -197,7 +175,7 @@ def recipe(name: str, profile: str = "demo", seed: int = 0, **overrides: Any) ->
     item, row = _parted(name)
     known("profile", profile, PROFILES)
     rows = ITEMS[item].rows
-    values = {**PROFILE_FIELDS[profile], **(IMAGENET_FIELDS[profile] if item == "table2" else {})}
+    values = {**PROFILES[profile].fields, **(PROFILES[profile].imagenet if item == "table2" else {})}
     values |= {key: value for key, value in rows[row].items() if key not in PROFILES}
     values |= rows[row].get(profile, {})
     values |= parsed(overrides)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from resteutils.evidence import html, verdict
+from resteutils.recipes.profiles import PROFILES
 from resteutils.system import settings
 from resteutils.system.files import heal, replaced, write_atomic
 
@@ -23,14 +24,9 @@ __all__ = ["build"]
 
 ASSETS = ("picture.png", "table.csv", "table.md", "table.html", "notebook.html", "notebook.ipynb", "provenance.json")
 # What a profile is worth, most first; smoke results are tests and are shown only where there is nothing else.
-PROFILES = tuple(reversed(verdict.CLAIMS))
+MOST_FIRST = tuple(reversed(PROFILES))
 
-WORTH = {
-    "paper": "the authors' recipe on the paper's data",
-    "short": "the paper's data, a fraction of its epochs: orderings and trends",
-    "demo": "small digits: shows that everything runs, nothing about accuracy",
-    "smoke": "a test of the programs",
-}
+WORTH = {name: profile.worth for name, profile in PROFILES.items()}
 
 _STYLE = """
 .items { list-style: none; padding: 0; margin: 1rem 0 0; } .items li { display: flex; flex-wrap: wrap; gap: .2rem .7rem;
@@ -62,7 +58,7 @@ def build(results_dir: str | os.PathLike = "", out: str | os.PathLike = "") -> P
 
 def _results_of(root: Path, item: str) -> dict[str, Path]:
     """The item's finished folders, most telling profile first; smoke only where it is all there is."""
-    folders = {profile: root / profile / item for profile in PROFILES}
+    folders = {profile: root / profile / item for profile in MOST_FIRST}
     for folder in folders.values():
         heal(folder)
     found = {p: folder for p, folder in folders.items() if _readable(folder)}
@@ -195,6 +191,6 @@ def _duration(seconds: float) -> str:
 
 
 def _profiles(found: dict[str, dict[str, Path]]) -> str:
-    present = [p for p in PROFILES if any(p in profiles for profiles in found.values())]
+    present = [p for p in MOST_FIRST if any(p in profiles for profiles in found.values())]
     entries = "".join(f"<dt>{p}</dt><dd>{WORTH[p]}</dd>" for p in present)
     return f"<footer><h3>Profiles</h3><dl>{entries}</dl></footer>" if entries else ""
