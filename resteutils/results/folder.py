@@ -118,8 +118,10 @@ class Item:
     def runs(self) -> Runs:
         """Train or read the runs that are asked for, and add those behind the item's table of earlier calls.
 
-        The order is that of the item's rows, then epochs, then seeds; so is that of ``diverged``. Raises ``ValueError``,
-        before anything is trained, where that table would lose lines, or ``overrides`` would replace some.
+        The order is that of the item's rows, then epochs, then seeds; so is that of ``diverged``.
+
+        Raises ``ValueError``, before anything is trained, where that table would lose lines, or ``overrides`` would
+        replace some.
         """
         from resteutils.recipes import ITEMS, item_recipes
         from resteutils.runs.store import run_item

@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from resteutils.evidence import html, verdict
+from resteutils.evidence import html
 from resteutils.recipes.profiles import PROFILES
 from resteutils.system import settings
 from resteutils.system.files import heal, replaced, write_atomic

@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resteutils.system import settings
 from resteutils.results import standing
 from resteutils.results.notebook import notebook_html, tidy
+from resteutils.system import settings
 from resteutils.system.files import replaced, writable, write_atomic
 from resteutils.training.stopping import Interrupted, NonFinite, handling
 
@@ -100,8 +100,8 @@ def reproduce_all(profile: str = "demo", results_dir: str = "", **options: Any) 
     Raises ReproductionError at the end where items failed, naming them and why; ValueError for ``rows`` and
     ``overrides``, which belong to one item.
     """
-    from resteutils.results import report
     from resteutils.recipes import ITEMS
+    from resteutils.results import report
 
     if options.pop("rows", "") or options.pop("overrides", ""):
         raise ValueError(
@@ -241,9 +241,7 @@ def _finish(folder: Path, item: str, profile: str, target: Path, root: Path) -> 
     if not (folder / "table.csv").is_file() and not (folder / "picture.png").is_file():
         missing.append("table.csv or picture.png")
     if missing:
-        raise ReproductionError(
-            f"the notebook of {item} left no {', '.join(missing)}: it has to call item.save"
-        )
+        raise ReproductionError(f"the notebook of {item} left no {', '.join(missing)}: it has to call item.save")
     path = folder / "notebook.ipynb"
     text = path.read_text(encoding="utf-8")
     # Paths of this machine say nothing to a reader: the folder by its final name, everything else from the root.

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from resteutils.evidence import summary
-from resteutils.system.files import heal
 from resteutils.recipes import Recipe
 from resteutils.runs.records import Runs, ended_runs
+from resteutils.system.files import heal
 from resteutils.system.settings import Places
 
 __all__ = ["item_folder", "refuse_losses", "refuse_replacing", "standing_runs", "superseded"]

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resteutils.system.files import write_atomic
 from resteutils.runs.provenance import provenance
+from resteutils.system.files import write_atomic
 
 __all__ = ["kept", "missing"]
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resteutils.training.epoch import read_history
 from resteutils.estimators import UnknownEstimator
-from resteutils.system.files import write_atomic
 from resteutils.recipes import Recipe
+from resteutils.system.files import write_atomic
 from resteutils.system.settings import results_dir as results_folder
 from resteutils.system.settings import runs_dir as runs_folder
+from resteutils.training.epoch import read_history
 
 if TYPE_CHECKING:
     from pandas import DataFrame

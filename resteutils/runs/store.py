@@ -1,8 +1,8 @@
 """Runs: a finished one is read, a broken one goes on, a missing one is trained. Nothing is computed twice.
 
 A run lives in ``runs/<run_id>/``: ``recipe.json``, ``history.csv`` as it happens, checkpoints, ``model.safetensors``
-and, once it has ended, ``record.json`` (:mod:`resteutils.runs.records`). The record's copy in ``results/<profile>/runs/``
-counts on its own, where the folder is gone.
+and, once it has ended, ``record.json`` (:mod:`resteutils.runs.records`). The record's copy in
+``results/<profile>/runs/`` counts on its own, where the folder is gone.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pathlib import Path
 
 from torch import nn
 
+from resteutils.recipes import Recipe, item_recipes
 from resteutils.runs import records as record_files
+from resteutils.runs.provenance import now, provenance
+from resteutils.runs.records import Diverged, Run, Runs, finished_runs
 from resteutils.system.files import LEAST_FREE_BYTES, writable, write_atomic
 from resteutils.system.locks import locked
-from resteutils.training.processes import first_process, together
-from resteutils.runs.provenance import now, provenance
-from resteutils.recipes import Recipe, item_recipes
-from resteutils.runs.records import Diverged, Run, Runs, finished_runs
 from resteutils.system.settings import Places
 from resteutils.system.settings import data_dir as data_folder
 from resteutils.system.settings import results_dir as results_folder
 from resteutils.system.settings import runs_dir as runs_folder
+from resteutils.training.loop import train
+from resteutils.training.processes import first_process, together
 from resteutils.training.stopping import NonFinite
 from resteutils.training.tracking import Tracker, open_tracker
-from resteutils.training.loop import train
 
 __all__ = ["Busy", "Diverged", "Run", "Runs", "finished_runs", "load_or_train", "run_item"]
 

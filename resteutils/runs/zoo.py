@@ -16,9 +16,9 @@ from typing import Any
 
 from torch import nn
 
-from resteutils.system.files import write_atomic
 from resteutils.recipes import Recipe
 from resteutils.runs.store import Run
+from resteutils.system.files import write_atomic
 from resteutils.system.settings import results_dir as results_folder
 
 __all__ = ["Check", "publish", "verify"]
@@ -122,8 +122,8 @@ def _loaded(data: bytes) -> nn.Module:
 def _score(network: nn.Module, recipe: Recipe, data_dir: str, device: str) -> float:
     """Top-1 in % on the images that the recipe evaluates on."""
     from resteutils.recipes.build import open_data
-    from resteutils.training.epoch import evaluate
     from resteutils.training.device import numerics, resolve_device
+    from resteutils.training.epoch import evaluate
 
     place = resolve_device(device)
     with numerics(recipe, place):

@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from helpers.pictures import here, noise, small, two_classes
-from PIL import Image
 
 from resteutils.data import files as image_files
 from resteutils.data.files import listed, scan, shared_scan
 from resteutils.data.folder import UnreadableImage
-from resteutils.recipes.build import open_data
 from resteutils.data.reading import decode
 from resteutils.data.sources import open_images
+from resteutils.recipes.build import open_data
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -121,7 +119,9 @@ def test_names_are_as_they_are_below_the_folder(tmp_path: Path) -> None:
     two_classes(root)
     noise(root / "train" / "cat" / "deeper" / "\u732b.JPEG")
     _, train, test = scan(root)
-    assert set(train.names.tolist()) == {str(p.relative_to(root / "train")).encode() for p in root.glob("train/**/*.JPEG")}
+    assert set(train.names.tolist()) == {
+        str(p.relative_to(root / "train")).encode() for p in root.glob("train/**/*.JPEG")
+    }
     assert all(split.path(i).is_file() for split in (train, test) for i in range(len(split)))
 
 

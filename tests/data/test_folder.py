@@ -13,8 +13,8 @@ from PIL import Image
 from resteutils.data import folder as image_folder
 from resteutils.data.files import digits_folder, scan
 from resteutils.data.folder import UnreadableImage
-from resteutils.recipes.build import open_data
 from resteutils.recipes import recipe
+from resteutils.recipes.build import open_data
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -102,6 +102,10 @@ def test_an_orientation_that_cannot_be_read_is_none(tmp_path: Path) -> None:
 def test_what_is_no_file_or_no_image_is_said(tmp_path: Path) -> None:
     (tmp_path / "link.png").symlink_to("nowhere.png")
     (tmp_path / "text.png").write_text("text")
-    for name, said in (("link.png", "a link to nowhere.png"), ("none.png", "no such file"), ("text.png", "not an image")):
+    for name, said in (
+        ("link.png", "a link to nowhere.png"),
+        ("none.png", "no such file"),
+        ("text.png", "not an image"),
+    ):
         with pytest.raises(UnreadableImage, match=rf"{name} cannot be decoded.*{said}"):
             opened(tmp_path / name)

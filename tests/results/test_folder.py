@@ -11,8 +11,7 @@ import pytest
 from helpers.fakes import fake_runs
 from helpers.made_up import diverged
 
-from resteutils.items import table1
-from resteutils.items import table3
+from resteutils.items import table1, table3
 from resteutils.recipes import recipe
 from resteutils.results.folder import Item, parameters, stamp
 from resteutils.runs.records import Runs

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from helpers.fakes import fake_runs
 
-from resteutils.items import table1
 from resteutils.evidence import html as pages
+from resteutils.items import table1
 from resteutils.recipes import ITEMS
-from resteutils.results.folder import Item
 from resteutils.results import report
+from resteutils.results.folder import Item
 
 
 def add(results_dir: Path, profile: str, seeds: str = "") -> Path:

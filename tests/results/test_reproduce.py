@@ -17,10 +17,10 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from resteutils.system.settings import Places
 from resteutils.results import report, reproduce
 from resteutils.results.notebook import notebook_html, tidy
 from resteutils.runs.store import run_item
+from resteutils.system.settings import Places
 from resteutils.training import tracking
 from resteutils.training.stopping import Interrupted, NonFinite
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from helpers.tiny import RECIPE, TIMES, call, record_path, tiny
+from safetensors.torch import load_file
 
 import resteutils as ru
 from resteutils.runs import records

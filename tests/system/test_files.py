@@ -168,7 +168,7 @@ def test_writers_that_end_at_once_and_a_reader_never_miss_the_folder(tmp_path: P
     """Three threads replace one folder fifty times each; a reader, which heals first, finds it whole every time."""
     if not one_step:
         monkeypatch.setattr(files, "_swap", lambda one, other: False)
-    target, errors, ended, reads = tmp_path / "item", [], threading.Event(), 0
+    target, errors, reads = tmp_path / "item", [], 0
 
     def write(number: int) -> None:
         try:
