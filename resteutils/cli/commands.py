@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -34,7 +35,7 @@ from resteutils.cli.options import (
     usage,
 )
 from resteutils.system import extensions
-from resteutils.system.settings import setting
+from resteutils.system.settings import Places, setting
 
 __all__ = ["main"]
 
@@ -174,13 +175,28 @@ def _size(recipes: list, finished: set[str]) -> str:
 
 
 def report(results_dir: ResultsDir = "") -> None:
-    """Write one static HTML site of all results: results/report/index.html.
+    """Write one static HTML site of all results, and the tables of README.md and docs/ from the records.
+
+    The site is results/report/index.html. The tables are those between markers, in a checkout of this project, and only
+    from its own results.
 
     Example: resteutils report --results-dir my-results
     """
     from resteutils.results.report import build
 
     print(build(results_dir=results_dir))
+    for path in _pages_from_records(results_dir):
+        print(f"{path}: written again from the records")
+
+
+def _pages_from_records(results_dir: str) -> list[Path]:
+    """Rewrite the blocks of the checkout's pages, where the results are the checkout's own."""
+    from resteutils.items.findings import rewrite
+
+    root = Path(__file__).resolve().parents[2]
+    places = Places.of(results_dir=results_dir)
+    own = (root / "results").resolve() == places.results.resolve() and (root / "docs").is_dir()
+    return rewrite(root, Places(places.data, root / "results" / "none", places.results)) if own else []
 
 
 def doctor(data_dir: DataDir = "", runs_dir: RunsDir = "", results_dir: ResultsDir = "") -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from resteutils.items import figure2, figure4, figure5, figure6, table1, table3
+from resteutils.items import figure2, figure4, figure5, figure6, table1, table3, why
 from resteutils.results.standing import standing_runs
 from resteutils.runs.records import ended_runs
 from resteutils.system.settings import Places
@@ -25,6 +25,7 @@ REMADE = {
     "figure4": lambda runs, places, profile: figure4.table(figure4.measure(runs, places)),
     "figure5": lambda runs, places, profile: figure5.table(figure5.measure(runs, places)),
     "figure6": lambda runs, places, profile: figure6.table(runs),
+    "why": lambda runs, places, profile: why.table(runs, why.measure(runs), profile).frame,
 }
 TIMED = {"deploy"}  # speeds of one machine: they do not follow from records
 

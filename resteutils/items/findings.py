@@ -1,0 +1,173 @@
+"""The findings that README and docs/ print between markers: tables and sentences made from the records of ``short``.
+
+Every number comes from a record or from ``paper.csv``; :mod:`resteutils.evidence.markers` puts the blocks into a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from resteutils.evidence import html, paper, stats, summary, verdict
+from resteutils.evidence.comparison import Rows
+from resteutils.evidence.markers import replaced
+from resteutils.evidence.stats import Difference
+from resteutils.items import design, table3, why
+from resteutils.recipes import ITEMS, recipe
+from resteutils.runs.records import Runs, ended_runs
+from resteutils.system.settings import Places
+
+__all__ = ["blocks", "records_of", "rewrite"]
+
+PROFILE, EPOCHS = "short", 10
+NAMES = {
+    "ste-gain-clip": "control: a straight line with ReSTE's clip and its largest slope",
+    "reste": "**ReSTE, o to 3**",
+    "ste-gain": "control: that slope on the weights only, clip at 1",
+    "reste-weights": "control: ReSTE on the weights only",
+    "reste-o1": "control: that clip only (ReSTE kept at o = 1)",
+    "fda": "FDA",
+    "reste-activations": "control: ReSTE on the activations only",
+    "dsq": "DSQ",
+    "ste": "STE, clipped at 1",
+    "ede-weights": "control: EDE on the weights only",
+    "ede": "EDE (IR-Net) on both sides",
+    "rbnn": "RBNN",
+    "resnet20-o10": "ReSTE, o to 10",
+    "ste-identity": "control: STE, not clipped",
+}
+FRONT = ("ste-gain-clip", "reste", "fda", "dsq", "ste", "resnet20-o10")
+
+
+def records_of(item: str, places: Places, ended: Runs | None = None) -> Runs:
+    """All runs of an item's rows that have ended, whatever item they were trained for, under its own row names."""
+    ended = ended_runs(places.runs, places.results) if ended is None else ended
+    rows: dict[str, list[str]] = {}
+    for row in ITEMS[item].rows:
+        rows.setdefault(recipe(f"{item}/{row}", PROFILE).identity, []).append(row)
+
+    def named(runs: list[Any]) -> list[Any]:
+        return [
+            replace(run, recipe=replace(run.recipe, item=item, row=row, profile=PROFILE))
+            for run in runs
+            for row in rows.get(run.recipe.identity, ())
+        ]
+
+    return Runs(named(ended), named(ended.diverged))
+
+
+def blocks(places: Places) -> dict[str, str]:
+    """Every block by name, as Markdown."""
+    ended = ended_runs(places.runs, places.results)
+    runs, powers = records_of("table3", places, ended), records_of("figure4", places, ended)
+    ten = [run for run in powers if run.recipe.row == "resnet20-o10"]
+    rows = Rows.of(Runs([*runs, *ten], runs.diverged), EPOCHS)
+    table = Rows.of(runs, EPOCHS)
+    found = why.measure(records_of("why", places, ended))
+    checks = table3.judge(runs, PROFILE).checks
+    return {
+        "findings-table": _table(rows, FRONT),
+        "findings": "\n".join(_bullets(table, Rows.of(powers, EPOCHS), found)),
+        "items": _items(),
+        "evidence-table": _table(rows, NAMES),
+        "evidence-design": html.table_markdown(design.frame(table)),
+        "evidence-powers": _powers(Rows.of(powers, EPOCHS)),
+        "evidence-comparisons": _comparisons(checks),
+        "evidence-blocks": "\n".join(f"* **{o.block.name}**: {o.words}. Rule: {o.block.rule}." for o in found),
+        "evidence-notes": "\n".join(
+            f"* {note}" for note in table3.table(runs, PROFILE).notes if "Detectable" not in note
+        ),
+    }
+
+
+def rewrite(root: Path, places: Places) -> list[Path]:
+    """Rewrite the blocks of README.md and docs/*.md below ``root``; return the files that changed."""
+    new, changed = blocks(places), []
+    for path in sorted([*root.glob("README.md"), *root.glob("docs/*.md")]):
+        text = path.read_text(encoding="utf-8")
+        again = replaced(text, new)
+        if again != text:
+            path.write_text(again, encoding="utf-8")
+            changed.append(path)
+    return changed
+
+
+# --- the blocks ------------------------------------------------------------------------------------------------------
+
+
+def said(found: Difference) -> str:
+    """``+6.53 [+4.73, +8.33]``."""
+    return f"{found.estimate:+.2f} {design.bounds((found.low, found.high))}".rstrip()
+
+
+def _table(rows: Rows, names: Iterable[str]) -> str:
+    """Rows as a reader wants them, highest first; those that diverged at the end."""
+    ordered = sorted(names, key=lambda row: -stats.mean(rows.values[row]) if rows.values.get(row) else 0.0)
+    lines = [
+        "| estimator | published (1000 epochs, best) | measured (10 epochs, last) | n | difference to STE |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in ordered:
+        values, lost = rows.values.get(row, {}), rows.lost.get(row, {})
+        if not values and not lost:
+            continue
+        mean = summary.spread(values) if values else "diverged"
+        mean = f"**{mean}**" if row == "reste" else mean
+        against = "reference" if row == "ste" else said(rows.difference(row, "ste")) if values else "-"
+        lines.append(f"| {NAMES[row]} | {_published(row)} | {mean} | {len(values) + len(lost)} | {against} |")
+    return "\n".join(lines)
+
+
+def _published(row: str) -> str:
+    cell = paper.find("figure6", "o10") if row == "resnet20-o10" else paper.find("table3", row)
+    return f"{cell.value:.2f}" if cell is not None and cell.value is not None else "-"
+
+
+def _powers(rows: Rows) -> str:
+    names = [row for row in ITEMS["figure4"].rows if rows.values.get(row)]
+    head = " | ".join(row.removeprefix("resnet20-o") for row in names)
+    values = " | ".join(summary.spread(rows.values[row]) for row in names)
+    counts = " | ".join(str(len(rows.values[row])) for row in names)
+    failed = " | ".join("yes" if row in rows.failed else "no" for row in names)
+    return "\n".join(
+        [
+            f"| ReSTE, o at the end | {head} |",
+            f"| --- |{' ---: |' * len(names)}",
+            f"| measured | {values} |",
+            f"| n | {counts} |",
+            f"| a training collapsed | {failed} |",
+        ]
+    )
+
+
+def _comparisons(checks: tuple[verdict.Check, ...]) -> str:
+    asked = [check for check in checks if check.kind in ("ordering", "control")]
+    lines = ["| claim, after 10 epochs | outcome | figures |", "| --- | --- | --- |"]
+    for check in asked:
+        claim = check.claim.removesuffix(" after 10 epochs")
+        lines.append(f"| {claim}{' (control)' * (check.kind == 'control')} | {check.status} | {check.shown} |")
+    return "\n".join(lines)
+
+
+def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
+    effects, lead = design.effects(rows), said(rows.difference("reste", "ste"))
+    best = sorted(powers.values, key=lambda row: -stats.mean(powers.values[row]))[:2]
+    named = " and ".join(sorted((row.removeprefix("resnet20-o") for row in best), key=float))
+    order = next(outcome for outcome in found if outcome.block.name.startswith("C "))
+    state = f"{order.words}" if order.complete else f"is open (block C: {order.words})"
+    return [
+        f"* **ReSTE beats the clipped STE** by {lead} points. Accuracy is highest in the middle, at o = {named}; "
+        "the paper's power is 3.",
+        f"* **Its lead is made of a clip and a gain.** The activations' clip at 1.5 adds {said(effects['clip'])}, the "
+        f"slope on the weights {said(effects['gain'])}. ReSTE over both without its curve: "
+        f"{said(rows.difference('reste', 'ste-gain-clip'))}, nothing that is seen.",
+        f"* **The order of scaling** {state}. The authors scale before the convolution, we after it. Until that is "
+        "settled, no number here is the paper's recipe.",
+    ]
+
+
+def _items() -> str:
+    lines = ["| item | what it reproduces | notebook |", "| --- | --- | --- |"]
+    return "\n".join([*lines, *(f"| `{i.name}` | {i.title} | `{i.notebook}` |" for i in ITEMS.values())])
