@@ -1,18 +1,19 @@
 """Compiles the C++ sources on first use and keeps the library in a cache.
 
 Nothing here runs at import. The cache is ``$TORCH_EXTENSIONS_DIR``, else ``~/.cache/resteutils``; the file's name holds
-the torch version, the sources' hash and the machine type, so a stale library is never loaded.
+the torch version, the sources' hash and the machine type, so a stale library is never loaded. Beside it lies its
+SHA-256: a library that was damaged is compiled again, and one that another user may write is not loaded.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import logging
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -20,8 +21,9 @@ from pathlib import Path
 
 import torch
 
-from resteutils.system.locks import locked
-from resteutils.system.settings import cache_dir
+from resteutils.system.files import write_atomic
+from resteutils.system.locks import holder, locked
+from resteutils.system.settings import cache_dir, user_cache
 
 _HERE = Path(__file__).parent
 # Instruction sets are chosen per function, at run time: the library runs anywhere. Products and sums are fused only
@@ -39,11 +41,14 @@ class CannotBuild(RuntimeError):
 @functools.cache
 def library_path() -> Path:
     """Where the compiled library is, or would be."""
-    root = os.environ.get("TORCH_EXTENSIONS_DIR") or cache_dir()
     sources = b"".join(path.read_bytes() for path in _sources(".cpp") + _sources(".h"))
     text = f"{torch.__version__} {platform.system()} {platform.machine()} {' '.join(_FLAGS)}".encode()
     key = hashlib.sha256(text + sources).hexdigest()[:12]
-    return Path(root).expanduser() / f"resteutils_kernels-torch{torch.__version__.split('+')[0]}-{key}.so"
+    name = f"resteutils_kernels-torch{torch.__version__.split('+')[0]}-{key}.so"
+    if chosen := os.environ.get("TORCH_EXTENSIONS_DIR"):
+        return Path(chosen).expanduser() / name
+    compiled = user_cache() / name  # a cache that cannot be written may hold it all the same
+    return compiled if compiled.is_file() else cache_dir() / name
 
 
 def _sources(suffix: str) -> list[Path]:
@@ -58,26 +63,76 @@ def load() -> str:
     path = library_path()
 
     def wait() -> None:
-        print("Another process is compiling the 1-bit kernels; waiting for it.", file=sys.stderr, flush=True)
+        by = holder(path.with_suffix(".lock"))
+        print(f"Another process is compiling the 1-bit kernels ({by}); waiting for it.", file=sys.stderr, flush=True)
 
     try:
-        with contextlib.nullcontext() if path.is_file() else locked(path.with_suffix(".lock"), wait):
-            if path.is_file():  # by now: another process may just have compiled it
-                torch.ops.load_library(path)
-            else:
-                _compile(path)
-    except (CannotBuild, OSError) as error:
+        if not (_whole(path) and _loaded(path)):
+            with locked(path.with_suffix(".lock"), wait):
+                if not (_whole(path) and _loaded(path)):  # another process may just have compiled it
+                    _compile(path)
+    except CannotBuild as error:
         return str(error)
+    except OSError as error:
+        return f"the compiled kernels cannot be kept in {path.parent} ({error}); set TORCH_EXTENSIONS_DIR elsewhere"
     from resteutils.kernels import fakes
 
     fakes.register()
     return ""
 
 
+def _loaded(path: Path) -> bool:
+    """Load the library; False where it was compiled for another system, which shares the cache."""
+    try:
+        torch.ops.load_library(path)
+    except OSError as error:
+        print(f"{path} cannot be loaded here and is compiled again ({error})", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def _whole(path: Path) -> bool:
+    """Whether the library is there and is what was compiled. Raises ``CannotBuild`` where another user may change it:
+    what is loaded runs with the rights of this one.
+    """
+    try:
+        content, known = path.read_bytes(), _digest(path).read_text(encoding="ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+    for each in (path, path.parent):
+        _check_owner(each)
+    return hashlib.sha256(content).hexdigest() == known
+
+
+def _check_owner(path: Path) -> None:
+    if not hasattr(os, "getuid"):  # Windows
+        return
+    found = path.stat()
+    shared = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != found.st_uid)
+    if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:  # as /tmp: nobody may replace another's file
+        shared = False
+    who = f"user {found.st_uid} owns it" if found.st_uid not in (os.getuid(), 0) else "others may write it"
+    if shared or found.st_uid not in (os.getuid(), 0):
+        reason = (
+            f"{path} is not used for the compiled kernels: {who}, and its code would run as you. Set "
+            "TORCH_EXTENSIONS_DIR to a folder of your own, or `chmod go-w` it; everything else works without them"
+        )
+        print(reason, file=sys.stderr, flush=True)
+        raise CannotBuild(reason)
+
+
+def _digest(path: Path) -> Path:
+    """Where the library's SHA-256 stands."""
+    return path.with_suffix(".sha256")
+
+
 @functools.cache
 def was_built() -> bool:
-    """Whether the library was there when this process first asked."""
-    return library_path().is_file()
+    """Whether the library was there and whole when this process first asked."""
+    try:
+        return _whole(library_path())
+    except (CannotBuild, OSError):
+        return False
 
 
 def tried() -> bool:
@@ -86,7 +141,7 @@ def tried() -> bool:
 
 
 def _compile(path: Path) -> None:
-    """Compile in a folder of our own and move the library into place, so that processes cannot disturb each other."""
+    """Compile and load it in a folder of our own, then move it into place: processes cannot disturb each other."""
     _check_tools()
     print("Compiling the 1-bit kernels (once, about half a minute) ...", end=" ", file=sys.stderr, flush=True)
     start = time.perf_counter()
@@ -103,10 +158,19 @@ def _compile(path: Path) -> None:
                 build_directory=folder,
                 is_python_module=False,
             )
+            content = (Path(folder) / "resteutils_kernels.so").read_bytes()
         except (RuntimeError, ImportError, OSError) as error:
             print("failed.", file=sys.stderr)
-            raise CannotBuild(f"compiling the kernels failed; everything else works without them.\n{error}") from error
-        os.replace(Path(folder) / "resteutils_kernels.so", path)
+            raise CannotBuild(
+                "compiling or loading the kernels failed; everything else works without them. Check the compiler "
+                f"(Debian and Ubuntu: apt-get install g++ libgomp1) and the room in {path.parent}.\n{error}"
+            ) from error
+        try:
+            write_atomic(_digest(path), hashlib.sha256(content).hexdigest() + "\n")
+            write_atomic(path, content)
+        except OSError as error:  # this process has them all the same
+            print(f"done, and not kept: {error}; set TORCH_EXTENSIONS_DIR elsewhere", file=sys.stderr)
+            return
     print(f"done in {time.perf_counter() - start:.0f} s: {path}", file=sys.stderr)
 
 

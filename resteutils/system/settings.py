@@ -7,13 +7,27 @@ created when this module is imported.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
+import shutil
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Places", "cache_dir", "data_dir", "project_root", "results_dir", "runs_dir", "setting", "settings"]
+__all__ = [
+    "Places",
+    "cache_dir",
+    "data_dir",
+    "project_root",
+    "results_dir",
+    "runs_dir",
+    "setting",
+    "settings",
+    "user_cache",
+]
 
 
 def project_root() -> Path:
@@ -69,11 +83,41 @@ class Places:
         return cls(*(_folder(*each) for each in folders))
 
 
-def cache_dir() -> Path:
+def user_cache() -> Path:
     """The user's folder for what can be made again, of all projects: ``$XDG_CACHE_HOME/resteutils``, else
-    ``~/.cache/resteutils``.
+    ``~/.cache/resteutils``; it may be missing, or closed to writing.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "resteutils"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")).absolute() / "resteutils"
+
+
+def cache_dir() -> Path:
+    """:func:`user_cache` where it can be written, else a folder of this user's below the temporary ones, which is said
+    once a process. Raises ``OSError``, naming ``XDG_CACHE_HOME``, where there is neither.
+    """
+    chosen = user_cache()
+    return chosen if _roomy(chosen) else _temporary_cache(chosen)
+
+
+def _roomy(folder: Path) -> bool:
+    """Whether the folder, or the nearest above it that is there, takes new files."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK) and shutil.disk_usage(existing).free > 1_000_000
+
+
+@functools.cache
+def _temporary_cache(instead_of: Path) -> Path:
+    try:
+        folder = Path(tempfile.gettempdir()) / f"resteutils-{os.getuid() if hasattr(os, 'getuid') else 0}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():  # another user's: one for this process
+            folder = Path(tempfile.mkdtemp(prefix="resteutils-"))
+    except OSError as error:
+        raise OSError(
+            error.errno, f"no cache in {instead_of} nor in a temporary folder ({error}); set XDG_CACHE_HOME elsewhere"
+        ) from error
+    said = f"{instead_of} cannot be written: the cache is {folder}, which may not last; XDG_CACHE_HOME names another"
+    print(said, file=sys.stderr, flush=True)
+    return folder
 
 
 def setting(text: str) -> tuple[str, object]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resteutils import kernels
+from resteutils.kernels import build
 
 available = pytest.mark.skipif(not kernels.available(), reason=kernels.why_not() or "-")
 FORMATS = (torch.contiguous_format, torch.channels_last)
@@ -255,6 +259,79 @@ def test_switched_off_and_forced_by_the_environment():
     )
     assert python(code, RESTEUTILS_KERNEL="scalar").stdout.split() == ["scalar", "scalar"]
     assert "this machine offers" in python(code, RESTEUTILS_KERNEL="sse9").stderr
+
+
+def library(folder: Path) -> Path:
+    """A copy of the compiled library, with its checksum, in a cache of its own."""
+    compiled = build.library_path()
+    for path in (compiled, compiled.with_suffix(".sha256")):
+        shutil.copyfile(path, folder / path.name)
+    return folder / compiled.name
+
+
+ASKED = "from resteutils import kernels; print(kernels.ready(), kernels.available(), kernels.why_not())"
+
+
+@available
+def test_a_library_that_is_whole_is_loaded_and_a_damaged_one_is_not(tmp_path):
+    """Each kind of damage, with no compiler at hand: nothing crashes, and what is lacking is said."""
+    path = library(tmp_path)
+    without = {"CXX": "no-such-compiler", "TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    assert python(ASKED, **without).stdout.split() == ["True", "True"]
+    whole, digest = path.read_bytes(), path.with_suffix(".sha256")
+    known = digest.read_text()
+    flipped = whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :]
+    for spoiled in (whole[: len(whole) // 2], whole[: len(whole) // 4], b"", b"garbage", flipped):
+        path.write_bytes(spoiled)
+        done = python(ASKED, **without)
+        assert (done.returncode, done.stdout[:12]) == (0, "False False "), done.stderr
+        assert "apt-get install g++" in done.stdout
+    path.write_bytes(whole)
+    for text in ("", "no checksum", known.replace(known[3], "0" if known[3] != "0" else "1")):
+        digest.write_text(text)
+        assert python(ASKED, **without).stdout.startswith("False False ")
+
+
+@available
+@pytest.mark.slow
+def test_a_damaged_library_is_compiled_again_by_one_of_two_processes(tmp_path):
+    path = library(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([sys.executable, "-c", ASKED], env=environment, **pipes) for _ in range(2)]
+    said = [process.communicate(timeout=500) for process in both]
+    assert [out.split()[1] for out, _ in said] == ["True", "True"], said
+    assert sum("Compiling the 1-bit kernels" in err for _, err in said) == 1
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == path.with_suffix(".sha256").read_text().strip()
+
+
+@available
+@pytest.mark.parametrize("who", ["others may write it", "user 12345 owns it"])
+def test_a_library_that_another_user_may_change_is_not_loaded(tmp_path, who):
+    path = library(tmp_path)
+    if who.startswith("user"):
+        if os.getuid() != 0:
+            pytest.skip("only root may give files away")
+        os.chown(path, 12345, 12345)
+    else:
+        path.chmod(0o666)
+    done = python(ASKED, TORCH_EXTENSIONS_DIR=str(tmp_path))
+    assert done.returncode == 0 and done.stdout.startswith("False False ")
+    assert who in done.stdout and "TORCH_EXTENSIONS_DIR" in done.stderr and "chmod go-w" in done.stderr
+
+
+def test_a_compiler_that_is_lost_midway_leaves_nothing_and_says_what_to_check(tmp_path):
+    """The compiler answers what torch asks of it at first, and is killed when it compiles."""
+    compiler = tmp_path / "g++"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-c*) kill -9 $$ ;; esac\nexec c++ "$@"\n')
+    compiler.chmod(0o755)
+    done = python(ASKED, CXX=str(compiler), TORCH_EXTENSIONS_DIR=str(tmp_path / "cache"))
+    assert done.returncode == 0 and done.stdout.startswith("False False "), done.stderr
+    assert "everything else works without them" in done.stdout and "apt-get install g++" in done.stdout
+    left = [path.name for path in (tmp_path / "cache").iterdir()]
+    assert [name for name in left if not name.endswith(".lock")] == []
 
 
 def test_importing_builds_nothing():
