@@ -80,19 +80,42 @@ def load_checkpoint(path: str | os.PathLike, recipe: Recipe) -> dict[str, Any]:
     return state
 
 
-def load_latest(folder: str | os.PathLike, recipe: Recipe, say=print) -> dict[str, Any] | None:
+def load_latest(
+    folder: str | os.PathLike,
+    recipe: Recipe,
+    say: Callable[[str], None] = print,
+    take: Callable[[dict[str, Any]], None] = lambda state: None,
+) -> dict[str, Any] | None:
     """The newest valid checkpoint of a run's folder, or ``None`` without one; a damaged one is reported by ``say``.
 
-    Raises ``WrongRecipe`` as :func:`load_checkpoint` does: a foreign checkpoint is refused, never skipped.
+    ``take`` gets its state; what it cannot use, for instance what another version wrote, is reported and the previous
+    checkpoint is taken. Raises ``CheckpointError``, naming ``--force``, where none that is whole can be used, and
+    ``WrongRecipe`` as :func:`load_checkpoint` does: a foreign checkpoint is refused, never skipped.
     """
+    unusable: CheckpointError | None = None
     for name in (LAST, f"{LAST}.new", PREVIOUS):
         path = Path(folder) / name
         if not path.exists():
             continue
         try:
-            return load_checkpoint(path, recipe)
+            state = load_checkpoint(path, recipe)
         except CheckpointError as error:
             say(f"{error}; looking for an earlier one")
+            continue
+        try:
+            take(state)
+        except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            unusable = CheckpointError(
+                f"{path} does not fit this version of the network; `--force` trains from the start "
+                f"({type(error).__name__}: {reason})"
+            )
+            unusable.__cause__ = error
+            say(f"{unusable}; looking for an earlier one")
+            continue
+        return state
+    if unusable:
+        raise unusable
     return None
 
 

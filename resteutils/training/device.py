@@ -155,14 +155,17 @@ def environment(device: torch.device, mode: str, packed: bool) -> dict[str, Any]
 
 @contextlib.contextmanager
 def memory_advice(recipe: Recipe) -> Iterator[None]:
-    """Turns running out of the GPU's memory into a ``RuntimeError`` that names the settings that take less."""
+    """Turns running out of memory, the GPU's or the CPU's, into a ``RuntimeError`` that names what takes less."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in str(error):
+            raise
         raise RuntimeError(
             f"{recipe.run_id}: out of memory with batches of {recipe.batch_size} in {recipe.accumulate} part(s), "
             f"{recipe.eval_batch_size} in evaluation; --set accumulate={2 * recipe.accumulate} or --set "
-            f"eval_batch_size={max(recipe.eval_batch_size // 2, 1)} takes less ({str(error).splitlines()[0]})"
+            f"eval_batch_size={max(recipe.eval_batch_size // 2, 1)} takes less "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         ) from error
 
 

@@ -22,7 +22,7 @@ from resteutils import kernels
 from resteutils.nn.layers import anneal, binary_layers
 from resteutils.recipes import Recipe
 from resteutils.recipes.build import build_model, build_optimizer, open_data
-from resteutils.training.checkpoint import CheckpointError, compare_environment, load_latest, save_checkpoint
+from resteutils.training.checkpoint import compare_environment, load_latest, save_checkpoint
 from resteutils.training.device import (
     autocast,
     compiled,
@@ -38,7 +38,7 @@ from resteutils.training.epoch import Sums, epoch_row, evaluate, measured_steps,
 from resteutils.training.processes import Processes, processes, without_sync
 from resteutils.training.progress import Progress
 from resteutils.training.schedules import learning_rate, path_progress
-from resteutils.training.stopping import Interrupted, NonFinite, StopSignals, stop_signals
+from resteutils.training.stopping import Interrupted, NonFinite, StopSignals, repeated, stop_signals
 from resteutils.training.tracking import NoTracker, Tracker
 
 __all__ = ["train"]
@@ -72,7 +72,8 @@ def train(
     ``stop`` is asked after every step; ``on_epoch`` gets each finished epoch's row of the history.
 
     Raises ``Interrupted`` after SIGINT, SIGTERM or ``stop``, with everything saved; ``NonFinite``, naming step,
-    learning rate and estimator, before anything broken is saved; and what opening the data raises.
+    learning rate and estimator, before anything broken is saved, and only where it repeats itself from the last
+    checkpoint (:func:`resteutils.training.stopping.repeated`); and what opening the data raises.
     """
     chosen = resolve_device(device)
     with processes(chosen) as group, numerics(recipe, chosen), stop_signals() as signals:
@@ -82,15 +83,21 @@ def train(
                 raise Interrupted(f"{recipe.run_id} stopped before it began; the same call begins it", signals.caught)
 
         data = open_data(recipe, data_dir, chosen, patience)
-        loop = _Loop(recipe, Path(folder), chosen, data, group, tracker or NoTracker(), say, show)
-        loop.restore()
-        with contextlib.closing(loop.progress), memory_advice(recipe):
-            while loop.state.epoch < recipe.epochs:
-                loop.train_epoch(signals, stop or (lambda: False))
-                row = loop.finish_epoch()
-                if on_epoch is not None:
-                    on_epoch(row)
-                loop.leave_if_asked(signals)
+
+        def attempt() -> _Loop:
+            loop = _Loop(recipe, Path(folder), chosen, data, group, tracker or NoTracker(), say, show)
+            with contextlib.closing(loop.progress), memory_advice(recipe):
+                loop.restore()
+                while loop.state.epoch < recipe.epochs:
+                    loop.train_epoch(signals, stop or (lambda: False))
+                    row = loop.finish_epoch()
+                    if on_epoch is not None:
+                        on_epoch(row)
+                    loop.leave_if_asked(signals)
+            return loop
+
+        exact = chosen.type == "cpu" or recipe.deterministic
+        loop = repeated(attempt, recipe.run_id, exact, say if group.leads else lambda line: None)
         return loop.model, loop.state.history, loop.environment
 
 
@@ -131,7 +138,7 @@ class _Loop:
 
     def restore(self) -> None:
         """Go on from the folder's latest valid checkpoint, if there is one."""
-        found = load_latest(self.folder, self.recipe, self.say)
+        found = load_latest(self.folder, self.recipe, self.say, self.take)
         at = found["epoch"] * self.steps + found["step"] if found else -1
         low, high = self.group.largest(torch.tensor([-at, at], device=self.device)).tolist()
         if -low != high:
@@ -140,21 +147,22 @@ class _Loop:
             threads = f", {torch.get_num_threads()} thread(s)" if self.device.type == "cpu" else ""
             self.say(f"{self.recipe.run_id}: training on {self.device.type}{threads}, {self.recipe.epochs} epoch(s)")
             return
-        try:
-            self.model.load_state_dict(found["model"])
-            self.optimizer.load_state_dict(found["optimizer"])
-            torch.set_rng_state(found["rng"])
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint in {self.folder} does not fit this version of the network; `--force` trains from the "
-                f"start ({str(error).splitlines()[0]})"
-            ) from error
-        sums = found["sums"] if self.group.leads else {}
-        self.state = State(found["epoch"], found["step"], sums, found["history"])
         if changed := compare_environment(found["environment"], self.environment, self.folder, self.say):
             self.environment["changed"] = changed
         self.say(f"{self.recipe.run_id}: going on after epoch {self.state.epoch}, step {self.state.step}")
         self.progress.start(self.global_step)
+
+    def take(self, found: dict[str, Any]) -> None:
+        """Set network, optimizer, random numbers and state to a checkpoint's. Raises where it is of another make."""
+        self.model.load_state_dict(found["model"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        torch.set_rng_state(found["rng"])
+        place, rows = (found["epoch"], found["step"]), found["history"]
+        if not (0 <= place[0] <= self.recipe.epochs and 0 <= place[1] < self.steps and len(rows) == place[0]):
+            raise ValueError(f"epoch {place[0]}, step {place[1]} and {len(rows)} rows of history do not fit together")
+        if not all(isinstance(found[name], dict) for name in ("sums", "environment")):
+            raise TypeError("sums and environment are no dictionaries")
+        self.state = State(*place, found["sums"] if self.group.leads else {}, rows)
 
     def save(self) -> None:
         """Checkpoint everything; the leading process writes."""
@@ -282,7 +290,7 @@ class _Loop:
             f"estimator = {layers[0][1].estimator.at(progress) if layers else None}"
         )
         hint = "the last checkpoint is from before it. Try a smaller lr or a smaller o"
-        raise NonFinite(f"{self.recipe.run_id}: {what}; {hint}", what, self.environment)
+        raise NonFinite(f"{self.recipe.run_id}: {what}; {hint}", what, self.environment, step)
 
     def finish_epoch(self) -> dict[str, float]:
         """Evaluate, write the epoch's row to the history and checkpoint."""

@@ -9,9 +9,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["Interrupted", "NonFinite", "StopSignals", "handling", "stop_signals"]
+__all__ = ["Interrupted", "NonFinite", "StopSignals", "handling", "repeated", "stop_signals"]
+
+Result = TypeVar("Result")
+MOST_GLITCHES = 3  # of one training, at steps of their own
 
 SAME_WISH = 2.0  # seconds: srun and systemd signal every process, and torchrun then passes on what it got itself
 
@@ -26,12 +29,39 @@ class Interrupted(Exception):
 
 class NonFinite(RuntimeError):
     """The loss or the gradients stopped being finite numbers. ``what`` says where, without run and advice;
-    ``environment`` is what the training had resolved, for its record.
+    ``environment`` is what the training had resolved, for its record; ``step`` is the first bad one.
     """
 
-    def __init__(self, message: str, what: str = "", environment: dict[str, Any] | None = None) -> None:
+    def __init__(self, message: str, what: str = "", environment: dict[str, Any] | None = None, step: int = -1) -> None:
         super().__init__(message)
-        self.what, self.environment = what or message, environment or {}
+        self.what, self.environment, self.step = what or message, environment or {}, step
+
+
+def repeated(attempt: Callable[[], Result], run_id: str, exact: bool, say: Callable[[str], None]) -> Result:
+    """What ``attempt`` returns, which goes on from the last checkpoint at every call.
+
+    Raises ``NonFinite`` where numbers stop being finite at the same step again (``exact`` is False where steps need
+    not repeat to the bit, as on GPUs: then at whatever step). What does not repeat is the machine's fault and is said;
+    at the fourth time ``RuntimeError`` ends it, which leaves no record.
+    """
+    earlier: list[int] = []
+    while True:
+        try:
+            return attempt()
+        except NonFinite as error:
+            if earlier and (not exact or error.step in earlier):
+                raise
+            earlier.append(error.step)
+            if len(earlier) > MOST_GLITCHES:
+                steps = ", ".join(map(str, earlier))
+                raise RuntimeError(
+                    f"{run_id}: numbers were not finite at steps {steps}, each time another one: this machine computes "
+                    "wrongly (memory, processor, overclocking?). What is saved is from before; train on another one"
+                ) from error
+            say(
+                f"{run_id}: {error.what}; computing that again from the last checkpoint. If the numbers are finite "
+                f"then, this machine failed at step {error.step}, not the recipe"
+            )
 
 
 class StopSignals:

@@ -164,8 +164,39 @@ def test_a_checkpoint_that_does_not_fit_the_network_says_what_to_do(tmp_path: Pa
         run(tmp_path, stop_after=2)
     state = load_checkpoint(tmp_path / LAST, RECIPE)
     state["model"] = {f"module.{name}": tensor for name, tensor in state["model"].items()}
-    save_checkpoint(tmp_path, state, RECIPE)
+    for _ in (LAST, PREVIOUS):
+        save_checkpoint(tmp_path, state, RECIPE)
     with pytest.raises(CheckpointError, match="does not fit this version of the network; `--force` trains from the"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda state: {name: value for name, value in state.items() if name != "environment"},
+        lambda state: state | {"environment": ["torch", "2.0"]},
+        lambda state: state | {"history": None},
+        lambda state: state | {"epoch": "one"},
+        lambda state: state | {"step": 10**6},
+        lambda state: state | {"rng": [1, 2, 3]},
+        lambda state: state | {"optimizer": {"state": {}}},
+        lambda state: {"recipe": state["recipe"]},
+    ],
+    ids=["no environment", "a list", "no history", "text", "a step beyond", "a list of numbers", "half", "recipe only"],
+)
+def test_a_checkpoint_of_another_version_is_passed_over_for_the_previous_one(undisturbed, tmp_path, other) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, stop_after=5)
+    assert (tmp_path / PREVIOUS).exists()
+    save_checkpoint(tmp_path / "other", other(load_checkpoint(tmp_path / LAST, RECIPE)), RECIPE)
+    (tmp_path / "other" / LAST).replace(tmp_path / LAST)
+    said: list[str] = []
+    assert_same(run(tmp_path, say=said.append), undisturbed)
+    assert any("`--force` trains from the start" in line and "looking for an earlier one" in line for line in said)
+    save_checkpoint(tmp_path / "other", other(load_checkpoint(tmp_path / PREVIOUS, RECIPE)), RECIPE)
+    for name in (LAST, PREVIOUS):
+        (tmp_path / name).write_bytes((tmp_path / "other" / LAST).read_bytes())
+    with pytest.raises(CheckpointError, match="`--force` trains from the start"):
         run(tmp_path)
 
 

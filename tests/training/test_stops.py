@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -36,7 +37,7 @@ def test_a_bad_input_stops_before_the_update_and_nothing_broken_is_saved(
 
     def broken(self, images):
         out = normalise(self, images)
-        if len(images) == 16 and broken.calls == 4:  # the fourth training batch: the second epoch's first
+        if len(images) == 16 and broken.calls >= 4:  # from the second epoch's second batch on, replayed or not
             out[3, 0, 2, 2] = bad
         broken.calls += len(images) == 16
         return out
@@ -50,6 +51,36 @@ def test_a_bad_input_stops_before_the_update_and_nothing_broken_is_saved(
     assert (state["epoch"], state["step"]) == (1, 1)
     assert all(v.isfinite().all() for v in state["model"].values())
     assert untimed(run(tiny(), tmp_path / "other")[1]) == untimed(run(tiny(), tmp_path)[1])  # and it goes on from there
+
+
+def glitching(monkeypatch: pytest.MonkeyPatch, bad_calls: set[int]) -> None:
+    """Make the loss of some of the calls, counted from 0, not a number: the machine's fault, not the recipe's."""
+    gradients, calls = module._Loop.gradients, itertools.count()
+
+    def glitch(self, images, labels):
+        loss, correct = gradients(self, images, labels)
+        return (loss * math.nan if next(calls) in bad_calls else loss), correct
+
+    monkeypatch.setattr(module._Loop, "gradients", glitch)
+
+
+def test_what_does_not_repeat_itself_is_the_machine_s_fault_and_costs_no_digit(tmp_path: Path, monkeypatch) -> None:
+    undisturbed = run(tiny(), tmp_path / "undisturbed")
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        glitching(patch, {4})
+        model, history, _ = run(tiny(), tmp_path / "run", say=said.append)
+    assert untimed(history) == untimed(undisturbed[1])
+    other = undisturbed[0].state_dict()
+    assert all(value.equal(other[name]) for name, value in model.state_dict().items())
+    assert [line for line in said if "this machine failed at step 4, not the recipe" in line]
+
+
+def test_a_machine_that_fails_at_ever_new_steps_leaves_no_diverged_record(tmp_path: Path, monkeypatch) -> None:
+    glitching(monkeypatch, {0, 2, 5, 9})  # steps 0, 1, 2 and 3: each replay comes one further
+    with pytest.raises(RuntimeError, match="not finite at steps 0, 1, 2, 3, .*this machine computes wrongly") as caught:
+        run(tiny(), tmp_path)
+    assert not isinstance(caught.value, NonFinite)
 
 
 def test_a_run_does_not_go_on_with_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +157,20 @@ def test_out_of_memory_says_what_takes_less(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(
         RuntimeError, match=r"batches of 16 in 1 part.*--set accumulate=2 .*Tried to allocate 2 GiB\.\)$"
     ):
+        run(tiny(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")],
+    ids=["Python", "torch"],
+)
+def test_a_cpu_out_of_memory_gets_the_same_advice(error: Exception, tmp_path: Path, monkeypatch) -> None:
+    def full(self, images, labels):
+        raise error
+
+    monkeypatch.setattr(module._Loop, "gradients", full)
+    with pytest.raises(RuntimeError, match=r"out of memory with batches of 16 .*--set accumulate=2"):
         run(tiny(), tmp_path)
 
 
