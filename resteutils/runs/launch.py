@@ -6,17 +6,21 @@ twice: finished runs count, broken ones go on.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from resteutils.recipes import Recipe, item_recipes
+from resteutils.runs.leash import Leash, followed
 from resteutils.runs.store import Busy, load_or_train
 from resteutils.system.settings import runs_dir as runs_folder
-from resteutils.training.stopping import Interrupted, NonFinite
+from resteutils.training.stopping import Interrupted, NonFinite, StopSignals, stop_signals
 
 __all__ = ["Outcome", "Worker", "check", "counted", "launch", "told"]
 
@@ -45,9 +49,17 @@ class Worker:
     options: dict[str, Any]
     threads: int = 0
     gpus: str = ""  # what CUDA_VISIBLE_DEVICES is to say; empty: what it says already
+    leash: str = ""  # the lock of the launch: once it is free, this worker saves and leaves
 
     def __call__(self) -> list[Outcome]:
-        """What became of each run; one failure, its traceback printed, does not stop the others."""
+        """What became of each run; one failure, its traceback printed, does not stop the others. Raises
+        ``Interrupted`` where SIGINT, SIGTERM or the end of the launch asks it to stop, everything being saved.
+        """
+        with stop_signals() as signals:
+            followed(self.leash)
+            return self._train(signals)
+
+    def _train(self, signals: StopSignals) -> list[Outcome]:
         import torch
 
         if self.gpus:  # read when CUDA starts, at its first use
@@ -58,8 +70,10 @@ class Worker:
         for wait in (False, True):  # first what is free, then wait for what another worker had in hand
             busy = []
             for recipe in left:
+                if signals.caught:  # between two runs
+                    raise Interrupted("this worker stopped before its next run; everything is saved", signals.caught)
                 try:
-                    run = load_or_train(recipe, **self.options, wait=wait)
+                    run = load_or_train(recipe, **self.options, wait=wait, stop=lambda: bool(signals.caught))
                     print(f"{recipe.name}, seed {recipe.seed}: top-1 {run.result['top1']:.2f} %", flush=True)
                     ended.append(Outcome(recipe, "finished"))
                 except Busy:
@@ -161,19 +175,29 @@ def launch(
         minutes: time limit of a Slurm job; an unfinished run is queued again.
         cluster: passed on to submitit, e.g. ``slurm_partition="gpu", gpus_per_node=1, cpus_per_task=8``.
 
-    Raises ``ValueError`` for unknown names and wrong numbers, ``RuntimeError`` where submitit is missing.
+    Raises ``ValueError`` for unknown names and wrong numbers, ``RuntimeError`` where submitit is missing,
+    ``Interrupted`` after SIGINT or SIGTERM, once the local workers have saved their runs and left; they also do so
+    where this process is killed.
     """
     check(on, parallel, threads, minutes, cluster)
     recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
     recipes.sort(key=lambda recipe: recipe.seed)  # all rows of a seed, then the next: broken off, it is balanced
     options = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
-    submitit, logs = _submitit(), runs_folder(runs_dir) / "launch"
+    leash = Leash() if on == "local" and wait else None
+    with leash.held() if leash else contextlib.nullcontext():
+        return _launched(item, recipes, options, on, parallel, threads, minutes, wait, cluster, leash)
+
+
+def _launched(item, recipes, options, on, parallel, threads, minutes, wait, cluster, leash: Leash | None):
+    """:func:`launch`, once everything is checked."""
+    submitit, logs = _submitit(), runs_folder(options["runs_dir"]) / "launch"
     if on == "local":
         executor = submitit.LocalExecutor(folder=logs)
         executor.update_parameters(timeout_min=FOREVER)
-        shares = gpu_shares(device, min(parallel, len(recipes)))
-        work = [Worker(recipes, options, threads, gpus) for gpus in shares]
-        jobs = [executor.submit(worker) for worker in work]
+        shares = gpu_shares(options["device"], min(parallel, len(recipes)))
+        work = [Worker(recipes, options, threads, gpus, str(leash.path) if leash else "") for gpus in shares]
+        with _deaf_to_ctrl_c():
+            jobs = [executor.submit(worker) for worker in work]
     else:
         executor = submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_max_num_timeout=FOREVER)
         settings = {"name": f"reste-{item}", **cluster}
@@ -184,18 +208,38 @@ def launch(
     print(f"{counted(len(recipes), 'run')} in {counted(len(jobs), 'job')}; logs in {logs}", flush=True)
     if not wait:
         return []
-    said = [outcome for job, worker in zip(jobs, work, strict=True) for outcome in _ended(job, worker.recipes)]
+    said = [outcome for job, worker in zip(jobs, work, strict=True) for outcome in _ended(job, worker.recipes, leash)]
+    if leash and leash.caught:
+        raise Interrupted(
+            "the launch stopped, its workers have saved their runs; the same command goes on", leash.caught
+        )
     # Of what several workers say of one run the best counts: another one may have finished what the first could not.
     best = {outcome.recipe: outcome for outcome in sorted(said, key=lambda o: STATES.index(o.state), reverse=True)}
     return [best[recipe] for recipe in recipes]
 
 
-def _ended(job: Any, recipes: list[Recipe]) -> list[Outcome]:
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started in the block ignore SIGINT until they choose: submitit's controller would answer
+    Ctrl-C with SIGKILL after a second, when its worker is still saving.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _ended(job: Any, recipes: list[Recipe], leash: Leash | None) -> list[Outcome]:
     """What a job says of its runs; where the job itself came to no end, its last words for each of them."""
     try:
         said = job.result()
     except Exception as error:  # noqa: BLE001 - whatever it died of, the other jobs' outcomes are wanted too
-        print(f"job {job.job_id}: {error}", file=sys.stderr, flush=True)
+        if not (leash and leash.caught):
+            print(f"job {job.job_id}: {error}", file=sys.stderr, flush=True)
         said = [Outcome(recipe, "failed", f"job {job.job_id} ended: {_last_words(error)}") for recipe in recipes]
     return [replace(outcome, log=str(job.paths.stderr)) for outcome in said]
 

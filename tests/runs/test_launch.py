@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +17,7 @@ from resteutils.recipes import item_recipes
 from resteutils.runs import launch as module
 from resteutils.runs.launch import Outcome, Worker, gpu_shares, launch
 from resteutils.runs.records import finished_runs
+from resteutils.system.locks import locked
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,40 @@ def test_two_local_workers_finish_every_run_once(runs_dir: Path, results_dir: Pa
     assert {run.recipe.run_id for run in finished_runs(**folders)} == expected
     logs = "".join(path.read_text() for path in (runs_dir / "launch").glob("*.out"))
     assert logs.count("top-1") >= len(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_workers_of_a_launch_that_is_killed_save_and_leave(runs_dir: Path, results_dir: Path, number) -> None:
+    pytest.importorskip("submitit")
+    command = [sys.executable, "-m", "resteutils", "launch", "table3", "--profile", "smoke", "--rows", "ste,reste"]
+    command += ["--epochs", "5000", "--parallel", "2", "--threads", "1", "--device", "cpu"]
+    done = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    asked = item_recipes("table3", "smoke", "ste,reste", epochs=5000)
+    folders = [runs_dir / recipe.run_id for recipe in asked]
+    while not all((folder / "history.csv").exists() for folder in folders):  # both train
+        assert done.poll() is None, done.stderr.read()
+        time.sleep(0.2)
+    workers = [int((folder / "lock").read_text().split("@")[0]) for folder in folders]
+    done.send_signal(number)
+    status = done.wait(120)
+    assert status == (-number if number == signal.SIGKILL else 128 + number), done.stderr.read()
+    for folder, worker in zip(folders, workers, strict=True):
+        with locked(folder / "lock", lambda worker=worker: wait_for_the_end_of(worker)):  # else the test times out
+            assert (folder / "checkpoint.pt").exists() and not (folder / "record.json").exists()
+    logs = "".join(path.read_text() for path in (runs_dir / "launch").glob("*.err"))
+    assert logs.count("everything is saved; the same call goes on from here") == 2
+
+
+def wait_for_the_end_of(process: int, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"worker {process} goes on without its launch")
 
 
 def test_one_run_that_fails_does_not_stop_the_others(monkeypatch, capsys) -> None:
