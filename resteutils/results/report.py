@@ -61,19 +61,26 @@ def _results_of(root: Path, item: str) -> dict[str, Path]:
     folders = {profile: root / profile / item for profile in MOST_FIRST}
     for folder in folders.values():
         heal(folder)
-    found = {p: folder for p, folder in folders.items() if _readable(folder)}
+    found = {p: folder for p, folder in folders.items() if _readable(item, p, folder)}
     return {p: f for p, f in found.items() if p != "smoke" or len(found) == 1}
 
 
-def _readable(folder: Path) -> bool:
-    """Whether the folder holds a finished item; one that is damaged is said and left out."""
-    for path in (folder / "provenance.json", folder / "verdict.json"):
+def _readable(item: str, profile: str, folder: Path) -> bool:
+    """Whether the folder holds a finished item; one with a file that is none is said and left out."""
+    if not (folder / "provenance.json").is_file():
+        return False
+    shown = {
+        "verdict.json": lambda: (_entry(item, item, {profile: folder}), html.verdict_html(_verdict(folder))),
+        "provenance.json": lambda: _result(item, profile, folder, item),
+    }
+    for name, show in shown.items():
         try:
-            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        except ValueError as error:
-            print(f"{folder} is left out of the report: {path.name} is damaged ({error})")
+            show()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = f"{name} is damaged ({type(error).__name__}: {error})"
+            print(f"{folder} is left out of the report: {reason}; `make reproduce-{item}` makes it again")
             return False
-    return (folder / "provenance.json").is_file()
+    return True
 
 
 def _copy(folder: Path, site: Path) -> None:

@@ -50,7 +50,9 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
     path = folder / "provenance.json"
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        return said["runs"] + said.get("diverged", [])
+        entries = said["runs"] + said.get("diverged", [])
+        _ = [entry[name] for entry in entries for name in ("run_id", "row", "recipe", "epochs", "seed")]
+        return entries
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:

@@ -1,7 +1,8 @@
 """Records: what a run leaves behind, finished or diverged, and how it is read back.
 
 A record is JSON: schema, run_id, identity, recipe, history by column and provenance, with ``result`` where the run
-finished and ``diverged``, the reason, where its loss or gradients stopped being finite. It lies in the run's folder as
+finished and ``diverged``, the reason, where its loss or gradients stopped being finite; ``model_sha256``, of the file
+of its network, and ``sha256``, of its own content (:mod:`resteutils.runs.validity`). It lies in the run's folder as
 ``record.json`` and as ``results/<profile>/runs/<run_id>.json``, which survives where ``runs/`` does not.
 """
 
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from resteutils.estimators import UnknownEstimator
 from resteutils.recipes import Recipe
+from resteutils.runs import validity
+from resteutils.runs.weights import loaded
 from resteutils.system.files import write_atomic
 from resteutils.system.settings import results_dir as results_folder
 from resteutils.system.settings import runs_dir as runs_folder
@@ -82,8 +85,9 @@ class Run(Ended):
             return path
         published = (self.results or self.path) / "models" / f"{self.recipe.run_id}.safetensors"
         try:
-            card = json.loads(published.with_suffix(".json").read_text(encoding="utf-8"))
+            card, known = _card(published), self.record.get("model_sha256")
             same = card["commit"] == self.provenance["commit"] and abs(card["top1"] - self.result["top1"]) < 0.05
+            same = same and known in (None, card["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return published if same and published.is_file() else None  # the same training, not another of its recipe
@@ -93,9 +97,6 @@ class Run(Ended):
 
         Raises ``FileNotFoundError`` where only the record survives, ``RuntimeError`` where the file is damaged.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         from resteutils.recipes.build import build_model
 
         recipe = self.recipe
@@ -106,12 +107,16 @@ class Run(Ended):
                 f"with `{again}`"
             )
         network = build_model(recipe, self.record["result"]["num_classes"])
+        own = file == self.path / MODEL_FILE
+        known = self.record.get("model_sha256", "") if own else _card(file)["sha256"]
         try:
-            network.load_state_dict(load_file(file))
-        except (SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise RuntimeError(f"{file} is damaged or of another network ({reason}); train again: `{again}`") from error
-        return network.to(device).eval()
+            return loaded(network, file, known).to(device).eval()
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}; train again: `{again}`") from error
+
+
+def _card(published: Path) -> dict[str, Any]:
+    return json.loads(published.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 class Diverged(Ended):
@@ -160,9 +165,9 @@ def ended_runs(
     runs, results, found = runs_folder(runs_dir), results_folder(results_dir), {}
     unknown: dict[str, set[str]] = {}
     for path in [*sorted(results.glob("*/runs/*.json")), *sorted(runs.glob("*/record.json"))]:
-        if record := _read(path, say, unknown):
-            recipe = Recipe.from_dict(record["recipe"])
-            found[record["run_id"]] = _ended(recipe, runs / recipe.run_id, record, results)
+        if read := _read(path, say, unknown):
+            record, recipe = read
+            found[recipe.run_id] = _ended(recipe, runs / recipe.run_id, record, results)
     for name, paths in unknown.items():
         say(
             f"{len(paths)} run(s) with an estimator {name!r}, which is not registered here, are left out: "
@@ -178,9 +183,8 @@ def find(recipe: Recipe, folder: Path, records: Path, say: Callable[[str], None]
     for path in dict.fromkeys([folder / "record.json", committed(recipe, records), *others]):
         if not path.exists():
             continue
-        record = _read(path, say)
-        if record is not None and (record["identity"], record["recipe"]["seed"]) == (recipe.identity, recipe.seed):
-            return _ended(recipe, folder, record, records)
+        if read := _read(path, say):
+            return _ended(recipe, folder, read[0], records)
     return None
 
 
@@ -193,34 +197,32 @@ def _ended(recipe: Recipe, folder: Path, record: dict[str, Any], results: Path) 
     return (Diverged if "diverged" in record else Run)(recipe, folder, record, results)
 
 
-def _read(path: Path, say: Callable[[str], None], unknown: dict[str, set[str]] | None = None) -> dict[str, Any] | None:
-    """A record, or ``None`` with a word about why it does not count; run ids whose estimator is not registered go to
-    ``unknown`` instead, where it is given.
+def _read(
+    path: Path, say: Callable[[str], None], unknown: dict[str, set[str]] | None = None
+) -> tuple[dict[str, Any], Recipe] | None:
+    """A record and its recipe, or ``None`` with a word about why it does not count; run ids whose estimator is not
+    registered go to ``unknown`` instead, where it is given.
     """
+    run_id = path.parent.name if path.name == "record.json" else path.stem
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        recipe = Recipe.from_dict(record["recipe"])
-        if record["schema"] == SCHEMA and record["identity"] == recipe.identity and _complete(record, recipe):
-            return record
-        reason = "it is incomplete or from another version of the recipe"
+        record = validity.parsed(path.read_text(encoding="utf-8"))
+        reason = validity.fields_problem(record, validity.REQUIRED, validity.OPTIONAL)
+        if not reason and (record["schema"], record["run_id"]) != (SCHEMA, run_id):
+            reason = f"it is schema {record['schema']!r} of {record['run_id']!r}, expected {SCHEMA} of {run_id!r}"
+        if not reason:
+            recipe = Recipe.from_dict(record["recipe"])
+            reason = validity.problem(record, recipe)
+        if not reason:
+            return record, recipe
     except UnknownEstimator as error:
         if unknown is not None:
-            unknown.setdefault(error.name, set()).add(record["run_id"])
+            unknown.setdefault(error.name, set()).add(run_id)
             return None
         reason = str(error)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # whatever it holds, others count
         reason = f"{type(error).__name__}: {error}"
     say(f"{path} does not count as a finished run ({reason})")
     return None
-
-
-def _complete(record: dict[str, Any], recipe: Recipe) -> bool:
-    """Whether a record says how its run ended and where it comes from."""
-    if "diverged" in record:
-        ended = isinstance(record["diverged"], str)
-    else:
-        ended = len(record["history"]["epoch"]) == recipe.epochs and isinstance(record["result"]["top1"], float)
-    return ended and isinstance(record["provenance"], dict)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -249,8 +251,10 @@ def _text(record: dict[str, Any]) -> str:
     return json.dumps(record, allow_nan=False) + "\n"
 
 
-def finished(recipe: Recipe, history: list[dict[str, float]], source: dict[str, Any]) -> dict[str, Any]:
-    """The record of a finished run. ``source`` is its provenance."""
+def finished(
+    recipe: Recipe, history: list[dict[str, float]], source: dict[str, Any], model_sha256: str
+) -> dict[str, Any]:
+    """The record of a finished run. ``source`` is its provenance, ``model_sha256`` that of its network's file."""
     best = max(history, key=lambda row: row["test_top1"])
     last = history[-1]
     result = {
@@ -264,12 +268,12 @@ def finished(recipe: Recipe, history: list[dict[str, float]], source: dict[str, 
         "num_classes": source["num_classes"],
     }
     plain = {name: _plain(value) for name, value in result.items()}
-    return {**_common(recipe, history, source), "result": plain}
+    return validity.sealed({**_common(recipe, history, source), "result": plain, "model_sha256": model_sha256})
 
 
 def diverged(recipe: Recipe, reason: str, folder: Path, source: dict[str, Any]) -> dict[str, Any]:
     """The record of a run that ended in numbers that are not finite, with the epochs that it finished before."""
-    return {**_common(recipe, read_history(folder / "history.csv"), source), "diverged": reason}
+    return validity.sealed({**_common(recipe, read_history(folder / "history.csv"), source), "diverged": reason})
 
 
 def _common(recipe: Recipe, history: list[dict[str, float]], source: dict[str, Any]) -> dict[str, Any]:

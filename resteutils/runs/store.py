@@ -14,14 +14,13 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from torch import nn
-
 from resteutils.recipes import Recipe, item_recipes
 from resteutils.runs import records as record_files
 from resteutils.runs.provenance import now, provenance
 from resteutils.runs.records import Diverged, Run, Runs, finished_runs
+from resteutils.runs.weights import serialized, sha256
 from resteutils.system.files import LEAST_FREE_BYTES, writable, write_atomic
-from resteutils.system.locks import locked
+from resteutils.system.locks import holder, locked
 from resteutils.system.settings import Places
 from resteutils.system.settings import data_dir as data_folder
 from resteutils.system.settings import results_dir as results_folder
@@ -33,6 +32,7 @@ from resteutils.training.tracking import Tracker, open_tracker
 
 __all__ = ["Busy", "Diverged", "Run", "Runs", "finished_runs", "load_or_train", "run_item"]
 
+RECORDS_BYTES = 5_000_000  # a record of a thousand epochs is 0.3 MB
 AGAIN = "again"  # the file that marks a run under way by force
 
 
@@ -81,7 +81,8 @@ def load_or_train(
             # The other processes are waiting for this one to train: fail, so that torchrun ends them all.
             raise Busy(f"{recipe.run_id} was finished by another process meanwhile; the same call reads it")
         if leads:
-            writable(records / recipe.profile / "runs", "RESULTS_DIR")  # now, not when everything is trained
+            _check_room(folder, LEAST_FREE_BYTES, "RUNS_DIR")  # now, not when everything is trained
+            _check_room(writable(records / recipe.profile / "runs", "RESULTS_DIR"), RECORDS_BYTES, "RESULTS_DIR")
             _prepare(folder, recipe, force)
         return _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say, show)
 
@@ -126,6 +127,7 @@ def _ended(recipe: Recipe, folder: Path, records: Path, data_dir: str, leads: bo
     found = record_files.find(recipe, folder, records, say)
     if found and leads:
         record_files.keep(found, records, say)
+        _tidy(folder)
     if found and recipe.dataset == "imagenet" and not recipe.num_classes:  # whatever folder DATA_DIR was
         from resteutils.data.folder import folder_digest
 
@@ -143,12 +145,13 @@ def _ended(recipe: Recipe, folder: Path, records: Path, data_dir: str, leads: bo
     return found
 
 
-def _prepare(folder: Path, recipe: Recipe, force: bool) -> None:
+def _check_room(folder: Path, least: int, variable: str) -> None:
     free = shutil.disk_usage(folder).free
-    if free < LEAST_FREE_BYTES:
-        raise OSError(
-            f"{folder}: {free / 1e6:.0f} MB free, {LEAST_FREE_BYTES / 1e6:.0f} MB needed; set RUNS_DIR elsewhere"
-        )
+    if free < least:
+        raise OSError(f"{folder}: {free / 1e6:.0f} MB free, {least / 1e6:.0f} MB needed; set {variable} elsewhere")
+
+
+def _prepare(folder: Path, recipe: Recipe, force: bool) -> None:
     for stray in folder.glob(".*.tmp"):  # half-written files of a killed process; the lock is ours
         stray.unlink(missing_ok=True)
     if force:
@@ -166,13 +169,14 @@ def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say
         model, history, environment = train(recipe, folder, device, data_dir, tracker, stop, on_epoch, say, show)
         if not leads:
             return Run(recipe, folder, {"history": {}, "result": {}, "provenance": environment})
-        _save_model(folder / record_files.MODEL_FILE, model, recipe, history[-1]["test_top1"])
+        data = serialized(model, recipe, history[-1]["test_top1"], environment["num_classes"])
+        write_atomic(folder / record_files.MODEL_FILE, data)
         source = {**provenance(), **environment, "started": started, "finished": now()}
         source |= {"wandb": tracker.url} if tracker.url else {}
-        record = record_files.finished(recipe, history, source)
+        record = record_files.finished(recipe, history, source, sha256(data))
         record_files.write(record, recipe, folder, records)
-        for path in (*folder.glob("checkpoint*.pt*"), folder / AGAIN):  # the model and the record replace them
-            path.unlink(missing_ok=True)
+        (folder / AGAIN).unlink(missing_ok=True)  # first: what is finished is not to be trained again
+        _remove_checkpoints(folder)
         summary = {**record["result"], "files": environment["files"]}
         files = [folder / name for name in ("record.json", "history.csv", record_files.MODEL_FILE)]
         failed = False
@@ -195,20 +199,28 @@ def _tracked(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Tracke
     return open_tracker(recipe.run_id, recipe.item or "runs", config, folder, tags=filter(None, tags), say=say)
 
 
-def _save_model(path: Path, model: nn.Module, recipe: Recipe, top1: float) -> None:
-    from safetensors.torch import save
+def _remove_checkpoints(folder: Path) -> None:
+    """The model and the record replace them."""
+    for path in folder.glob("checkpoint*.pt*"):
+        path.unlink(missing_ok=True)
 
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {"recipe": json.dumps(recipe.to_dict()), "run_id": recipe.run_id, "top1": f"{top1:.4f}"}
-    write_atomic(path, save(state, metadata))
+
+def _tidy(folder: Path) -> None:
+    """Remove what a kill in the last clean-up left, unless another process has begun to train the run again."""
+    if not (folder / "record.json").exists() or not any(folder.glob("checkpoint*.pt*")):
+        return
+    with contextlib.suppress(Busy, OSError), _only_one(folder, wait=False, say=print):
+        if (folder / "record.json").exists() and not (folder / AGAIN).exists():
+            _remove_checkpoints(folder)
 
 
 def _only_one(folder: Path, wait: bool, say: Callable[[str], None]) -> contextlib.AbstractContextManager:
     """Hold the run's lock. Raises ``Busy`` where another process has it, unless that is to be waited for."""
+    lock = folder / "lock"
 
     def taken() -> None:
         if not wait:
-            raise Busy(f"{folder.name} is being trained by another process")
-        say(f"{folder.name} is being trained by another process; waiting for it")
+            raise Busy(f"{folder.name} is being trained by another process ({holder(lock)})")
+        say(f"{folder.name} is being trained by another process ({holder(lock)}); waiting for it")
 
-    return locked(folder / "lock", taken)
+    return locked(lock, taken)

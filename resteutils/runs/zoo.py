@@ -6,7 +6,6 @@ twice from the same facts: NAME.json for ``verify``, NAME.md for a reader.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from resteutils.recipes import Recipe
+from resteutils.runs import weights
 from resteutils.runs.store import Run
 from resteutils.system.files import write_atomic
 from resteutils.system.settings import results_dir as results_folder
@@ -43,19 +43,15 @@ def publish(run: Run, results_dir: str | os.PathLike = "", data_dir: str = "", d
     The accuracy on the card is measured here, from the file as written, and must be the run's own.
     Raises ``FileNotFoundError`` where only the run's record survives, ``ValueError`` where the score differs.
     """
-    from safetensors.torch import save
-
     folder = results_folder(results_dir) / "models"
-    recipe, classes = run.recipe, run.record["result"]["num_classes"]
-    state = {name: tensor.contiguous() for name, tensor in run.model().state_dict().items()}
-    data = save(state, {"run_id": recipe.run_id, "recipe": json.dumps(recipe.to_dict()), "num_classes": str(classes)})
+    recipe, data = run.recipe, _file(run)
     scored = _score(_loaded(data), recipe, data_dir, device)
     if abs(scored - run.result["top1"]) > TOLERANCE:
         raise ValueError(f"{recipe.run_id} scores {scored:.2f} %, but its record says {run.result['top1']:.2f} %")
     card = {
         "name": recipe.run_id,
         "file": f"{recipe.run_id}.safetensors",
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": weights.sha256(data),
         "bytes": len(data),
         "model": recipe.model,
         "bits": recipe.bits,
@@ -91,7 +87,7 @@ def verify(results_dir: str | os.PathLike = "", data_dir: str = "", device: str 
         data = file.read_bytes() if file.is_file() else b""
         if not data:
             yield Check(card["name"], card["top1"], float("nan"), f"{file} is missing")
-        elif hashlib.sha256(data).hexdigest() != card["sha256"]:
+        elif weights.sha256(data) != card["sha256"]:
             yield Check(card["name"], card["top1"], float("nan"), f"{file} is not the file that the card describes")
         else:
             top1 = _score(_loaded(data), _recipe(data), data_dir, device)
@@ -99,13 +95,16 @@ def verify(results_dir: str | os.PathLike = "", data_dir: str = "", device: str 
             yield Check(card["name"], card["top1"], top1, f"off by more than {TOLERANCE} points" if far else "")
 
 
-def _metadata(data: bytes) -> dict[str, str]:
-    """The header of a safetensors file: eight bytes of length, then JSON."""
-    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+def _file(run: Run) -> bytes:
+    """The file of the run's network, whose checksum its record holds; made anew for records that hold none."""
+    network = run.model()
+    if "model_sha256" in run.record:
+        return run.model_file.read_bytes()
+    return weights.serialized(network, run.recipe, run.result["top1"], run.record["result"]["num_classes"])
 
 
 def _recipe(data: bytes) -> Recipe:
-    return Recipe.from_dict(json.loads(_metadata(data)["recipe"]))
+    return Recipe.from_dict(json.loads(weights.metadata(data)["recipe"]))
 
 
 def _loaded(data: bytes) -> nn.Module:
@@ -114,7 +113,7 @@ def _loaded(data: bytes) -> nn.Module:
 
     from resteutils.recipes.build import build_model
 
-    network = build_model(_recipe(data), int(_metadata(data)["num_classes"]))
+    network = build_model(_recipe(data), int(weights.metadata(data)["num_classes"]))
     network.load_state_dict(load(data))
     return network.eval()
 

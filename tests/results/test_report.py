@@ -52,12 +52,14 @@ def test_the_profile_that_may_claim_most_comes_first(results_dir: Path) -> None:
     assert "Published competitors" in text
 
 
-def test_a_damaged_item_is_said_and_left_out(results_dir: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["provenance.json", "verdict.json"])
+@pytest.mark.parametrize("content", ['{"item": ', "{}", "[]", "3", '{"runs": [{}]}', '{"status": 1, "checks": {}}'])
+def test_a_damaged_item_is_said_and_left_out(results_dir: Path, name: str, content: str, capsys) -> None:
     add(results_dir, "demo")
-    (add(results_dir, "short") / "provenance.json").write_text('{"item": ')
+    (add(results_dir, "short") / name).write_text(content)
     text = report.build(results_dir).read_text(encoding="utf-8")
     assert "Profile demo:" in text and "Profile short:" not in text
-    assert "is left out of the report: provenance.json is damaged" in capsys.readouterr().out
+    assert f"is left out of the report: {name} is damaged" in capsys.readouterr().out
 
 
 def test_an_empty_report_names_the_commands(results_dir: Path) -> None:
