@@ -17,17 +17,14 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from resteutils.data.base import Labelled
 from resteutils.data.reading import UnreadableImage, decode, missing
-from resteutils.data.sources import Digits
-from resteutils.system.files import replaced, write_atomic
+from resteutils.system.files import write_atomic
 from resteutils.system.locks import locked
 from resteutils.system.settings import cache_dir
 
-__all__ = ["Split", "check_readable", "digits_folder", "listed", "scan", "shared_scan"]
+__all__ = ["Split", "check_readable", "listed", "scan", "shared_scan"]
 
 SECONDS_WORTH_SHARING = 1.0  # a listing that took longer is left for the processes that wait for it
 
@@ -187,31 +184,6 @@ def _unreadable(split: Split, indices: Iterable[int], checked: tqdm, enough: thr
             errors.append(str(error))
         checked.update()
     return errors
-
-
-def digits_folder() -> Path:
-    """scikit-learn's digits as train/ and val/ of 40x40 RGB files, written on the first call. Returns their folder."""
-    folder = cache_dir() / "digits-folder"
-    if not folder.is_dir():
-        with locked(folder.with_suffix(".lock")):
-            if not folder.is_dir():  # another process was first
-                with replaced(folder) as beside:
-                    _, train, test = Digits().read(Path())
-                    _write(beside / "train", train)
-                    _write(beside / "val", test)
-    return folder
-
-
-def _write(folder: Path, part: Labelled) -> None:
-    """Grey images as RGB PNG files of 40x40, one folder per label."""
-    from PIL import Image
-
-    pixels = torch.nn.functional.interpolate(part.images.float(), size=(40, 40), mode="bicubic", align_corners=False)
-    pixels = pixels.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
-    for label in part.labels.unique().tolist():
-        (folder / str(label)).mkdir(parents=True)
-    for number, (image, label) in enumerate(zip(pixels, part.labels.tolist(), strict=True)):
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / str(label) / f"{number:04d}.png")
 
 
 def abridged(names: Iterable[str], most: int = 5) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from resteutils.data.base import (
     chosen,
     statistics,
 )
+from resteutils.data.digits import digits, digits_folder
 from resteutils.data.images import Images
 from resteutils.system.locks import locked
 from resteutils.system.settings import data_dir as data_folder
@@ -166,15 +166,7 @@ class Digits(InMemory):
     name, label = "digits", "scikit-learn's digits"
 
     def read(self, folder: Path) -> Split:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        found = load_digits()
-        pixels = torch.from_numpy(np.round(found.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
-        labels = torch.from_numpy(found.target.astype(np.int64))
-        train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=found.target, random_state=0)
-        whole = Labelled(pixels, labels)
-        return tuple("0123456789"), whole.subset(train), whole.subset(test)
+        return digits()
 
 
 @register_dataset
@@ -301,6 +293,4 @@ class DigitsFolder(ImageFolder):
     name, label = "digits-folder", "scikit-learn's digits as a folder of image files"
 
     def root(self, data_dir: str | os.PathLike) -> Path:
-        from resteutils.data.files import digits_folder
-
         return digits_folder()

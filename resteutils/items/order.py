@@ -49,8 +49,8 @@ def gradient(order: str, images: Tensor, labels: Tensor, factor: float = 1.0, se
 
 
 def compare(images: Tensor, labels: Tensor, seed: int = 0) -> pd.DataFrame:
-    """One line per order, "after" and "before": the gradient's norm, its cosine to that of "after", and how far one last
-    bit more in the scales moves it, in percent."""
+    """One line per order, "after" and "before": the gradient's norm, its cosine to that of "after", and how far one
+    last bit more in the scales moves it, in percent."""
     import pandas as pd
 
     lines = {}

@@ -11,7 +11,8 @@ from helpers.pictures import here, small, two_classes
 from PIL import Image
 
 from resteutils.data import folder as image_folder
-from resteutils.data.files import digits_folder, scan
+from resteutils.data.digits import digits_folder
+from resteutils.data.files import scan
 from resteutils.data.folder import UnreadableImage
 from resteutils.recipes import recipe
 from resteutils.recipes.build import open_data

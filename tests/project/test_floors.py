@@ -24,13 +24,10 @@ FLOORS = (
 FLOOR = {folder: -number for number, folders in enumerate(FLOORS) for folder in folders}
 
 
-def imports(path: Path, when_called: bool = True) -> set[str]:
-    """The modules of ours that a file imports, as dotted paths below ``resteutils``; those that functions import when
-    they are called, and those for types only, unless ``when_called`` is false.
-    """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def imports(path: Path) -> set[str]:
+    """The modules of ours that a file imports, wherever in it, as dotted paths below ``resteutils``."""
     found = set()
-    for node in ast.walk(tree) if when_called else tree.body:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "resteutils":
             inside = node.module.split(".")[1:]
             names = [[*inside, alias.name] for alias in node.names]
@@ -63,7 +60,7 @@ def test_imports_go_down(path: Path) -> None:
 def test_no_circle_within_a_folder() -> None:
     """A package's ``__init__`` stands for what it imports first: only modules proper are followed."""
     names = {".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in MODULES if p.name != "__init__.py"}
-    edges = {name: imports(path, when_called=False) & names.keys() for name, path in names.items()}
+    edges = {name: imports(path) & names.keys() for name, path in names.items()}
     while edges:
         free = [name for name, others in edges.items() if not others & edges.keys()]
         assert free, f"a circle of imports among {', '.join(sorted(edges))}"
