@@ -177,10 +177,10 @@ def _size(recipes: list, finished: set[str]) -> str:
 def report(results_dir: ResultsDir = "") -> None:
     """Write one static HTML site of all results, and the tables of README.md and docs/ from the records.
 
+    Example: resteutils report --results-dir my-results
+
     The site is results/report/index.html. The tables are those between markers, in a checkout of this project, and only
     from its own results.
-
-    Example: resteutils report --results-dir my-results
     """
     from resteutils.results.report import build
 
