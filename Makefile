@@ -129,8 +129,8 @@ lab: $(CORE) ## open JupyterLab on the notebooks; JUPYTER_ARGS="--no-browser" pr
 explore: $(CORE) ## open the explorer (sliders over the estimators) in JupyterLab
 	$(LAB) notebooks/explore_reste.ipynb
 
-app: $(APP) ## serve the explorer as an app without code cells, on this machine only
-	$(PY) -m voila notebooks/explore_reste.ipynb --Voila.ip=127.0.0.1$(if $(VOILA_ARGS), $(VOILA_ARGS))
+app: $(CORE) ## serve the explorer's page, without a kernel, on this machine only; PORT=8866
+	$(PY) -m resteutils.explorer.serve$(if $(PORT), --port $(PORT))$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
 
 # One thread a process: two pytest workers then share two cores fairly, and results do not depend on the machine's size.
 test: $(DEV) ## the whole test suite; PYTEST_ARGS="-k layers" for a part of it

@@ -1,7 +1,7 @@
-"""The explorer: sliders over the same estimator objects that train the networks.
+"""The explorer: the estimators and what measured runs say of them, drawn by one ES module in the page.
 
-``Explorer()`` holds one set of sliders; each of its methods shows a panel that follows them. With ``interactive=False``
-every panel is a picture, for notebooks that run without a reader. Importing this package draws and opens nothing.
+``Explorer()`` shows it in a notebook with a kernel behind it; :func:`~resteutils.explorer.page.document` is the same as
+a page of its own, without one. Importing this package draws and opens nothing.
 """
 
 from __future__ import annotations

@@ -1,37 +1,51 @@
-"""The explorer's four panels over one set of sliders."""
+"""The explorer in a notebook: the page's module, with a kernel for what needs Python."""
 
 from __future__ import annotations
 
-from functools import cached_property
+import html
+import logging
+from pathlib import Path
+from typing import Any
 
-from resteutils.explorer.controls import Controls
-from resteutils.explorer.curve import CurvePanel
-from resteutils.explorer.inside import InsidePanel
-from resteutils.explorer.parts import Shown
+import anywidget
+import traitlets
+
+from resteutils.estimators import Estimator, estimator
+from resteutils.explorer.compact import compact_run, dumps
+from resteutils.explorer.page import document, page_data, script, style
 from resteutils.explorer.shelf import Shelf
-from resteutils.explorer.tradeoff import TradeoffPanel
-from resteutils.explorer.training import TrainingPanel
-from resteutils.recipes import PROFILES, recipe
-from resteutils.runs.store import load_or_train
+from resteutils.explorer.sights import sights
+from resteutils.explorer.trainer import Trainer, own_recipe
+from resteutils.recipes import PROFILES
+from resteutils.runs.store import Run
 
 __all__ = ["Explorer"]
 
-STATIC_ROWS = ("resnet20-1w1a", "resnet20-1w1a-ste", "resnet20-fp")
-QUICK = ("smoke", "demo")  # profiles small enough to train for a picture
+log = logging.getLogger(__name__)
+MOST_OWN = 40  # runs of the reader's own that the page is told
 
 
-class Explorer:
-    """Each method shows one panel; all follow the same sliders.
+class Explorer(anywidget.AnyWidget):
+    """Curve, trade-off, training and a look inside, under one set of controls.
+
+    The page draws everything itself; the kernel only trains and looks into networks on request.
 
     Arguments:
         profile: size of the trainings that it starts: "smoke" or "demo" (the larger profiles train as "demo").
-        interactive: ``False`` shows pictures instead of panels, for a notebook that runs without a reader; where no run
-            is finished it first trains three small ones ("smoke" and "demo" only).
+        interactive: ``False`` shows the page without a kernel, for a notebook that runs without a reader.
         runs_dir, results_dir, data_dir: folders; empty means the settings of :mod:`resteutils.system.settings`.
         device: "auto", "cpu", "cuda" or "cuda:N", for trainings.
 
+    ``link`` is the state of the page as the text of its link, ``chosen`` the estimator of the sliders.
     Raises ``ValueError`` for an unknown profile.
     """
+
+    data = traitlets.Unicode().tag(sync=True)
+    link = traitlets.Unicode().tag(sync=True)
+    estimator = traitlets.Dict({"name": "reste"}).tag(sync=True)
+    own_runs = traitlets.List().tag(sync=True)
+    pairs = traitlets.List().tag(sync=True)
+    epochs = traitlets.Int(6).tag(sync=True)
 
     def __init__(
         self,
@@ -44,64 +58,73 @@ class Explorer:
     ) -> None:
         if profile not in PROFILES:
             raise ValueError(f"profile = {profile!r}, expected one of {', '.join(PROFILES)}")
-        self.profile, self.interactive, self.device = profile, interactive, device
+        self.profile, self.interactive = profile, interactive
         self.folders = {"runs_dir": runs_dir, "results_dir": results_dir, "data_dir": data_dir}
-        self.controls, self.shelf = Controls(), Shelf(runs_dir, results_dir)
+        self.shelf = Shelf(runs_dir, results_dir)
+        self.trainer = Trainer(self.send, self._trained, device, self.folders)
+        super().__init__(data=dumps(page_data(self.shelf)), epochs=2 if profile == "smoke" else 6)
+        self._offer()
+        self.on_msg(self._asked)
 
-    # Panels are made once: a cell that is run again shows the same one, with the training that it has under way.
+    _esm = script()
+    _css = style()
 
-    @cached_property
-    def curve_panel(self) -> CurvePanel:
-        return CurvePanel(self.controls)
+    @property
+    def chosen(self) -> Estimator:
+        """The estimator of the sliders, as at the end of its path."""
+        return estimator(**self.estimator)
 
-    @cached_property
-    def tradeoff_panel(self) -> TradeoffPanel:
-        return TradeoffPanel(self.controls, self.shelf, self.folders["data_dir"])
+    def _offer(self) -> None:
+        self.own_runs = [compact_run(run, own=True) for run in self.shelf.own()[:MOST_OWN]]
+        self.pairs = [list(pair) for pair in self.shelf.pairs()]
 
-    @cached_property
-    def training_panel(self) -> TrainingPanel:
-        return TrainingPanel(self.controls, self.shelf, self.profile, self.device, **self.folders)
+    def _asked(self, _: Any, message: dict, buffers: Any) -> None:
+        """What the page asks for; whatever goes wrong is one line there, never a traceback in the notebook."""
+        kind = message.get("kind")
+        try:
+            if kind == "train":
+                wanted = (message["bits"], int(message["epochs"]), int(message["seed"]))
+                self.trainer.begin(own_recipe(self.chosen, *wanted, self.profile))
+            elif kind == "stop":
+                self.trainer.stop()
+            elif kind == "inside":
+                self.send({"kind": "inside", "sights": self._sights(message["run"])})
+        except Exception as error:
+            # A message's handler is the outermost layer of the program; the traceback goes to the log.
+            log.debug("message %s", kind, exc_info=True)
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            about = {"kind": "inside"} if kind == "inside" else {"kind": "training", "live": None, "done": 0.0}
+            self.send(about | {"text": line, "running": self.trainer.running})
 
-    @cached_property
-    def inside_panel(self) -> InsidePanel:
-        return InsidePanel(self.shelf, self.folders["data_dir"])
+    def _sights(self, key: str) -> dict | None:
+        """What the page shows of a run; the committed pair for no key."""
+        if not key:
+            return None
+        if key not in self.shelf.runs:
+            raise KeyError(f"the run {key} is no longer here; run the cell again")
+        run = self.shelf.runs[key]
+        return sights(run, self.shelf.twin(run), self.folders["data_dir"])
 
-    def curve(self) -> Shown:
-        """f(z) over sign and identity, and f'(z)."""
-        return Shown(CurvePanel.picture, self.curve_panel if self.interactive else None)
+    def _trained(self, run: Run) -> None:
+        self.shelf.read()
+        self._offer()
 
-    def tradeoff(self) -> Shown:
-        """Estimating error against gradient instability, on a sample of the reader's choice."""
-        return Shown(TradeoffPanel.picture, self.tradeoff_panel if self.interactive else None)
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """The widget and, for viewers that cannot show one, the page itself in a frame."""
+        frame = _frame(document(self.folders["results_dir"], head=""))
+        if not self.interactive:
+            return {"text/html": frame, "text/plain": "ReSTE explorer"}
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        return {**(data or {}), "text/html": frame, "text/plain": "ReSTE explorer"}, metadata
 
-    def training(self) -> Shown:
-        """Finished runs over their epochs, and "train this"."""
-        return Shown(self._training_picture, self.training_panel if self.interactive else None)
+    def page(self, path: str | Path) -> Path:
+        """Write the explorer as one HTML file that needs no kernel, and return its path."""
+        target = Path(path)
+        target.write_text(document(self.folders["results_dir"], head="<h1>ReSTE explorer</h1>"), encoding="utf-8")
+        return target
 
-    def inside(self) -> Shown:
-        """One image through a trained network and through its float twin."""
-        return Shown(self._inside_picture, self.inside_panel if self.interactive else None)
 
-    def _training_picture(self) -> str:
-        self._train_for_pictures()
-        mine = [run for run in self.shelf.runs.values() if run.recipe.profile == self.profile]
-        chosen = [run for run in mine if run.recipe.row in STATIC_ROWS and run.recipe.model == "resnet20"]
-        return TrainingPanel.picture((chosen or list(self.shelf.runs.values()))[:3], self.shelf.nothing_yet())
-
-    def _inside_picture(self) -> str:
-        self._train_for_pictures()
-        usable = [run for run in self.shelf.with_models() if run.recipe.bits == "1/1"]
-        usable = [run for run in usable if run.recipe.dataset in ("digits", "cifar10")]
-        run = self.shelf.best(usable)
-        twin = self.shelf.twin(run) if run else None
-        return InsidePanel.picture(
-            run, twin, self.shelf.nothing_yet("trained binary network"), self.folders["data_dir"]
-        )
-
-    def _train_for_pictures(self) -> None:
-        """A notebook that runs without a reader makes its own runs, like every other notebook here."""
-        if self.interactive or self.shelf.with_models() or self.profile not in QUICK:
-            return
-        for name in STATIC_ROWS:
-            load_or_train(recipe(f"table1/{name}", profile=self.profile), device=self.device, **self.folders)
-        self.shelf.refresh()
+def _frame(page: str) -> str:
+    look = "width:100%;height:1150px;border:0"
+    return f'<iframe title="ReSTE explorer" style="{look}" srcdoc="{html.escape(page, quote=True)}"></iframe>'

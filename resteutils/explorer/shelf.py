@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import fields
 
 from resteutils.estimators import Estimator
 from resteutils.evidence.summary import changed
-from resteutils.recipes import PROFILES, Recipe, recipe
+from resteutils.recipes import Recipe
 from resteutils.runs.store import Run, finished_runs
-from resteutils.system.settings import runs_dir as runs_folder
 
-__all__ = ["Shelf", "run_label"]
+__all__ = ["Shelf", "method_label", "recipe_label", "run_label"]
 
 log = logging.getLogger(__name__)
 NAMED = ("estimator", "input_estimator", "bits", "standardize")  # fields that a label names in words of its own
-FIRST_ROWS = ("table3/ste", "table3/reste", "table3/ede")  # what the panels show first: the paper's comparison
+MEASURED = ("short", "paper")  # profiles on the paper's data
+FIRST_ITEMS = ("table3", "figure4")  # what the page shows first where not all fit
 
 
 def run_label(run: Run) -> str:
@@ -25,12 +24,17 @@ def run_label(run: Run) -> str:
 
 
 def recipe_label(r: Recipe) -> str:
+    """The run that a recipe makes, in one line."""
+    return f"{r.model} {r.bits} {method_label(r)}, {r.dataset} {r.epochs} ep, seed {r.seed}"
+
+
+def method_label(r: Recipe) -> str:
+    """The estimators of a recipe and the overrides that change it, without network, data and seed."""
     what = _named(r.estimator) if r.estimator is not None else "float"
     if r.input_estimator is not None:
         what = f"{what} on weights, {_named(r.input_estimator)} on activations"
     words = [words for words in changed(r) if words.split(" = ")[0] not in NAMED]
-    what += ", standardised" * r.standardize + "".join(f", {each}" for each in words)
-    return f"{r.model} {r.bits} {what}, {r.dataset} {r.epochs} ep, seed {r.seed}"
+    return what + ", standardised" * r.standardize + "".join(f", {each}" for each in words)
 
 
 def _named(e: Estimator) -> str:
@@ -43,11 +47,10 @@ def _named(e: Estimator) -> str:
 
 
 class Shelf:
-    """Finished runs, newest first, read again by :meth:`refresh`, which tells those who observe."""
+    """Finished runs, newest first; :meth:`read` looks at the disk again."""
 
     def __init__(self, runs_dir: str = "", results_dir: str = "") -> None:
         self.runs_dir, self.results_dir = runs_dir, results_dir
-        self._callbacks: list[Callable[[], None]] = []
         self.runs: dict[str, Run] = {}
         self.read()
 
@@ -57,52 +60,31 @@ class Shelf:
         found.sort(key=lambda run: run.provenance.get("finished", ""), reverse=True)
         self.runs = {run.path.name: run for run in found}
 
-    def refresh(self) -> None:
-        self.read()
-        for callback in self._callbacks:
-            callback()
+    def measured(self) -> list[Run]:
+        """The runs of the profiles that may claim something: the page's evidence, the paper's comparison first."""
+        found = [run for run in self.runs.values() if run.recipe.profile in MEASURED]
+        return sorted(found, key=lambda run: (run.recipe.item not in FIRST_ITEMS, run.recipe.row, run.recipe.seed))
 
-    def observe(self, callback: Callable[[], None]) -> None:
-        self._callbacks.append(callback)
-
-    def run(self, key: str) -> Run:
-        return self.runs[key]
-
-    def with_models(self) -> list[Run]:
-        """The runs whose trained weights are here too, not only their record."""
-        return [run for run in self.runs.values() if run.model_file]
+    def own(self) -> list[Run]:
+        """The other runs, newest first: the reader's own trainings."""
+        return [run for run in self.runs.values() if run.recipe.profile not in MEASURED]
 
     def twin(self, run: Run) -> Run | None:
         """The float twin of a run: same network, same data, 32/32; of several the one trained most nearly as long."""
         r = run.recipe
         twins = [
             other
-            for other in self.with_models()
-            if other.recipe.bits == "32/32" and (other.recipe.model, other.recipe.dataset) == (r.model, r.dataset)
+            for other in self.runs.values()
+            if other.model_file
+            and other.recipe.bits == "32/32"
+            and (other.recipe.model, other.recipe.dataset) == (r.model, r.dataset)
         ]
         return min(twins, key=lambda other: (abs(other.recipe.epochs - r.epochs), other.recipe.seed), default=None)
 
-    def best(self, runs: list[Run]) -> Run | None:
-        """Of these, one with binary activations, if there is one, and with its float twin here too; of several the most
-        accurate.
-        """
-        return max(
-            runs,
-            key=lambda run: (run.recipe.bits == "1/1", self.twin(run) is not None, run.result["top1"]),
-            default=None,
-        )
-
-    def comparison(self) -> list[str]:
-        """The keys of :data:`FIRST_ROWS` at seed 0, of the most telling profile that has any; else the newest run's."""
-        for profile in reversed(PROFILES):
-            ids = [recipe(row, profile).run_id for row in FIRST_ROWS]
-            if there := [run_id for run_id in ids if run_id in self.runs]:
-                return there
-        return list(self.runs)[:1]
-
-    def nothing_yet(self, what: str = "finished run") -> str:
-        """What to do where there is none, as Markdown and HTML alike."""
-        return (
-            f"No {what} in {runs_folder(self.runs_dir)} yet: press \u201cTrain this\u201d in the training panel, or "
-            "run <code>make reproduce-table1 PROFILE=demo</code> and then press \u201cRead runs again\u201d."
-        )
+    def pairs(self) -> list[tuple[str, str]]:
+        """(key, label) of the binary networks whose weights are here, with their float twin where there is one."""
+        return [
+            (key, run_label(run) + ("" if self.twin(run) else ", no float twin"))
+            for key, run in self.runs.items()
+            if run.recipe.estimator is not None and run.recipe.dataset in ("digits", "cifar10") and run.model_file
+        ]

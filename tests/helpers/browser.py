@@ -18,7 +18,7 @@ import pytest
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SECONDS = 180_000  # milliseconds that a wait may take on a busy machine
-PANELS = {"curve": 4, "tradeoff": 6, "training": 8, "inside": 10}  # cell of each panel in the notebook
+CELL = 2  # the notebook's cell that shows the explorer
 
 # Messages of the applications themselves about what a closed loopback network cannot have, not of the explorer.
 HARMLESS = ("favicon", "net::ERR_INTERNET_DISCONNECTED", "net::ERR_NAME_NOT_RESOLVED", "ResizeObserver loop")
@@ -107,24 +107,18 @@ class Lab:
         script = "([name, args]) => { window.jupyterapp.commands.execute(name, args) }"  # not awaited: some never end
         self.page.evaluate(script, [name, arguments])
 
-    def show(self, panel: str) -> None:
-        """Scroll to a panel; the notebook attaches a cell to the page only when it comes into view."""
+    def show(self) -> None:
+        """Scroll to the explorer; the notebook attaches a cell to the page only when it comes into view."""
         script = """async (cell) => {
             const notebook = window.jupyterapp.shell.currentWidget.content;
             notebook.activeCellIndex = cell;
             await notebook.scrollToItem(cell, 'start');
         }"""
         for _ in range(SECONDS // 5_000):
-            self.page.evaluate(script, PANELS[panel])
-            with contextlib.suppress(
-                playwright_timeout()
-            ):  # charts that arrive meanwhile push the cell out of view again
-                self.panel(panel).wait_for(state="visible", timeout=5_000)
+            self.page.evaluate(script, CELL)
+            with contextlib.suppress(playwright_timeout()):  # what arrives meanwhile pushes the cell out of view again
+                self.page.locator(".rx").wait_for(state="visible", timeout=5_000)
                 break
-        self.panel(panel).scroll_into_view_if_needed()
-
-    def panel(self, name: str):
-        return self.page.locator(f".jp-Cell:has-text('explorer.{name}()') .ru-panel").last
 
     def picture(self, name: str) -> None:
         self.page.screenshot(path=self.pictures / f"{name}.png")
@@ -143,42 +137,3 @@ class Lab:
             return said;
         }"""
         return self.page.evaluate(script, f"print({expression})").strip()
-
-    def line(self) -> str:
-        """The points of the estimator's own derivative in the curve panel, as the page has them."""
-        line = self.panel("curve").locator(".ru-chart").nth(1).locator("polyline[data-key$='-0']")
-        return line.get_attribute("points")
-
-    def wait_for_other_line(self, points: str) -> None:
-        script = """([points, title]) => [...document.querySelectorAll('.ru-chart')].some(chart => {
-            const line = chart.querySelector("polyline[data-key$='-0']");
-            return chart.textContent.includes(title) && line && line.getAttribute('points') !== points;
-        })"""
-        self.page.wait_for_function(script, arg=[points, "Backward"])
-
-    def settled(self, name: str) -> float:
-        """The value of a slider, once the kernel and both charts have what its handle shows.
-
-        A busy kernel gets the last of many moves late: until then the handle is ahead of it, and it of the charts.
-        After a click on a button it is the handle that comes late.
-        """
-        for _ in range(SECONDS // 100):
-            value = float(self.kernel(f"explorer.controls.final.{name}"))
-            shown = float(self.handle(name).get_attribute("aria-valuenow"))
-            if value == pytest.approx(shown, abs=0.06):  # the handle tells one digit after the point
-                break
-            self.page.wait_for_timeout(100)
-        else:
-            pytest.fail(f"the handle of {name} shows {shown}, the kernel still has {value}")
-        for chart, part in enumerate(("forward", "slope")):
-            drawn = self.kernel(f"explorer.curve_panel.{part}.value")
-            self.page.wait_for_function(
-                """([chart, drawn]) => { const shown = document.querySelectorAll('.ru-panel .ru-chart')[chart];
-                    return drawn.includes(shown.querySelector("polyline[data-key$='-0']").getAttribute('points')); }""",
-                arg=[chart, drawn],
-            )
-        return value
-
-    def handle(self, name: str):
-        """The handle of a slider in the curve panel, by its label."""
-        return self.panel("curve").locator(f".widget-slider:has(label:text-is('{name}')) .noUi-handle").first
