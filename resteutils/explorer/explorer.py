@@ -81,6 +81,7 @@ class Explorer(anywidget.AnyWidget):
     def _asked(self, _: Any, message: dict, buffers: Any) -> None:
         """What the page asks for; whatever goes wrong is one line there, never a traceback in the notebook."""
         kind = message.get("kind")
+        self.send({"kind": "heard"})
         try:
             if kind == "train":
                 wanted = (message["bits"], int(message["epochs"]), int(message["seed"]))

@@ -265,7 +265,7 @@ def test_train_stop_and_train_to_the_end(lab: Lab, place) -> None:
     assert page.get_by_label("dataset").input_value() == "digits"
     lab.picture("lab-trained")
     page.get_by_role("tab", name="Inside").click()
-    page.get_by_label("network").select_option(index=1)
+    page.get_by_label("network", exact=True).select_option(index=1)
     page.get_by_text("Binary network says").wait_for()
     lab.picture("lab-inside")
     assert lab.errors == []

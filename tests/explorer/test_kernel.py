@@ -34,7 +34,7 @@ def asked(explorer: Explorer, monkeypatch, *messages: dict) -> list[dict]:
         explorer._asked(None, message, [])
         if explorer.trainer.thread:
             explorer.trainer.thread.join(120)
-    return sent
+    return [message for message in sent if message["kind"] != "heard"]
 
 
 def test_train_this_leaves_an_ordinary_run_of_the_page_s_estimator(folders, tmp_path, monkeypatch) -> None:

@@ -184,9 +184,12 @@ function render({model, el}) {
     send(message) {
       model.set("estimator", app.final());
       model.save_changes();
-      if (model.comm_live === false) app.tell({kind: message.kind === "inside" ? "inside" : "training", running: false, done: 0, live: null,
-        text: "The kernel has restarted or is gone: run the cell again. Everything else on this page still works."});
-      else model.send(message);
+      const silence = {kind: message.kind === "inside" ? "inside" : "training", running: false, done: 0, live: null,
+        text: "The kernel does not answer: after a restart, run the cell again. Everything else on this page still works."};
+      clearTimeout(host.waiting);
+      if (model.comm_live === false) { app.tell(silence); return; }
+      host.waiting = setTimeout(() => app.tell(silence), 8000);  // the kernel says at once that it has heard
+      model.send(message);
     }};
   el.append(style);
   const app = mount(style, JSON.parse(model.get("data")), {link: model.get("link"), host, changed: text => {
@@ -195,7 +198,10 @@ function render({model, el}) {
     clearTimeout(host.timer);
     host.timer = setTimeout(() => model.save_changes(), 200);
   }});
-  model.on("msg:custom", message => app.tell(message));
+  model.on("msg:custom", message => {
+    clearTimeout(host.waiting);
+    if (message.kind !== "heard") app.tell(message);
+  });
   model.on("change:own_runs", () => { own = model.get("own_runs"); offered = model.get("pairs"); });
   model.on("change:pairs", () => { offered = model.get("pairs"); });
   model.on("change:link", () => { if (model.get("link") !== app.link()) app.go(model.get("link")); });
