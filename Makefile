@@ -46,13 +46,11 @@ q = '$(subst ','\'',$($1))'
 # --- the environment -------------------------------------------------------------------------------------------------
 ifneq ($(BY_HAND),)
 CORE :=
-APP :=
 BENCH :=
 DEV :=
 else
 override PYTHON := .venv/bin/python
 CORE := .venv/.installed-core
-APP := .venv/.installed-app
 BENCH := .venv/.installed-bench
 DEV := .venv/.installed-dev
 endif
@@ -130,7 +128,7 @@ explore: $(CORE) ## open the explorer (sliders over the estimators) in JupyterLa
 	$(LAB) notebooks/explore_reste.ipynb
 
 app: $(CORE) ## serve the explorer's page, without a kernel, on this machine only; PORT=8866
-	$(PY) -m resteutils.explorer.serve$(if $(PORT), --port $(PORT))$(if $(RESULTS_DIR), --results-dir '$(RESULTS_DIR)')
+	$(PY) -m resteutils.explorer.serve$(if $(PORT), --port $(call q,PORT))$(if $(RESULTS_DIR), --results-dir $(call q,RESULTS_DIR))
 
 # One thread a process: two pytest workers then share two cores fairly, and results do not depend on the machine's size.
 test: $(DEV) ## the whole test suite; PYTEST_ARGS="-k layers" for a part of it
