@@ -10,8 +10,17 @@ matplotlib, wandb and papermill.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib.metadata as metadata
+import io
+import json
 import os
+import re
+import subprocess
 import sys
+from collections.abc import Callable, Container
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -29,13 +38,14 @@ from resteutils.cli.options import (
     Rows,
     RunsDir,
     Seeds,
+    UsageError,
     check_machine,
     fail,
     status_of,
     usage,
 )
 from resteutils.system import extensions
-from resteutils.system.settings import Places, setting
+from resteutils.system.settings import Places, project_root, setting
 
 __all__ = ["main"]
 
@@ -82,7 +92,16 @@ def reproduce(
         reproduce_all(**options)
         return
     for item in items:
-        print(reproduce_item(item, rows=rows, overrides=overrides, **options))
+        print(_shown(reproduce_item(item, rows=rows, overrides=overrides, **options)))
+
+
+def _shown(folder: Path) -> str:
+    """What a reproduction ends with: its table, one line of verdict, and where all of it lies."""
+    table, verdict = folder / "table.md", json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
+    starts = [number for number, line in enumerate(lines) if line.startswith("|")]
+    first = takewhile(lambda line: line.startswith("|"), lines[starts[0] :]) if starts else ()
+    return "\n".join([*first, f"{verdict['status']}: {' '.join(verdict['text'].split()).split('. ')[0]}", str(folder)])
 
 
 def train(
@@ -151,12 +170,13 @@ def list_(
     from resteutils.runs.records import ended_runs
 
     ended = ended_runs(runs_dir, results_dir)
-    finished = {run.recipe.run_id for run in ended}
+    finished = {run.recipe.run_id: run for run in ended}
     if item:
         diverged = {run.recipe.run_id for run in ended.diverged}
         for r in recipes:
             state = "finished" if r.run_id in finished else "diverged" if r.run_id in diverged else "-"
-            print(f"{r.name:<32} {state:<9} {r.epochs:>5} epochs of {r.dataset}  {r.run_id}")
+            top1 = f"{finished[r.run_id].result['top1']:.2f} %" if r.run_id in finished else ""
+            print(f"{r.name:<32} {state:<9} {top1:>8} {r.epochs:>5} epochs of {r.dataset}  {r.run_id}")
         return
     print(f"{'item':<8} {'notebook':<26}" + "".join(f"{name:>19}" for name in PROFILES))
     for name, entry in ITEMS.items():
@@ -166,7 +186,7 @@ def list_(
     print(f"\nruns finished/all x epochs; {here}. `resteutils list ITEM`: its rows.")
 
 
-def _size(recipes: list, finished: set[str]) -> str:
+def _size(recipes: list, finished: Container[str]) -> str:
     """``3/24 x 10``: runs finished, runs in all, epochs of each."""
     if not recipes:
         return "no runs"
@@ -212,6 +232,20 @@ def doctor(data_dir: DataDir = "", runs_dir: RunsDir = "", results_dir: ResultsD
         raise SystemExit(1)
 
 
+def explore() -> None:
+    """Open the explorer, sliders over the estimators, in JupyterLab; Ctrl-C ends it.
+
+    Example: resteutils explore
+    """
+    notebook = project_root() / "notebooks" / "explore_reste.ipynb"
+    if not notebook.is_file():
+        raise FileNotFoundError(f"there is no {notebook}: run this inside a checkout of the project")
+    lab = [sys.executable, "-m", "jupyterlab", str(notebook)]
+    done = subprocess.run(lab + (["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []), check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
 DESCRIPTION = (
     "ReSTE (ICCV 2023) reproduced: every table and figure from one command. "
     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 the loss was no longer finite, "
@@ -224,6 +258,7 @@ COMMANDS = {
     **launch.COMMANDS,
     "report": report,
     **models.COMMANDS,
+    "explore": explore,
     "doctor": doctor,
 }
 
@@ -235,20 +270,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     """Call the command and turn what it raises into a status and one line on stderr."""
-    for stream in (sys.stdout, sys.stderr):  # a log file grows line by line, as a terminal would
+    for stream in (sys.stdout, sys.stderr):  # a log file grows line by line, as a terminal would; any name is printed
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         with usage():
             extensions.load()
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="resteutils",
-            description=DESCRIPTION,
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except SystemExit as error:  # tyro's usage errors and --help
+        if arguments[:1] == ["--version"]:
+            print(f"resteutils {metadata.version('resteutils')}")
+            return 0
+        _parsed(arguments)()
+    except SystemExit as error:  # --help, and the commands that say themselves what is wrong
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except KeyboardInterrupt:
         return fail(KeyboardInterrupt("stopped by Ctrl-C; the same command continues"), 130)
@@ -258,3 +290,30 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:  # the last resort: every other error becomes one line
         return fail(error, status_of(error))
     return 0
+
+
+def _parsed(arguments: list[str]) -> Callable[[], None]:
+    """The command with what was given to it, not called yet. Raises ``UsageError``: the parser's box as one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                {name: _later(command) for name, command in COMMANDS.items()},
+                prog="resteutils",
+                description=DESCRIPTION,
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as error:
+        if error.code in (None, 0):
+            raise
+        words = re.sub(r"[^\S ]|[\u2500-\u257f]|\x1b\[[0-9;]*m", " ", said.getvalue()).split()
+        raise UsageError(" ".join(words) or "wrong usage; see resteutils --help") from None
+
+
+def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    @functools.wraps(command)
+    def bound(*args: object, **options: object) -> Callable[[], None]:
+        return functools.partial(command, *args, **options)
+
+    return bound

@@ -27,7 +27,7 @@ __all__ = ["COMMANDS"]
 
 def launch(
     item: Positional[Annotated[str, arg(metavar="ITEM")]],
-    profile: Profile = "short",
+    profile: Profile = "demo",
     rows: Rows = "",
     seeds: Seeds = "",
     epochs: Epochs = 0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
@@ -103,9 +105,13 @@ def export(
         str,
         arg(
             metavar="FILE",
-            help="where to; empty: the run id and the format's suffix, in this folder",
+            help="where to; empty: exports/ in the results folder, the run id and the format's suffix",
             help_behavior_hint="",
         ),
+    ] = "",
+    profile: Annotated[
+        Literal["", "smoke", "demo", "short", "paper"],
+        arg(help="whose run of ITEM/ROW; empty: the one that is finished", help_behavior_hint=""),
     ] = "",
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
@@ -118,9 +124,12 @@ def export(
     Args:
         run: run id (or the beginning of one), its folder, or item/row.
     """
-    from resteutils.onebit.export import export_run
+    from resteutils.onebit.export import FORMATS, export_run
+    from resteutils.system.settings import results_dir as results_folder
 
-    file = export_run(_run_named(run, runs_dir, results_dir), to, out, data_dir)
+    chosen = _run_named(run, runs_dir, results_dir, profile)
+    place = Path(out) if out else results_folder(results_dir) / "exports" / f"{chosen.recipe.run_id}{FORMATS[to]}"
+    file = export_run(chosen, to, place, data_dir)
     print(f"{file} ({file.stat().st_size:,} bytes)")
 
 
@@ -147,13 +156,25 @@ def predict(
             raise ValueError("no image to look at: name one or more image files")
         if top < 1:
             raise ValueError(f"top = {top}, expected at least 1")
-    print(export.show_predictions(export.predict(model, images, top), as_json=json))
+    print(export.show_predictions(export.predict(model, images, top), as_json=json, block=_block()))
 
 
-def _run_named(name: str, runs_dir: str, results_dir: str):
+def _block() -> str:
+    """What a bar is made of, in an encoding that has it."""
+    try:
+        "█".encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return "#"
+    return "█"
+
+
+def _run_named(name: str, runs_dir: str, results_dir: str, profile: str = ""):
     from resteutils.onebit.export import find_run
+    from resteutils.recipes import recipe
 
     with usage():
+        if profile and "/" in name:  # several profiles may be finished: the run id says which
+            name = recipe(name, profile).run_id
         return find_run(name, runs_dir, results_dir)
 
 

@@ -173,15 +173,17 @@ def _read(file: Path, header: dict[str, Any]) -> torch.Tensor:
     return central_crop(height)(pixels) if cropped else pixels
 
 
-def show_predictions(predictions: list[dict[str, Any]], as_json: bool = False, width: int = 30) -> str:
-    """The predictions as text with bars, or as JSON."""
+def show_predictions(
+    predictions: list[dict[str, Any]], as_json: bool = False, width: int = 30, block: str = "█"
+) -> str:
+    """The predictions as text with bars of ``block``, or as JSON."""
     if as_json:
         return json.dumps(predictions, indent=1)
     lines = []
     for prediction in predictions:
         lines.append(prediction["image"])
         for entry in prediction["top"]:
-            bar = "█" * math.ceil(entry["probability"] * width)
+            bar = block * math.ceil(entry["probability"] * width)
             lines.append(f"  {entry['class']:<14} {100 * entry['probability']:6.2f} %  {bar}")
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ from resteutils.nn.binarize import SCALE_ORDERS, SCALES
 from resteutils.recipes.profiles import PROFILES
 from resteutils.system.settings import settings
 
+OTHER_NAMES = {"learning_rate": "lr", "wd": "weight_decay", "bs": "batch_size", "arch": "model", "data": "dataset"}
 LABELS = ("item", "row", "profile")
 EXECUTION = ("compile", "channels_last", "packed_forward", "eval_batch_size", "workers", "checkpoint_minutes")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -186,6 +188,8 @@ def parsed(values: dict[str, Any]) -> dict[str, Any]:
         if name not in known:
             owners = [key for key, cls in ESTIMATORS.items() if name in [entry.name for entry in fields(cls)]]
             hint = f"; an estimator has it: estimator={owners[0]}({name}={value})" if owners else ""
+            near = OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), "")
+            hint += f"; did you mean {near}?" if near and not owners else ""
             raise ValueError(f"a recipe has no field {name!r}; it has: {', '.join(known)}{hint}")
         if name in ("estimator", "input_estimator"):
             if isinstance(value, str):

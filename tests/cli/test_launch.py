@@ -28,7 +28,7 @@ def test_launch_ends_with_what_came_of_it_and_what_to_do_now(launched) -> None:
     assert status == 0
     assert out.splitlines() == [
         "table3/ede, seed 0 diverged: the loss is nan; log: job.err",
-        "1 of 2 finished, 1 diverged, 0 failed; now: `resteutils reproduce table3 --profile short --rows ste,ede "
+        "1 of 2 finished, 1 diverged, 0 failed; now: `resteutils reproduce table3 --profile demo --rows ste,ede "
         "--seeds 0 --set lr=0.05 --results-dir '/my results'`",
     ]
 
@@ -46,7 +46,7 @@ def test_launch_leaves_with_1_and_says_once_why_runs_failed(launched) -> None:
 def test_launch_without_waiting_says_what_to_do_when_the_runs_are_done(launched) -> None:
     options = "--on slurm --no-wait --cluster slurm_partition=gpu --cluster gpus_per_node=1".split()
     status, out, _, asked = launched(*options)
-    assert status == 0 and "`resteutils reproduce table3 --profile short`" in out
+    assert status == 0 and "`resteutils reproduce table3 --profile demo`" in out
     assert (asked["wait"], asked["slurm_partition"], asked["gpus_per_node"]) == (False, "gpu", 1)
 
 
