@@ -27,7 +27,7 @@ from resteutils.estimators import (
 from resteutils.models import MODELS, create, summary
 from resteutils.nn.binarize import binarize, sign
 from resteutils.nn.indicators import estimating_error, gradient_instability, gradient_spread, zone_shares
-from resteutils.nn.layers import BinaryConv2d, BinaryLinear, anneal, binary_layers
+from resteutils.nn.layers import BinaryConv1d, BinaryConv2d, BinaryLinear, anneal, binary_layers
 from resteutils.system import extensions
 
 __version__ = "0.2.0"
@@ -59,6 +59,7 @@ __all__ = [
     "RBNN",
     "STE",
     "ApproxSign",
+    "BinaryConv1d",
     "BinaryConv2d",
     "BinaryLinear",
     "Estimator",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from resteutils.estimators import Estimator
@@ -62,5 +64,13 @@ def create(
         standardize=standardize,
     )
     model = MODELS[name](conv, num_classes, image_size, in_channels)
+    if bits == "32/32":
+        model.register_load_state_dict_pre_hook(_without_paths)
     model.input_size = (in_channels, image_size, image_size)  # what it was built for: `ru.pack` asks
     return model
+
+
+def _without_paths(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """A float twin takes a binary network's weights; it has no use for the layers' places on their paths."""
+    for name in [name for name in state if name.startswith(prefix) and name.endswith("._extra_state")]:
+        del state[name]

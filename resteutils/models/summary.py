@@ -105,7 +105,7 @@ def _count_macs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str,
         return hook
 
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             handles.append(module.register_forward_hook(count(name)))
     modes = [(module, module.training) for module in model.modules()]
     expected = f"input_size = {input_size!r}, expected (C, H, W){_channels(model)}"

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from resteutils import kernels
 from resteutils.estimators import Estimator, ReSTE
 from resteutils.estimators.base import check_estimator, check_tensor
+from resteutils.nn.traceable import binarize_traceable, convolve_traceable, tracing
 
 __all__ = ["SCALES", "SCALE_ORDERS", "ConvSpec", "binarize", "binary_conv2d", "scale_of", "sign"]
 
@@ -71,6 +71,31 @@ def _kept(ctx) -> tuple[Sequence[Tensor], Sequence[float | Tensor]]:
     return saved[: ctx.count], saved[ctx.count :] or ctx.floats
 
 
+class _Once(torch.autograd.Function):
+    """The identity, where nothing may differentiate any further."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad):
+        return grad.view_as(grad)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise RuntimeError("a binary operation cannot differentiate twice: the second derivative of a surrogate gradient is not defined")
+
+
+def _once(grad: Tensor | None) -> Tensor | None:
+    """Refuse to be differentiated further, as ``once_differentiable`` does, but under torch.func's transforms too."""
+    if grad is None or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return grad
+    return _Once.apply(grad)
+
+
 class _Binarize(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -84,10 +109,9 @@ class _Binarize(torch.autograd.Function):
         _keep(ctx, (z,), coefficients)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         (z,), coefficients = _kept(ctx)
-        return times_slope(grad, z, ctx.estimator, coefficients), None, *(None for _ in coefficients)
+        return _once(times_slope(grad, z, ctx.estimator, coefficients)), None, *(None for _ in coefficients)
 
 
 def binarize(z: Tensor, estimator: Estimator, coefficients: tuple[Tensor, ...] | None = None) -> Tensor:
@@ -100,6 +124,8 @@ def binarize(z: Tensor, estimator: Estimator, coefficients: tuple[Tensor, ...] |
     check_tensor(z)
     check_estimator("estimator", estimator)
     values = estimator.coefficients() if coefficients is None else coefficients
+    if tracing():
+        return binarize_traceable(z, type(estimator), values)
     return _Binarize.apply(z, type(estimator), *values)
 
 
@@ -108,14 +134,16 @@ class ConvSpec:
     """Everything about a binary convolution that is no tensor. ``input_estimator=None`` leaves the input as it is
     (1/32)."""
 
-    stride: tuple[int, int]
-    padding: tuple[int, int]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
     estimator: type[Estimator]
     input_estimator: type[Estimator] | None
     weight_coefficients: int
     scale: str = "layer"
     scale_order: str = "after"
     packed: bool = False
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
 
 
 def scale_of(weight: Tensor, scale: str) -> Tensor | None:
@@ -132,11 +160,11 @@ def scale_of(weight: Tensor, scale: str) -> Tensor | None:
 
 
 def binary_conv2d(x: Tensor, weight: Tensor, spec: ConvSpec, *coefficients: float | Tensor) -> Tensor:
-    """Binary convolution with its scale: conv2d(sign(x), sign(w)) * alpha.
+    """Binary convolution with its scale: conv(sign(x), sign(w)) * alpha.
 
-    x: (N, C_in, H, W), weight: latent weights (C_out, C_in, kH, kW), result (N, C_out, H', W') in the convolution's
-    dtype. ``coefficients`` are those of the weights' estimator followed by those of the input's. Zero padding stays 0
-    at the borders.
+    x: (N, C_in, H, W) or (N, C_in, L); weight: latent weights (C_out, C_in / groups, kH, kW) or (.., k); result
+    (N, C_out, H', W') or (N, C_out, L') in the convolution's dtype. ``coefficients`` are those of the weights'
+    estimator followed by those of the input's. Zero padding stays 0 at the borders.
 
     DEVIATION(D2): the scale comes after the convolution, so that the convolution yields exact integers and neither the
     forward pass nor ReLU's mask depends on threads, algorithm or device; ``scale_order="before"`` is the authors'
@@ -144,8 +172,11 @@ def binary_conv2d(x: Tensor, weight: Tensor, spec: ConvSpec, *coefficients: floa
 
     Raises ``ValueError`` for an input without a batch dimension. Differentiating twice raises ``RuntimeError``.
     """
-    if x.dim() != 4:
-        raise ValueError(f"input of shape {tuple(x.shape)}, expected (N, C, H, W); add the batch with x.unsqueeze(0)")
+    if x.dim() != weight.dim():
+        expected = "(N, C, H, W)" if weight.dim() == 4 else "(N, C, L)"
+        raise ValueError(f"input of shape {tuple(x.shape)}, expected {expected}; add the batch with x.unsqueeze(0)")
+    if tracing():
+        return convolve_traceable(x, weight, scale_of(weight, spec.scale), spec, coefficients)
     return _BinaryConv2d.apply(x, weight, spec, *coefficients)
 
 
@@ -164,8 +195,9 @@ class _BinaryConv2d(torch.autograd.Function):
             kernel = sign(weight)
             if alpha is not None and spec.scale_order == "before":
                 kernel, alpha = kernel * alpha, None
-            out = F.conv2d(signs, kernel, None, spec.stride, spec.padding)
-        return out if alpha is None else out.mul_(alpha.view(1, -1, 1, 1))
+            convolve = F.conv2d if weight.dim() == 4 else F.conv1d
+            out = convolve(signs, kernel, None, spec.stride, spec.padding, spec.dilation, spec.groups)
+        return out if alpha is None else out.mul_(alpha.view(1, -1, *alpha.shape[2:]))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -173,7 +205,6 @@ class _BinaryConv2d(torch.autograd.Function):
         _keep(ctx, (x, weight), coefficients)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         (x, weight), coefficients = _kept(ctx)
         spec = ctx.spec
@@ -186,8 +217,8 @@ class _BinaryConv2d(torch.autograd.Function):
         weight_signs = sign(weight)
         scaled = weight_signs if alpha is None else weight_signs * alpha
         grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
-            grad, signs, scaled.to(grad.dtype), None, spec.stride, spec.padding, (1, 1), False, (0, 0), 1,
-            (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
+            grad, signs, scaled.to(grad.dtype), None, spec.stride, spec.padding, spec.dilation, False,
+            [0] * len(spec.stride), spec.groups, (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
         )  # fmt: skip
         if grad_x is not None:
             grad_x = grad_x.to(x.dtype)
@@ -199,7 +230,7 @@ class _BinaryConv2d(torch.autograd.Function):
             grad_weight = times_slope(grad_kernel, weight, spec.estimator, weight_coefficients)
             if alpha is not None:
                 grad_weight = _with_scale(grad_weight, grad_kernel, weight, weight_signs, alpha, spec.scale)
-        return grad_x, grad_weight, None, *(None for _ in coefficients)
+        return _once(grad_x), _once(grad_weight), None, *(None for _ in coefficients)
 
 
 def _with_scale(grad_weight, grad_kernel, weight, weight_signs, alpha, scale):

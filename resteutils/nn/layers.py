@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from resteutils import kernels
 from resteutils.estimators import Estimator, ReSTE
-from resteutils.estimators.base import check_estimator
+from resteutils.estimators.base import check_estimator, check_tensor
 from resteutils.nn.binarize import SCALE_ORDERS, SCALES, ConvSpec, binarize, binary_conv2d, scale_of
+from resteutils.nn.traceable import as_fx_leaf, tracing
 
-__all__ = ["BinaryConv2d", "BinaryLinear", "anneal", "binary_layers"]
-
+__all__ = ["BinaryConv1d", "BinaryConv2d", "BinaryLinear", "anneal", "binary_layers"]
 
 MACS_WORTH_A_KERNEL = 1_000_000_000  # in one call: below, compiling the kernel would take longer than it ever saves
 
@@ -81,18 +81,112 @@ class _Binary:
         return self
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.progress, dtype=torch.float64)
+        return torch.tensor(self.progress, dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         self.set_progress(float(state))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """A float layer's state has no place on a path: the layer stands at its end."""
+        if f"{prefix}weight" in state_dict:
+            state_dict.setdefault(f"{prefix}_extra_state", torch.ones((), dtype=torch.float64, device="cpu"))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "bias" and isinstance(value, nn.Parameter) and "estimator" in self.__dict__:
+            raise RuntimeError(
+                f"{type(self).__name__} takes no new bias: a BatchNorm fused into its latent weights would change "
+                "their signs and scale. To set a bias that it has, write into it: layer.bias.data.copy_(values)"
+            )
+        super().__setattr__(name, value)
+
+    def _check_input(self, x: Tensor) -> None:
+        """One rule with and without a kernel, in training and evaluation: that of torch's own layers."""
+        check_tensor(x)
+        cast = torch.is_autocast_enabled(x.device.type) and torch.float64 not in (x.dtype, self.weight.dtype)
+        if x.dtype != self.weight.dtype and not cast:
+            raise TypeError(f"input is {x.dtype}, the layer's weights are {self.weight.dtype}: convert one of them")
 
     def _describe(self) -> str:
         activations = f"input_estimator={self.input_estimator}" if self.binarize_input else "binarize_input=False"
         return f"estimator={self.estimator}, {activations}, scale={self.scale!r}"
 
 
-class BinaryConv2d(_Binary, nn.Conv2d):
-    """Convolution of signs: (N, C_in, H, W) -> (N, C_out, H', W'), no bias.
+class _Convolution(_Binary):
+    """What :class:`BinaryConv1d` and :class:`BinaryConv2d` share."""
+
+    def _check_arguments(self, scale_order: str, padding: object, packed: bool | None = None, plain: bool = True):
+        if scale_order not in SCALE_ORDERS:
+            raise ValueError(f"scale_order = {scale_order!r}, expected one of {', '.join(SCALE_ORDERS)}")
+        if isinstance(padding, str):
+            raise ValueError(f"padding = {padding!r}, expected a number of pixels, one for each dimension or for all")
+        if packed and not plain:
+            raise ValueError("packed = True, expected None or False: the kernel has neither groups nor dilation")
+
+    def effective_weight(self) -> Tensor:
+        return standardized(self.weight) if self.standardize else self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            return as_fx_leaf(self, x)
+        self._check_input(x)
+        spec = ConvSpec(
+            stride=self.stride,
+            padding=self.padding,
+            estimator=type(self.estimator),
+            input_estimator=type(self.input_estimator) if self.binarize_input else None,
+            weight_coefficients=len(self.estimator.coefficients()),
+            scale=self.scale,
+            scale_order=self.scale_order,
+            packed=self._use_packed(x),
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        out = binary_conv2d(x, self.effective_weight(), spec, *self._live_coefficients())
+        return out if self.bias is None else out + self.bias.to(out.dtype).view(-1, *(1 for _ in self.stride))
+
+    def _use_packed(self, x: Tensor) -> bool:
+        return False
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self._describe()}, scale_order={self.scale_order!r}"
+
+
+class BinaryConv1d(_Convolution, nn.Conv1d):
+    """Convolution of signs: (N, C_in, L) -> (N, C_out, L'). Arguments as in :class:`BinaryConv2d`, without a packed
+    forward pass."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        estimator: Estimator | None = None,
+        input_estimator: Estimator | None = None,
+        binarize_input: bool = True,
+        scale: str = "layer",
+        scale_order: str = "after",
+        standardize: bool = False,
+        *,
+        bias: bool = False,
+        dilation: int = 1,
+        groups: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._check_arguments(scale_order, padding)
+        place = {"device": device, "dtype": dtype}
+        nn.Conv1d.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, **place
+        )
+        self.scale_order, self.standardize = scale_order, standardize
+        self._set_up(ReSTE() if estimator is None else estimator, input_estimator, binarize_input, scale)
+
+
+class BinaryConv2d(_Convolution, nn.Conv2d):
+    """Convolution of signs: (N, C_in, H, W) -> (N, C_out, H', W').
 
     Arguments:
         in_channels, out_channels, kernel_size, stride, padding: as in ``nn.Conv2d``; padding is with zeros.
@@ -105,10 +199,14 @@ class BinaryConv2d(_Binary, nn.Conv2d):
         standardize: give the weights of each filter zero mean and unit standard deviation before binarizing them.
         packed: compute the forward pass of W/A 1/1 on packed bits, the same integers. True: always (raises
             ``RuntimeError`` where the kernel cannot be had); False: never; ``None``: in evaluation on a CPU, where the
-            kernel is compiled already or the work is worth compiling it.
-        bias: False, as in ``nn.Conv2d(..., bias=False)``: BatchNorm behind the layer has a shift.
+            kernel is compiled already or the work is worth compiling it. Groups and dilation are computed by torch.
+        bias: add a float number per output channel after the scale. The paper's networks have none: BatchNorm behind
+            the layer has a shift.
+        dilation, groups, device, dtype: as in ``nn.Conv2d``.
 
-    Raises ``TypeError`` for a wrong estimator and ``ValueError`` for an unknown scale or order, and for a bias.
+    The input must be of the weights' dtype, as in ``nn.Conv2d``; autocast converts.
+
+    Raises ``TypeError`` for a wrong estimator or input and ``ValueError`` for an unknown scale or order.
     """
 
     def __init__(
@@ -127,34 +225,23 @@ class BinaryConv2d(_Binary, nn.Conv2d):
         packed: bool | None = None,
         *,
         bias: bool = False,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        _check_bias(bias)
-        if scale_order not in SCALE_ORDERS:
-            raise ValueError(f"scale_order = {scale_order!r}, expected one of {', '.join(SCALE_ORDERS)}")
-        if isinstance(padding, str):
-            raise ValueError(f"padding = {padding!r}, expected a number of pixels or a pair")
-        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self._check_arguments(scale_order, padding, packed, plain=groups == 1 and dilation in (1, (1, 1)))
+        place = {"device": device, "dtype": dtype}
+        nn.Conv2d.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, **place
+        )
         self.scale_order, self.standardize, self.packed = scale_order, standardize, packed
         self._set_up(ReSTE() if estimator is None else estimator, input_estimator, binarize_input, scale)
 
-    def effective_weight(self) -> Tensor:
-        return standardized(self.weight) if self.standardize else self.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        spec = ConvSpec(
-            stride=self.stride,
-            padding=self.padding,
-            estimator=type(self.estimator),
-            input_estimator=type(self.input_estimator) if self.binarize_input else None,
-            weight_coefficients=len(self.estimator.coefficients()),
-            scale=self.scale,
-            scale_order=self.scale_order,
-            packed=self._use_packed(x),
-        )
-        return binary_conv2d(x, self.effective_weight(), spec, *self._live_coefficients())
-
     def _use_packed(self, x: Tensor) -> bool:
-        if self.packed is False or not self.binarize_input or self.scale_order == "before":
+        if self.packed is False or not self.binarize_input or self.scale_order == "before" or tracing():
+            return False
+        if self.groups != 1 or self.dilation != (1, 1):
             return False
         if self.packed:
             return True
@@ -163,13 +250,9 @@ class BinaryConv2d(_Binary, nn.Conv2d):
         macs = self.weight.numel() * (x.numel() // self.in_channels) // (self.stride[0] * self.stride[1])
         return kernels.ready() or (macs >= MACS_WORTH_A_KERNEL and kernels.available())
 
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {self._describe()}, scale_order={self.scale_order!r}"
-
 
 class BinaryLinear(_Binary, nn.Linear):
-    """Matrix product of signs: (..., in_features) -> (..., out_features), no bias. Arguments as in
-    :class:`BinaryConv2d`."""
+    """Matrix product of signs: (..., in_features) -> (..., out_features). Arguments as in :class:`BinaryConv2d`."""
 
     def __init__(
         self,
@@ -181,39 +264,38 @@ class BinaryLinear(_Binary, nn.Linear):
         scale: str = "layer",
         *,
         bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        _check_bias(bias)
-        nn.Linear.__init__(self, in_features, out_features, bias=False)
+        nn.Linear.__init__(self, in_features, out_features, bias, device=device, dtype=dtype)
         self._set_up(ReSTE() if estimator is None else estimator, input_estimator, binarize_input, scale)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            return as_fx_leaf(self, x)
+        self._check_input(x)
         coefficients = self._live_coefficients()
         own = len(self.estimator.coefficients())
         if self.binarize_input:
             x = binarize(x, self.input_estimator, coefficients[own:])
         out = nn.functional.linear(x, binarize(self.weight, self.estimator, coefficients[:own]))
         alpha = scale_of(self.weight, self.scale)
-        if alpha is None:
-            return out
-        alpha = alpha.detach() if self.scale.endswith("-detached") else alpha
-        return out * alpha.view(-1).to(out.dtype)
+        if alpha is not None:
+            alpha = alpha.detach() if self.scale.endswith("-detached") else alpha
+            out = out * alpha.view(-1).to(out.dtype)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self._describe()}"
 
 
-def _check_bias(bias: bool) -> None:
-    if bias:
-        raise ValueError(f"bias = {bias!r}, expected False: give the BatchNorm behind a binary layer the shift")
-
-
 def standardized(weight: Tensor) -> Tensor:
-    """Zero mean and unit standard deviation over each filter, (C_out, C_in, kH, kW); constant filters become zero."""
-    std, mean = torch.std_mean(weight, dim=(1, 2, 3), keepdim=True, correction=0)
+    """Zero mean and unit standard deviation over each filter, (C_out, C_in, ...); constant filters become zero."""
+    std, mean = torch.std_mean(weight, dim=tuple(range(1, weight.dim())), keepdim=True, correction=0)
     return (weight - mean) / std.clamp(min=1e-12)
 
 
-def binary_layers(model: nn.Module) -> list[tuple[str, BinaryConv2d | BinaryLinear]]:
+def binary_layers(model: nn.Module) -> list[tuple[str, BinaryConv1d | BinaryConv2d | BinaryLinear]]:
     """(name, layer) of every binary layer, in the order of definition; empty for a float twin."""
     return [(name, module) for name, module in model.named_modules() if isinstance(module, _Binary)]
 
