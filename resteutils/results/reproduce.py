@@ -33,15 +33,20 @@ class ReproductionError(RuntimeError):
 
 
 def notebook_of(item: str) -> Path:
-    """The notebook of an item. Raises ValueError for an unknown item, FileNotFoundError where the file is missing."""
+    """Find the notebook of an item: the checkout's, else the one that the installed wheel has with it.
+
+    Raises ValueError for an unknown item, FileNotFoundError where neither place has the file.
+    """
     from resteutils.recipes import ITEMS
 
     if item not in ITEMS:
         raise ValueError(f"unknown item {item!r}: the items are {', '.join(ITEMS)}")
-    path = settings.project_root() / "notebooks" / f"{ITEMS[item].notebook}.ipynb"
-    if not path.is_file():
-        raise FileNotFoundError(f"{item} has no notebook {path}: run this inside a checkout of the project")
-    return path
+    name = f"{ITEMS[item].notebook}.ipynb"
+    folders = (settings.project_root() / "notebooks", Path(__file__).resolve().parents[1] / "notebooks")
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{item} has no notebook {name} in {' or '.join(map(str, folders))}")
 
 
 def reproduce(

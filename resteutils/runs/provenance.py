@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
 import os
 import platform
 import subprocess
@@ -27,8 +28,9 @@ PACKAGES = (
 
 
 def provenance() -> dict:
-    """Commit (and whether the tree had uncommitted changes), versions, machine and time, as plain JSON values."""
-    return {**_commit(), "versions": _versions(), "machine": machine(), "created": now()}
+    """Commit (and whether the tree had uncommitted changes), versions, a hash of all that is installed, machine and
+    time, as plain JSON values."""
+    return {**_commit(), "versions": _versions(), "packages": _packages(), "machine": machine(), "created": now()}
 
 
 def now() -> str:
@@ -53,8 +55,10 @@ def machine() -> dict:
 
 
 def _commit() -> dict:
-    """Commit of the project's checkout; "unknown" outside one or without git. Not cached: a campaign outlives a
-    commit."""
+    """Commit of the project's checkout; "unknown" outside one, in another project's, or without git. Not cached: a
+    campaign outlives a commit."""
+    if not (project_root() / "resteutils").is_dir():
+        return {"commit": "unknown", "dirty": None}
 
     def git(*arguments: str) -> str | None:
         try:
@@ -79,6 +83,14 @@ def _versions() -> dict:
         except metadata.PackageNotFoundError:
             versions[package] = None
     return versions
+
+
+@functools.cache
+def _packages() -> str:
+    """SHA-256 of the sorted lines ``name==version`` of every installed distribution, as `pip freeze` would list them:
+    equal hashes mean equal environments."""
+    found = {f"{each.name.lower().replace('_', '-')}=={each.version}" for each in metadata.distributions() if each.name}
+    return "sha256:" + hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
 
 
 @functools.cache

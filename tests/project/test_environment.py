@@ -73,7 +73,7 @@ def test_importing_pulls_nothing_heavy(module: str) -> None:
 
 
 def test_package_data_is_tracked_where_the_build_takes_it_from(root: Path, pyproject: dict) -> None:
-    assert pyproject["tool"]["hatch"]["build"]["packages"] == ["resteutils"]
+    assert pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["resteutils"]
     assert (root / "resteutils" / "evidence" / "paper.csv").is_file()
 
 

@@ -51,3 +51,28 @@ def test_provenance_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(provenance_module, "project_root", lambda: tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance()["commit"] == "unknown"
+
+
+def test_provenance_in_another_project_does_not_name_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's own project may have a pyproject.toml, notebooks/ and a git repository, and none of this code."""
+    asked = []
+    monkeypatch.setattr(provenance_module, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(provenance_module.subprocess, "run", lambda *a, **k: asked.append(a))
+    assert provenance()["commit"] == "unknown"
+    assert not asked
+
+
+def test_one_more_package_is_another_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    def hashed(*pairs: tuple[str, str]) -> str:
+        installed = [SimpleNamespace(name=name, version=version) for name, version in pairs]
+        monkeypatch.setattr(provenance_module.metadata, "distributions", lambda: installed)
+        return provenance_module._packages.__wrapped__()
+
+    one = hashed(("torch", "2.14.1"), ("typing_extensions", "4.1"))
+    assert one == hashed(("typing-extensions", "4.1"), ("torch", "2.14.1"))
+    assert one != hashed(("torch", "2.14.1"), ("typing_extensions", "4.2"))
+    assert one != hashed(("torch", "2.14.1"), ("typing_extensions", "4.1"), ("numpy", "2.0"))
