@@ -48,9 +48,13 @@ def test_the_wheel_has_notebooks_and_data_and_its_page(built: Path) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
         metadata = wheel.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
-    for path in [*ROOT.glob("notebooks/*.ipynb")]:
+    for path in ROOT.glob("notebooks/*.ipynb"):
         assert f"resteutils/notebooks/{path.name}" in names
-    data = [path for path in (ROOT / "resteutils").rglob("*") if path.suffix in (".csv", ".cpp", ".h", ".html", ".css")]
+    data = [
+        path
+        for path in (ROOT / "resteutils").rglob("*")
+        if path.suffix in (".csv", ".cpp", ".h", ".html", ".css", ".js")
+    ]
     assert data
     for path in data:
         assert path.relative_to(ROOT).as_posix() in names
@@ -110,10 +114,10 @@ def test_the_lock_follows_pyproject() -> None:
 
     asked = own["metadata"]["requires-dist"]
     core = [entry for entry in asked if "marker" not in entry]
-    assert listed(core) == declared(PYPROJECT["project"]["dependencies"])
+    assert listed(core) == declared(PYPROJECT["project"]["dependencies"]), "run: uv lock"
     for extra, lines in PYPROJECT["project"]["optional-dependencies"].items():
         mine = [entry for entry in asked if f"extra == '{extra}'" in entry.get("marker", "")]
-        assert listed(mine) == declared(lines), extra
+        assert listed(mine) == declared(lines), f"{extra}; run: uv lock"
     sources = {package["source"].get("registry") for package in lock["package"]} - {None}
     assert sources == {"https://pypi.org/simple"}
 
