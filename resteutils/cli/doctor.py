@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resteutils.system.files import LEAST_FREE_BYTES
-from resteutils.system.settings import data_dir, project_root, results_dir, runs_dir
+from resteutils.system.settings import cache_dir, data_dir, project_root, results_dir, runs_dir, user_cache
 
 __all__ = ["Finding", "examine"]
 
@@ -54,6 +54,7 @@ def examine(data: str = "", runs: str = "", results: str = "") -> Iterator[Findi
     yield compiler()
     yield from datasets(data_dir(data))
     yield from disk({"runs": runs_dir(runs), "results": results_dir(results)})
+    yield cache()
     yield kernelspec()
     yield tracking()
     yield git()
@@ -168,6 +169,20 @@ def disk(folders: dict[str, Path]) -> Iterator[Finding]:
             yield Finding("warning", subject, f"{where}; a full reproduction wishes {FREE_GB_WISHED:.0f} GB")
         else:
             yield Finding("ok", subject, where)
+
+
+def cache() -> Finding:
+    """Whether what can be made again, compiled kernels and checked image folders, is kept between calls."""
+    wished = user_cache()
+    try:
+        found = cache_dir()
+    except OSError as error:
+        return Finding("problem", "cache", str(error))
+    if found == wished:
+        return Finding("ok", "cache", str(found))
+    return Finding(
+        "warning", "cache", f"{wished} cannot be written, {found} may not last: set XDG_CACHE_HOME elsewhere"
+    )
 
 
 def kernelspec() -> Finding:

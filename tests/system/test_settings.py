@@ -83,3 +83,24 @@ def test_settings_are_parted_by_commas_that_a_name_follows(text: str, values: di
 def test_a_setting_without_a_value_is_refused() -> None:
     with pytest.raises(ValueError, match="'lr', expected NAME=VALUE such as lr=0.05"):
         settings.settings("lr")
+
+
+def test_a_home_that_cannot_be_written_gives_a_temporary_cache_said_once(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # root may write every folder, and no file's inside
+    monkeypatch.setattr(settings.tempfile, "gettempdir", lambda: str(tmp_path))
+    settings._temporary_cache.cache_clear()
+    folder = settings.cache_dir()
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    assert settings.cache_dir() == folder
+    said = capsys.readouterr().err
+    assert said.count("XDG_CACHE_HOME") == 1 and str(tmp_path / "file" / "resteutils") in said and str(folder) in said
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory")
+
+    monkeypatch.setattr(settings.tempfile, "gettempdir", none)
+    settings._temporary_cache.cache_clear()
+    with pytest.raises(OSError, match="No usable temporary directory.*set XDG_CACHE_HOME elsewhere"):
+        settings.cache_dir()
+    settings._temporary_cache.cache_clear()
