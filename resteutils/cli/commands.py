@@ -202,9 +202,10 @@ def report(results_dir: ResultsDir = "") -> None:
     The site is results/report/index.html. The tables are those between markers, in a checkout of this project, and only
     from its own results.
     """
+    from resteutils.explorer.page import document
     from resteutils.results.report import build
 
-    print(build(results_dir=results_dir))
+    print(build(results_dir=results_dir, explorer=document(results_dir)))
     for path in _pages_from_records(results_dir):
         print(f"{path}: written again from the records")
 

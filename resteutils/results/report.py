@@ -36,12 +36,13 @@ article h2 { margin-top: .6rem; } .links { display: flex; flex-wrap: wrap; gap: 
 """
 
 
-def build(results_dir: str | os.PathLike = "", out: str | os.PathLike = "") -> Path:
+def build(results_dir: str | os.PathLike = "", out: str | os.PathLike = "", explorer: str = "") -> Path:
     """Write the site and return its index.html.
 
     Arguments:
         results_dir: where the results are; see :func:`resteutils.system.settings.results_dir`.
         out: the site's folder, replaced as a whole; empty: ``<results_dir>/report``.
+        explorer: the explorer's page as HTML, linked from the index; empty: the site has none.
     """
     from resteutils.recipes import ITEMS
 
@@ -52,7 +53,9 @@ def build(results_dir: str | os.PathLike = "", out: str | os.PathLike = "") -> P
         for item, profiles in found.items():
             for profile, folder in profiles.items():
                 _copy(folder, site / profile / item)
-        write_atomic(site / "index.html", _index(ITEMS, found))
+        if explorer:
+            write_atomic(site / "explorer.html", explorer)
+        write_atomic(site / "index.html", _index(ITEMS, found, bool(explorer)))
     return target / "index.html"
 
 
@@ -90,13 +93,15 @@ def _copy(folder: Path, site: Path) -> None:
             shutil.copyfile(folder / name, site / name)
 
 
-def _index(items: dict[str, Any], found: dict[str, dict[str, Path]]) -> str:
+def _index(items: dict[str, Any], found: dict[str, dict[str, Path]], explorer: bool) -> str:
     lines = ["<h1>ReSTE reproduced</h1>"]
     lines.append(
         "<p>Every table and figure of <em>Estimator Meets Equilibrium Perspective: A Rectified Straight Through "
         "Estimator for Binary Neural Networks Training</em> (Wu, Zheng, Liu, Zheng; ICCV 2023), measured by this "
         "project beside what was published. A verdict claims no more than its profile can carry.</p>"
     )
+    if explorer:
+        lines.append('<p><a href="explorer.html">The explorer: drag the power o and see what it does</a></p>')
     lines.append('<ul class="items">')
     lines += [_entry(item, items[item].title, profiles) for item, profiles in found.items()]
     lines.append("</ul>")

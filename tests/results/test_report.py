@@ -81,3 +81,10 @@ def test_foreign_pages_are_refused() -> None:
     assert pages.body_of(pages.page("t", "<p>x</p>")) == "<p>x</p>"
     with pytest.raises(ValueError, match="not a page of this project"):
         pages.body_of("<html></html>")
+
+
+def test_the_explorer_s_page_is_beside_the_index_and_linked(results_dir: Path) -> None:
+    assert "explorer.html" not in report.build(results_dir).read_text(encoding="utf-8")
+    index = report.build(results_dir, explorer="<!doctype html><p>explorer</p>")
+    assert 'href="explorer.html"' in index.read_text(encoding="utf-8")
+    assert "<p>explorer</p>" in (index.parent / "explorer.html").read_text(encoding="utf-8")
