@@ -86,7 +86,7 @@ class _Once(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        raise RuntimeError("a binary operation cannot differentiate twice: the second derivative of a surrogate gradient is not defined")
+        raise RuntimeError("cannot differentiate twice: the second derivative of a surrogate gradient is not defined")
 
 
 def _once(grad: Tensor | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Groups, dilation, bias, one dimension, devices and dtypes: forward and closed-form backward against the composed form."""
+"""Groups, dilation, bias, one dimension, devices and dtypes against the composed form, forward and backward."""
 
 from __future__ import annotations
 
