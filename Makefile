@@ -91,7 +91,7 @@ PLACES = $(call option,--runs-dir,RUNS_DIR)$(call option,--results-dir,RESULTS_D
 OPTIONS = --profile $(call q,PROFILE)$(call option,--rows,ROWS)$(call option,--epochs,EPOCHS)$(call \
   option,--seeds,SEEDS)$(call option,--set,SET)$(call option,--device,DEVICE)$(DATA)$(PLACES)
 
-.PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test lint format bench bench-full doctor verify-models test-slurm test-arm clean
+.PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test lint format bench bench-full doctor verify-models test-slurm test-arm test-gpu clean
 
 help: ## this list
 	@echo "ReSTE Reproduced: make TARGET [PROFILE=demo|smoke|short|paper] [ROWS=a,b] [EPOCHS=n] [SEEDS=0,1,2] [SET=lr=0.05]"
@@ -156,6 +156,9 @@ doctor: $(CORE) ## is this machine ready? each line says ok, warning or what to 
 
 verify-models: $(CORE) ## load every model of results/models strictly and re-score it against its card
 	$(RUN) verify-models$(DATA)$(call option,--results-dir,RESULTS_DIR)
+
+test-gpu: $(DEV) ## the GPU paths on a CUDA runtime that computes nothing (Linux, gcc, a CUDA build of torch)
+	OMP_NUM_THREADS=1 WANDB_MODE=disabled $(PY) -m pytest tests/gpu $(PYTEST_ARGS)
 
 test-slurm: $(DEV) ## fan a smoke item out over a real one-node Slurm (root; Debian's slurm-wlm and munge)
 	PYTHON=$(PY) sh tests/slurm/run.sh

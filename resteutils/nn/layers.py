@@ -35,6 +35,7 @@ class _Binary:
         self.input_estimator = (input_estimator or estimator) if binarize_input else None
         self.scale = scale
         self.register_buffer("coefficients", None, persistent=False)
+        self._filled: tuple | None = None  # values, dtype and device that ``coefficients`` holds
         self.set_progress(1.0)
 
     @property
@@ -65,18 +66,26 @@ class _Binary:
 
     def _fill_coefficients(self) -> None:
         """The estimators' numbers as one tensor, filled in place: a compiled step reads new values without a new
-        compilation."""
-        values = torch.tensor(self._values(), dtype=self.weight.dtype)
-        if self.coefficients is None or self.coefficients.shape != values.shape or self.coefficients.is_inference():
+        compilation. The host does not wait for a GPU: what is unchanged is left, the rest comes from pinned memory."""
+        wanted = (self._values(), self.weight.dtype, self.weight.device)
+        usable = self.coefficients is not None and not self.coefficients.is_inference()
+        if usable and self._filled == wanted:
+            return
+        values = torch.tensor(wanted[0], dtype=self.weight.dtype)
+        if not usable or self.coefficients.shape != values.shape:
             self.coefficients = values.to(self.weight.device)
+        elif self.coefficients.is_cuda:
+            self.coefficients.copy_(values.pin_memory(), non_blocking=True)
         else:
             self.coefficients.copy_(values)
+        self._filled = wanted
 
     def _live_coefficients(self) -> tuple[float | Tensor, ...]:
         return self.coefficients.unbind() if torch.compiler.is_compiling() else self._values()
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
+        self._filled = None
         self._fill_coefficients()  # in full precision again after a change of dtype
         return self
 

@@ -118,6 +118,10 @@ def _check_cluster(cluster: dict[str, Any]) -> None:
     for name, value in cluster.items():
         if name in OURS:
             raise ValueError(f"{name}: {OURS[name]} says that")
+        if name.removeprefix("slurm_") in ("tasks_per_node", "ntasks_per_node", "nodes") and value != 1:
+            raise ValueError(
+                f"{name} = {value}, expected 1: a run of `launch` is one task; torchrun trains on many GPUs"
+            )
         if name not in known:
             raise ValueError(f"no setting {name}; submitit takes {', '.join(sorted(known - set(OURS)))}")
         kind = kinds.get(name, object)

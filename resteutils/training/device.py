@@ -1,6 +1,8 @@
 """How a recipe is executed on the machine at hand: device, precision, memory layout, compilation.
 
-Nothing here changes what is computed beyond rounding; what was resolved is recorded with the run.
+Nothing here changes the mathematics, only its rounding; what was resolved is recorded with the run. But a binary
+network is chaotic: an error of TF32's size in the stem turns signs in every later layer, and the run takes another
+course. Results of different devices or precisions agree as those of different seeds do, and are not to be paired.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +25,10 @@ from resteutils.recipes import Recipe
 from resteutils.system.settings import cache_dir
 
 __all__ = [
-    "autocast",
+    "Execution",
     "compiled",
-    "environment",
     "memory_advice",
     "numerics",
-    "place",
     "resolve_compile",
     "resolve_device",
     "resolve_packed",
@@ -35,6 +37,7 @@ __all__ = [
 # Compiling ResNet-20 took 50 to 90 s here and repaid itself after some 20,000 images of 32x32 (162 against 400 images/s
 # on one thread; `make bench` measures it again). Below twice that, "auto" does not compile.
 IMAGES_WORTH_COMPILING = 50_000
+GRAPHED = ("reduce-overhead", "max-autotune")  # modes of torch.compile that record CUDA graphs
 
 
 def resolve_device(device: str = "auto") -> torch.device:
@@ -57,45 +60,160 @@ def resolve_device(device: str = "auto") -> torch.device:
     return chosen
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How one run is executed here: everything that a recipe leaves to the machine, decided once.
+
+    ``compile`` is "off" or a mode of ``torch.compile``; ``packed`` whether training computes 1/1 layers on packed bits.
+    """
+
+    device: torch.device
+    precision: str = "fp32"
+    deterministic: bool = False
+    channels_last: bool = False
+    compile: str = "off"
+    packed: bool = False
+
+    @classmethod
+    def resolve(
+        cls, recipe: Recipe, device: torch.device, images: int, say: Callable[[str], None] = print
+    ) -> Execution:
+        """Decide all for a run over ``images`` training images. Raises what :func:`resolve_compile` and
+        :func:`resolve_packed` raise."""
+        mode = resolve_compile(recipe, device, images, say)
+        return cls._of(recipe, device, mode, resolve_packed(recipe, device, images))
+
+    @classmethod
+    def uncompiled(cls, recipe: Recipe, device: torch.device) -> Execution:
+        """Decide for evaluation, which is neither compiled nor packed by the recipe."""
+        return cls._of(recipe, device, "off", False)
+
+    @classmethod
+    def _of(cls, recipe: Recipe, device: torch.device, mode: str, packed: bool) -> Execution:
+        wins = device.type == "cuda" or mode != "off"  # channels last is faster on GPUs and in compiled steps
+        last = recipe.channels_last == "on" or (recipe.channels_last == "auto" and wins)
+        return cls(device, recipe.precision, recipe.deterministic, last, mode, packed)
+
+    def place(self, thing: Tensor | nn.Module) -> Tensor | nn.Module:
+        """Move images or a network to the device, in the memory layout."""
+        layout = torch.channels_last if self.channels_last else torch.preserve_format
+        return thing.to(device=self.device, memory_format=layout)
+
+    def autocast(self) -> torch.autocast:
+        """Compute in bfloat16 where the precision says so."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def compiled(self, network: Callable) -> Callable:
+        """Compile ``network``, with a cache that is kept between runs; the network itself for "off"."""
+        return compiled(network, self.compile)
+
+    def environment(self) -> dict[str, Any]:
+        """Name what decides how a run is rounded, and nothing else of its result: for checkpoint and record."""
+        here = {
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,  # draws the order of the images
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "compile": self.compile,
+            "packed_forward": self.packed,
+            "kernels": self.device.type == "cpu" and kernels.ready(),
+        }
+        return here | (_gpu(self.device, self.precision) if self.device.type == "cuda" else {})
+
+
+def _gpu(device: torch.device, precision: str) -> dict[str, Any]:
+    """What else decides the rounding on a GPU: its kind, the libraries' versions, the driver's and TF32."""
+    return {
+        "gpu": torch.cuda.get_device_name(device),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "driver": _driver(),
+        "tf32": precision != "fp32",
+    }
+
+
+def _driver() -> str:
+    """The NVIDIA driver's version as its kernel module tells it; "" where it does not."""
+    try:
+        words = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").split("Kernel Module")[1].split()
+    except (OSError, IndexError):
+        return ""
+    return next((word for word in words if word[0].isdigit()), "")
+
+
 @contextlib.contextmanager
 def numerics(recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """The recipe's precision and determinism, for the length of the block; torch's switches are then put back."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = (cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32, torch.are_deterministic_algorithms_enabled())
-    cudnn.benchmark = device.type == "cuda" and not recipe.deterministic
-    cudnn.allow_tf32 = matmul.allow_tf32 = recipe.precision != "fp32"
-    if recipe.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    """The recipe's precision and determinism, for the length of the block, whatever torch's switches said before;
+    they and ``CUBLAS_WORKSPACE_CONFIG`` are then put back.
+
+    With ``deterministic`` a run repeats bit for bit on the same machine and versions. Without, a GPU may choose other
+    algorithms the next time; a binary network then takes another course, since a last bit may turn a sign.
+    """
+    cudnn, deterministic = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+    before = cudnn.benchmark, torch.is_deterministic_algorithms_warn_only_enabled()
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    with _fp32_products("ieee" if recipe.precision == "fp32" else "tf32"):
+        cudnn.benchmark = device.type == "cuda" and not recipe.deterministic
+        if recipe.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(recipe.deterministic)
+        try:
+            yield
+        finally:
+            cudnn.benchmark = before[0]
+            torch.use_deterministic_algorithms(deterministic, warn_only=before[1])
+            if workspace is None:
+                os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+@contextlib.contextmanager
+def _fp32_products(precision: str) -> Iterator[None]:
+    """Products of float32 in "ieee" or "tf32" on GPUs, in "ieee" on CPUs, for the length of the block.
+
+    torch keeps each switch twice and refuses to read the older where the two differ, so both are set. Only
+    ``fp32_precision`` can always be read; where the older cannot, it is the opposite of what that says.
+    """
+    backends = torch.backends
+    gpu = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    cpu = (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)
+    before = [switch.fp32_precision for switch in (*gpu, *cpu)]
+    older = [
+        (owner, _older(owner, switch)) for owner, switch in ((backends.cuda.matmul, gpu[0]), (backends.cudnn, gpu[1]))
+    ]
+    for owner, _ in older:
+        owner.allow_tf32 = precision == "tf32"
+    for switch in (*gpu, *cpu):
+        switch.fp32_precision = precision if switch in gpu else "ieee"
     try:
         yield
     finally:
-        cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before[:3]
-        torch.use_deterministic_algorithms(before[3])
+        for owner, value in older:
+            owner.allow_tf32 = value
+        for switch, value in zip((*gpu, *cpu), before, strict=True):
+            switch.fp32_precision = value
 
 
-def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """bfloat16 autocast where the recipe's precision says so."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
-
-
-def place(thing: Tensor | nn.Module, recipe: Recipe, device: torch.device, mode: str = "off") -> Tensor | nn.Module:
-    """Images or a network on the device, in the recipe's memory layout. "auto" is channels last on GPUs and where the
-    step is compiled (``mode``): there it is faster.
-    """
-    wins = device.type == "cuda" or mode != "off"
-    last = recipe.channels_last == "on" or (recipe.channels_last == "auto" and wins)
-    return thing.to(device=device, memory_format=torch.channels_last if last else torch.preserve_format)
+def _older(owner: Any, switch: Any) -> bool:
+    try:
+        return owner.allow_tf32
+    except RuntimeError:
+        return switch.fp32_precision != "tf32"
 
 
 def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Callable[[str], None] = print) -> str:
     """The recipe's ``compile`` with "auto" decided: "off" or a mode of ``torch.compile``.
 
     "auto" compiles where the run is long enough to repay it and the machine has what that takes.
-    Raises ``RuntimeError`` where compilation is asked for and something is lacking.
+    Raises ``RuntimeError`` where compilation is asked for and something is lacking, ``ValueError`` for CUDA graphs with
+    an accumulated batch.
     """
     if recipe.compile == "off":
         return "off"
+    if device.type == "cuda" and recipe.accumulate > 1 and recipe.compile in GRAPHED:
+        raise ValueError(
+            f"compile = {recipe.compile!r} with accumulate = {recipe.accumulate}: CUDA graphs overwrite the "
+            "gradients of the parts before; use compile=default, or accumulate=1"
+        )
     lacking = _lacking(device)
     if recipe.compile != "auto":
         if lacking:
@@ -126,9 +244,12 @@ def _lacking(device: torch.device) -> str:
 def resolve_packed(recipe: Recipe, device: torch.device, images: int) -> bool:
     """The recipe's ``packed_forward`` with None decided: packed bits on an x86 CPU with vector instructions for them,
     in runs worth compiling: that is what was measured (`make bench`: 1.1 to 1.4 times faster than on floats).
+    Raises ``ValueError`` where packed bits are asked for on another device.
     """
     if recipe.bits != "1/1":
         return False
+    if recipe.packed_forward and device.type != "cpu":
+        raise ValueError(f"packed_forward = True on {device}: packed bits are for CPUs; leave packed_forward out")
     if recipe.packed_forward is not None:
         return recipe.packed_forward
     wanted = device.type == "cpu" and _worth_compiling(recipe, images)
@@ -138,19 +259,6 @@ def resolve_packed(recipe: Recipe, device: torch.device, images: int) -> bool:
 def _worth_compiling(recipe: Recipe, images: int) -> bool:
     """Whether a run is long enough to repay what compiling anything costs."""
     return images * recipe.epochs * (recipe.image_size / 32) ** 2 >= IMAGES_WORTH_COMPILING
-
-
-def environment(device: torch.device, mode: str, packed: bool) -> dict[str, Any]:
-    """What decides how a run is rounded, and nothing else of its result: for its checkpoints and its record."""
-    return {
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,  # draws the order of the images
-        "device": device.type,
-        "threads": torch.get_num_threads(),
-        "compile": mode,
-        "packed_forward": packed,
-        "kernels": device.type == "cpu" and kernels.ready(),
-    }
 
 
 @contextlib.contextmanager

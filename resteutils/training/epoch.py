@@ -24,7 +24,7 @@ from resteutils.nn import indicators
 from resteutils.nn.layers import binary_layers
 from resteutils.recipes import Recipe
 from resteutils.system.files import write_atomic
-from resteutils.training.device import autocast, place
+from resteutils.training.device import Execution
 from resteutils.training.processes import Processes
 
 __all__ = ["Sums", "epoch_row", "evaluate", "measured_steps", "read_history", "write_history"]
@@ -104,13 +104,14 @@ def evaluate(model: nn.Module, data: Any, recipe: Recipe, group: Processes | Non
     """Loss, top-1 and top-5 (both in %) on the test images, each scored once; split over processes without padding."""
     group = group or Processes()
     device = next(model.parameters()).device
+    execution = Execution.uncompiled(recipe, device)
     group.copy_from_leader(model.buffers())  # one set of BatchNorm statistics
     training = model.training
     model.eval()
     totals = torch.zeros(4, dtype=torch.float64, device=device)  # loss, top-1, top-5, images
     for images, labels in data.test_batches(recipe.eval_batch_size, group.rank, group.world):
-        with autocast(recipe, device):
-            logits = model(place(images, recipe, device)).float()
+        with execution.autocast():
+            logits = model(execution.place(images)).float()
         labels = labels.to(device)
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels.unsqueeze(1)
         loss = F.cross_entropy(logits, labels, reduction="sum")

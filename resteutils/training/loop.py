@@ -23,17 +23,7 @@ from resteutils.nn.layers import anneal, binary_layers
 from resteutils.recipes import Recipe
 from resteutils.recipes.build import build_model, build_optimizer, open_data
 from resteutils.training.checkpoint import compare_environment, load_latest, save_checkpoint
-from resteutils.training.device import (
-    autocast,
-    compiled,
-    environment,
-    memory_advice,
-    numerics,
-    place,
-    resolve_compile,
-    resolve_device,
-    resolve_packed,
-)
+from resteutils.training.device import Execution, memory_advice, numerics, resolve_device
 from resteutils.training.epoch import Sums, epoch_row, evaluate, measured_steps, write_history
 from resteutils.training.processes import Processes, processes, without_sync
 from resteutils.training.progress import Progress
@@ -114,22 +104,21 @@ class _Loop:
                 f"{self.data.train_size} training images in batches of {recipe.batch_size} are too few for "
                 f"{group.world} process(es); each needs at least 2 of a batch"
             )
-        self.compile = resolve_compile(recipe, device, self.data.train_size, self.say)
+        self.execution = Execution.resolve(recipe, device, self.data.train_size, self.say)
         if device.type == "cpu" and recipe.bits != "32/32":
             kernels.available()  # compiled now: with and without them ReSTE's slope rounds differently
-        self.model = place(build_model(recipe, self.data.num_classes), recipe, device, self.compile)
-        self.packed = resolve_packed(recipe, device, self.data.train_size)
+        self.model = self.execution.place(build_model(recipe, self.data.num_classes))
         if recipe.sync_bn:
             self.model = group.sync_batchnorm(self.model, device)
         for _, layer in binary_layers(self.model):
-            layer.packed = self.packed or None  # None: in evaluation only
+            layer.packed = self.execution.packed or None  # None: in evaluation only
         self.eager = group.wrap(self.model, device)
-        self.fast = compiled(self.eager, self.compile)
+        self.fast = self.execution.compiled(self.eager)
         self.optimizer = build_optimizer(recipe, self.model)
         self.state, self.asked = State(), False
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self.environment = {
-            **environment(device, self.compile, self.packed),
+            **self.execution.environment(),
             "world": group.world,
             "num_classes": self.data.num_classes,
             "files": self.data.digest,
@@ -260,8 +249,8 @@ class _Loop:
         loss, correct = 0.0, 0
         for index, (part, target) in enumerate(parts):
             with without_sync(network, index < len(parts) - 1):
-                with autocast(recipe, self.device):
-                    logits = network(place(part, recipe, self.device, self.compile))
+                with self.execution.autocast():
+                    logits = network(self.execution.place(part))
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
                 total = F.cross_entropy(logits, target, reduction="sum")
                 (total * (self.group.world / whole)).backward()

@@ -6,12 +6,16 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 __all__ = ["Processes", "first_process", "processes", "together", "without_sync"]
+
+
+PATIENCE = timedelta(hours=1)  # the leading process may check 1.3 million files while the others wait
 
 
 def together() -> int:
@@ -68,7 +72,9 @@ class Processes:
         """The model with its gradients averaged over processes."""
         if self.world == 1:
             return model
-        return nn.parallel.DistributedDataParallel(model, [self.local_rank] if device.type == "cuda" else None)
+        local = [self.local_rank] if device.type == "cuda" else None
+        # SyncBatchNorm keeps the buffers equal; else evaluation copies the leading process's, and no step needs to.
+        return nn.parallel.DistributedDataParallel(model, local, broadcast_buffers=False)
 
 
 @contextmanager
@@ -91,7 +97,8 @@ def processes(device: torch.device) -> Iterator[Processes]:
             )
         torch.cuda.set_device(local)
     if ours:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        gpu = torch.device("cuda", local) if device.type == "cuda" else None
+        dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE, device_id=gpu)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), local)
     finally:

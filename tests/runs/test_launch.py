@@ -150,3 +150,10 @@ def test_the_best_of_what_workers_say_of_a_run_counts_and_a_job_that_died_says_w
     (only,) = launch("table3", "smoke", "ste", device="cpu")
     assert only.reason == "job 7 ended: MemoryError: 3 GB"
     assert "1 run in 1 job; logs in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["tasks_per_node", "nodes", "slurm_ntasks_per_node"])
+def test_a_run_of_many_tasks_is_refused(name: str) -> None:
+    pytest.importorskip("submitit")
+    with pytest.raises(ValueError, match=f"{name} = 2, expected 1"):
+        module.check("slurm", 1, 0, 60, {name: 2})
