@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from resteutils.evidence import html, summary
@@ -32,10 +31,8 @@ class Table:
         return "\n\n".join(parts) + "\n"
 
     def to_html(self) -> str:
-        parts = [f'<p class="soft">{escape(text)}</p>' for text in (self.caption, *self.notes)]
-        for title, frame in self.sections.items():
-            parts += [f"<h3>{escape(title)}</h3>", html.table_html(frame)]
-        return "\n".join(parts)
+        tables = [(title, html.table_html(frame)) for title, frame in self.sections.items()]
+        return html.render("sections.html", remarks=(self.caption, *self.notes), tables=tables)
 
     _repr_html_ = to_html
     _repr_markdown_ = to_markdown

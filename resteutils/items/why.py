@@ -247,13 +247,13 @@ def judge(
     for outcome in found:
         for name, d in outcome.found.items() if outcome.complete else ():
             checks.append(verdict.ordering(f"{outcome.block.name}: {name}", d, kind="control"))
-    return verdict.judge(profile, checks, summary.noted(f"{words(found)} {LAST_EPOCH}", runs))
+    open_blocks = [outcome.block.name for outcome in found if not outcome.complete] + list(ELSEWHERE)
+    return verdict.judge(profile, checks, summary.noted(f"{words(found)} {LAST_EPOCH}", runs), open_blocks)
 
 
 def words(found: Sequence[Outcome]) -> str:
-    """One sentence per block, and the blocks that have no rows here."""
-    said = [f"{outcome.block.name}: {outcome.words}." for outcome in found]
-    return " ".join([*said, f"Not run: {', '.join(ELSEWHERE)}."])
+    """One sentence per block."""
+    return " ".join(f"{outcome.block.name}: {outcome.words}." for outcome in found)
 
 
 # --- the picture -----------------------------------------------------------------------------------------------------

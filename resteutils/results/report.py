@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 from collections import Counter
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,6 @@ __all__ = ["build"]
 ASSETS = ("picture.png", "table.csv", "table.md", "table.html", "notebook.html", "notebook.ipynb", "provenance.json")
 # What a profile is worth, most first; smoke results are tests and are shown only where there is nothing else.
 MOST_FIRST = tuple(reversed(PROFILES))
-
-WORTH = {name: profile.worth for name, profile in PROFILES.items()}
 
 _STYLE = """
 .items { list-style: none; padding: 0; margin: 1rem 0 0; } .items li { display: flex; flex-wrap: wrap; gap: .2rem .7rem;
@@ -73,7 +70,7 @@ def _readable(item: str, profile: str, folder: Path) -> bool:
     if not (folder / "provenance.json").is_file():
         return False
     shown = {
-        "verdict.json": lambda: (_entry(item, item, {profile: folder}), html.verdict_html(_verdict(folder))),
+        "verdict.json": lambda: (_verdict(folder)["status"], html.verdict_html(_verdict(folder))),
         "provenance.json": lambda: _result(item, profile, folder, item),
     }
     for name, show in shown.items():
@@ -94,61 +91,39 @@ def _copy(folder: Path, site: Path) -> None:
 
 
 def _index(items: dict[str, Any], found: dict[str, dict[str, Path]], explorer: bool) -> str:
-    lines = ["<h1>ReSTE reproduced</h1>"]
-    lines.append(
-        "<p>Every table and figure of <em>Estimator Meets Equilibrium Perspective: A Rectified Straight Through "
-        "Estimator for Binary Neural Networks Training</em> (Wu, Zheng, Liu, Zheng; ICCV 2023), measured by this "
-        "project beside what was published. A verdict claims no more than its profile can carry.</p>"
-    )
-    if explorer:
-        lines.append('<p><a href="explorer.html">The explorer: drag the power o and see what it does</a></p>')
-    lines.append('<ul class="items">')
-    lines += [_entry(item, items[item].title, profiles) for item, profiles in found.items()]
-    lines.append("</ul>")
-    lines += [_article(item, items[item], profiles) for item, profiles in found.items()]
-    lines.append(_profiles(found))
-    return html.page("ReSTE reproduced", "\n".join(lines), _STYLE)
+    shown = [
+        {
+            "name": name,
+            "title": items[name].title,
+            "claim": items[name].claim,
+            "results": [_result(name, profile, folder, items[name].title) for profile, folder in profiles.items()],
+        }
+        for name, profiles in found.items()
+    ]
+    present = [(p, PROFILES[p].worth) for p in MOST_FIRST if any(p in profiles for profiles in found.values())]
+    body = html.render("report.html", __package__, items=shown, explorer=explorer, profiles=present)
+    return html.page("ReSTE reproduced", body, _STYLE)
 
 
-def _entry(item: str, title: str, profiles: dict[str, Path]) -> str:
-    if not profiles:
-        return f'<li><a href="#{item}">{escape(title)}</a> {html.badge("not reproduced yet")}</li>'
-    profile, folder = next(iter(profiles.items()))
-    status = _verdict(folder)["status"]
-    return f'<li><a href="#{item}">{escape(title)}</a> <span class="soft">{profile}</span> {html.badge(status)}</li>'
-
-
-def _article(item: str, about: Any, profiles: dict[str, Path]) -> str:
-    lines = [f'<article id="{item}">', f"<h2>{escape(about.title)}</h2>", f"<p>{escape(about.claim)}</p>"]
-    if not profiles:
-        lines.append(f"<p>Not reproduced yet: <code>make reproduce-{item}</code></p>")
-    for index, (profile, folder) in enumerate(profiles.items()):
-        block = _result(item, profile, folder, about.title)
-        if index:
-            block = f"<details><summary>The same in profile {profile}</summary>\n{block}\n</details>"
-        lines.append(block)
-    return "\n".join([*lines, "</article>"])
-
-
-def _result(item: str, profile: str, folder: Path, title: str) -> str:
+def _result(item: str, profile: str, folder: Path, title: str) -> dict[str, Any]:
+    """What the page shows of an item's folder."""
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    trained = provenance["runs"] or provenance.get("diverged")
-    worth = WORTH[profile] if trained else "formulas, nothing is trained for this"
-    lines = [f"<h3>Profile {profile}: {worth}</h3>", html.verdict_html(_verdict(folder), folded=True)]
-    here = f"{profile}/{item}"
-    if (folder / "picture.png").is_file():
-        alternative = escape(f"{title}, profile {profile}")
-        image = f'<a href="{here}/picture.png"><img src="{here}/picture.png" alt="{alternative}"></a>'
-        said = "" if (folder / "table.html").is_file() else f"<figcaption>{escape(provenance['caption'])}</figcaption>"
-        lines.append(f"<figure>{image}{said}</figure>")
-    if (folder / "table.html").is_file():
-        lines.append(_table(folder))
+    trained, verdict = provenance["runs"] or provenance.get("diverged"), _verdict(folder)
     links = {"notebook.html": "executed notebook", "notebook.ipynb": "as .ipynb", "table.csv": "table as CSV"}
     links |= {"table.html": "table alone", "provenance.json": "provenance"}
-    anchors = [f'<a href="{here}/{n}">{text}</a>' for n, text in links.items() if (folder / n).is_file()]
-    lines.append(f'<p class="links">{" ".join(anchors)}</p>')
-    lines.append(_provenance(provenance))
-    return "\n".join(lines)
+    return {
+        "title": title,
+        "profile": profile,
+        "worth": PROFILES[profile].worth if trained else "formulas, nothing is trained for this",
+        "status": verdict["status"],
+        "verdict": html.verdict_html(verdict, folded=True),
+        "here": f"{profile}/{item}",
+        "picture": (folder / "picture.png").is_file(),
+        "caption": provenance["caption"],
+        "table": _table(folder) if (folder / "table.html").is_file() else "",
+        "links": [(name, text) for name, text in links.items() if (folder / name).is_file()],
+        "facts": _facts(provenance),
+    }
 
 
 def _table(folder: Path) -> str:
@@ -172,7 +147,7 @@ def _verdict(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _provenance(p: dict[str, Any]) -> str:
+def _facts(p: dict[str, Any]) -> list[tuple[str, str]]:
     runs = p["runs"]
     machines = Counter(_machine(run["machine"]) for run in runs) or Counter([_machine(p["machine"])])
     commits = sorted({(run["commit"] or "unknown")[:10] for run in runs})
@@ -185,8 +160,7 @@ def _provenance(p: dict[str, Any]) -> str:
         "Versions": ", ".join(f"{name} {version}" for name, version in p["versions"].items() if version),
         "Recipes": ", ".join(f"{row} {h}" for row, h in dict.fromkeys((r["row"], r["recipe"]) for r in runs)),
     }
-    entries = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items() if text)
-    return f"<details><summary>Where these numbers come from</summary><dl>{entries}</dl></details>"
+    return [(name, text) for name, text in facts.items() if text]
 
 
 def _machine(m: dict[str, Any]) -> str:
@@ -200,9 +174,3 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _profiles(found: dict[str, dict[str, Path]]) -> str:
-    present = [p for p in MOST_FIRST if any(p in profiles for profiles in found.values())]
-    entries = "".join(f"<dt>{p}</dt><dd>{WORTH[p]}</dd>" for p in present)
-    return f"<footer><h3>Profiles</h3><dl>{entries}</dl></footer>" if entries else ""

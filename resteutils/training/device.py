@@ -246,7 +246,7 @@ def resolve_packed(recipe: Recipe, device: torch.device, images: int) -> bool:
     in runs worth compiling: that is what was measured (`make bench`: 1.1 to 1.4 times faster than on floats).
     Raises ``ValueError`` where packed bits are asked for on another device.
     """
-    if recipe.bits != "1/1":
+    if recipe.bits != "1/1" or recipe.scale_order == "before":  # scaled weights are no bits: floats, whatever is asked
         return False
     if recipe.packed_forward and device.type != "cpu":
         raise ValueError(f"packed_forward = True on {device}: packed bits are for CPUs; leave packed_forward out")

@@ -37,8 +37,9 @@ def test_blocks_that_have_no_runs_are_named_as_not_run() -> None:
     assert found["2x2"].complete and "clip above 0, gain above 0" in found["2x2"].words
     assert {name for name, outcome in found.items() if outcome.words == "not run"} == {"C", "A", "D", "H"}
     assert "reste 3 of 7" in found["E"].words
-    said = why.words(list(found.values()))
-    assert "C (order of scaling): not run." in said and "B (proxy)" in said
+    assert "C (order of scaling): not run." in why.words(list(found.values()))
+    judged = why.judge(fake_runs("why", rows=",".join(BASE)), list(found.values()), "short")
+    assert judged.status != "supported" and "B (proxy)" in judged.text
 
 
 def test_a_block_that_has_begun_says_how_far_it_is_and_decides_nothing() -> None:

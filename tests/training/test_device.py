@@ -34,6 +34,7 @@ def test_the_packed_forward_is_resolved_by_the_length_of_the_run(monkeypatch: py
     assert not resolve_packed(long, torch.device("cuda"), 50_000)
     assert not resolve_packed(tiny(), cpu, 48)
     assert not resolve_packed(replace(long, bits="1/32"), cpu, 50_000)
+    assert not resolve_packed(replace(long, scale_order="before", packed_forward=True), cpu, 50_000)
     assert not resolve_packed(replace(long, packed_forward=False), cpu, 50_000)
     assert resolve_packed(replace(tiny(), packed_forward=True), cpu, 48)
     for best in ("neon", "scalar"):  # where nothing was measured, and where floats may be faster
