@@ -29,13 +29,13 @@ TEST_JOBS ?= 2
 BASE_PYTHON ?=
 TORCH_INDEX ?=
 JUPYTER_ARGS ?=
-VOILA_ARGS ?=
+PORT ?=
 BY_HAND := $(filter command,$(origin PYTHON))
 PYTHON ?=
 
 # A misspelt variable would otherwise be taken, and nothing would come of it.
 VARIABLES := PROFILE ROWS EPOCHS SEEDS SET DEVICE DATA_DIR RUNS_DIR RESULTS_DIR WANDB_MODE ITEM PYTHON PYTEST_ARGS \
-  TEST_JOBS BASE_PYTHON TORCH_INDEX JUPYTER_ARGS VOILA_ARGS
+  TEST_JOBS BASE_PYTHON TORCH_INDEX JUPYTER_ARGS PORT
 $(foreach v,$(filter-out -%,$(.VARIABLES)),$(if $(filter command,$(origin $v)),$(if $(filter $v,$(VARIABLES)),,$(error \
   no variable '$v'; the variables are: $(VARIABLES). Others go before the command: NAME=VALUE make ...))))
 
