@@ -118,15 +118,15 @@ def _check_cluster(cluster: dict[str, Any]) -> None:
     for name, value in cluster.items():
         if name in OURS:
             raise ValueError(f"{name}: {OURS[name]} says that")
-        if name.removeprefix("slurm_") in ("tasks_per_node", "ntasks_per_node", "nodes") and value != 1:
-            raise ValueError(
-                f"{name} = {value}, expected 1: a run of `launch` is one task; torchrun trains on many GPUs"
-            )
         if name not in known:
             raise ValueError(f"no setting {name}; submitit takes {', '.join(sorted(known - set(OURS)))}")
         kind = kinds.get(name, object)
         if not isinstance(value, (int, float) if kind is float else kind):
             raise ValueError(f"{name} = {value!r}, expected {kind.__name__}")
+        if name.removeprefix("slurm_") in ("tasks_per_node", "ntasks_per_node", "nodes") and value != 1:
+            raise ValueError(
+                f"{name} = {value}, expected 1: a run of `launch` is one task; torchrun trains on many GPUs"
+            )
 
 
 def _submitit() -> Any:

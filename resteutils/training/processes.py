@@ -73,8 +73,9 @@ class Processes:
         if self.world == 1:
             return model
         local = [self.local_rank] if device.type == "cuda" else None
-        # SyncBatchNorm keeps the buffers equal; else evaluation copies the leading process's, and no step needs to.
-        return nn.parallel.DistributedDataParallel(model, local, broadcast_buffers=False)
+        # SyncBatchNorm keeps the buffers equal. Without it the leading process's count, in every forward pass.
+        synced = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+        return nn.parallel.DistributedDataParallel(model, local, broadcast_buffers=not synced)
 
 
 @contextmanager

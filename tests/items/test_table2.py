@@ -79,6 +79,7 @@ def test_a_finished_run_on_another_folder_of_images_is_not_taken_for_this_one(
     tmp_path: Path, results_dir: Path
 ) -> None:
     from resteutils.runs import records
+    from resteutils.runs.provenance import provenance
     from resteutils.runs.store import load_or_train
     from resteutils.training.stopping import NonFinite
 
@@ -86,7 +87,9 @@ def test_a_finished_run_on_another_folder_of_images_is_not_taken_for_this_one(
     row = dict.fromkeys(("train_loss", "test_loss", "test_top1", "test_top5", "seconds", "images_per_second"), 1.0)
     _, train, test = scan(folder)
     for files in (listed(train, test), "of another folder"):
-        record = records.finished(r, [{"epoch": 1, **row}], {"files": files, "num_classes": 2})
+        record = records.finished(
+            r, [{"epoch": 1, **row}], {**provenance(), "files": files, "num_classes": 2}, "0" * 64
+        )
         records.write(record, r, results_dir / "run", results_dir)
         if files == "of another folder":
             with pytest.raises(ValueError, match="is finished, on other images than those in .*RUNS_DIR.*--force"):

@@ -158,8 +158,8 @@ def test_export_says_what_it_wrote(run: Run, folders: dict[str, str], tmp_path: 
     monkeypatch.chdir(tmp_path)
     where = [word for name, folder in folders.items() for word in (f"--{name.replace('_', '-')}", folder)]
     assert command("export", run.recipe.run_id, "--to", "state-dict", *where) == 0
-    file = tmp_path / f"{run.recipe.run_id}.safetensors"
-    assert capsys.readouterr().out == f"{file.name} ({file.stat().st_size:,} bytes)\n"
+    file = Path(folders["results_dir"]) / "exports" / f"{run.recipe.run_id}.safetensors"
+    assert capsys.readouterr().out.endswith(f"{file.name} ({file.stat().st_size:,} bytes)\n")
     assert command("export", run.recipe.run_id, "--to", "paper", *where) == 2
     capsys.readouterr()
     (tmp_path / "taken").touch()
