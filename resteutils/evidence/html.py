@@ -19,10 +19,10 @@ _BEGIN, _END = "<!-- body -->", "<!-- /body -->"
 
 @functools.cache
 def _templates(package: str) -> Environment:
-    """The templates of a package, which escape what they are given; a name that is missing is an error."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    """The templates of a package, and ours, which escape what they are given; a name that is missing is an error."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader(package)
+    loader = ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, __package__))])
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
