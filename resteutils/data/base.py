@@ -150,9 +150,12 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 @functools.lru_cache(maxsize=16)
 def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Factor and summand, (1, C, 1, 1): made once a device, since each copy to a GPU would make its batch wait."""
-    scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(1, -1, 1, 1)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(1, -1, 1, 1)
+    """Factor and summand, (1, C, 1, 1): made once a device, since each copy to a GPU would make its batch wait.
+
+    float32 whatever torch's default is: they outlive the caller who had set another one.
+    """
+    columns = [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+    scale, shift = (torch.tensor(each, dtype=torch.float32, device=device).view(1, -1, 1, 1) for each in columns)
     return scale, shift
 
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from resteutils.data.base import _constants
 from resteutils.data.images import EpochPlan, Images
 
 
@@ -188,6 +189,18 @@ def test_every_test_image_is_seen_once_in_order_and_without_padding(world: int) 
     assert sum(len(batch) for share in seen for batch in share) == 11
     for rank, share in enumerate(seen):
         assert torch.cat(share).equal(data.normalise(data.test_images[rank::world]))
+
+
+def test_normalisation_does_not_depend_on_the_default_dtype_nor_on_who_asked_first() -> None:
+    data = images()
+    expected = data.normalise(data.train_images)
+    _constants.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert data.normalise(data.train_images).equal(expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert data.normalise(data.train_images).equal(expected)
 
 
 def test_normalisation_and_memory_of_the_stored_images() -> None:
