@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from resteutils.estimators import ReSTE
-from resteutils.explorer.shelf import method_label
+from resteutils.explorer.shelf import method_label, overridden
 from resteutils.runs.store import Run
 
 __all__ = ["MOST_BYTES", "compact", "compact_run"]
@@ -47,7 +47,8 @@ def compact_run(run: Run, own: bool = False) -> dict[str, Any]:
         "instability": _last(columns, "instability"),
         "history": columns,
     }
-    return made | {"own": True} if own else made
+    flags = {"own": own, "changed": bool(overridden(r)) or r.standardize}  # only what holds travels
+    return made | {name: True for name, holds in flags.items() if holds}
 
 
 def compact(runs: Iterable[Run], most_bytes: int = MOST_BYTES) -> list[dict[str, Any]]:

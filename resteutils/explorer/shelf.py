@@ -10,7 +10,7 @@ from resteutils.evidence.summary import changed
 from resteutils.recipes import Recipe
 from resteutils.runs.store import Run, finished_runs
 
-__all__ = ["Shelf", "method_label", "recipe_label", "run_label"]
+__all__ = ["Shelf", "method_label", "overridden", "recipe_label", "run_label"]
 
 log = logging.getLogger(__name__)
 NAMED = ("estimator", "input_estimator", "bits", "standardize")  # fields that a label names in words of its own
@@ -33,8 +33,12 @@ def method_label(r: Recipe) -> str:
     what = _named(r.estimator) if r.estimator is not None else "float"
     if r.input_estimator is not None:
         what = f"{what} on weights, {_named(r.input_estimator)} on activations"
-    words = [words for words in changed(r) if words.split(" = ")[0] not in NAMED]
-    return what + ", standardised" * r.standardize + "".join(f", {each}" for each in words)
+    return what + ", standardised" * r.standardize + "".join(f", {each}" for each in overridden(r))
+
+
+def overridden(r: Recipe) -> list[str]:
+    """``NAME = VALUE`` of what overrides changed in a recipe, what the label's own words say aside."""
+    return [words for words in changed(r) if words.split(" = ")[0] not in NAMED]
 
 
 def _named(e: Estimator) -> str:

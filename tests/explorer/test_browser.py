@@ -13,12 +13,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import geometric_mean, mean
 
 import pytest
 from helpers.axe import violations
 from helpers.browser import CHROMIUM, SECONDS, Lab, browsing, free_port, serving
 
 from resteutils.explorer.serve import server
+from resteutils.explorer.shelf import Shelf
+from resteutils.recipes import ITEMS, recipe
 
 TABS = ("Curve", "Trade-off", "Training", "Inside")
 
@@ -168,13 +171,37 @@ def test_play_walks_the_path_and_stands_still_for_whoever_prefers_that(page) -> 
     assert page.evaluate("() => window.explorer.state().progress") == 10
 
 
-def test_the_measured_runs_are_part_of_the_picture(page) -> None:
+def powers_of(root: Path) -> dict[float, dict[str, float]]:
+    """What the records say of Figure 4's rows by power: means over seeds, of s in logarithms."""
+    rows = {recipe(f"figure4/{row}", "short").identity for row in ITEMS["figure4"].rows}
+    powers: dict[float, list] = {}
+    for run in Shelf(runs_dir=str(root / "nowhere"), results_dir=str(root / "results")).measured():
+        if run.recipe.identity in rows:
+            powers.setdefault(run.recipe.estimator.o, []).append(run)
+    return {
+        o: {
+            "n": len(runs),
+            "e": mean(run.history.error_definition.iloc[-1] for run in runs),
+            "s": geometric_mean(run.history.instability_definition.iloc[-1] for run in runs),
+            "top1": mean(run.result["top1"] for run in runs),
+        }
+        for o, runs in powers.items()
+    }
+
+
+def test_the_measured_runs_are_part_of_the_picture(page, root: Path) -> None:
+    known = powers_of(root)
+    assert {1.0, 3.0, 10.0} <= set(known) and known[3.0]["n"] == 3
     page.get_by_role("tab", name="Trade-off").click()
     said = page.locator("[role=tabpanel]:visible .rx-said")
-    assert "o = 3: e = 421.3, s = 1.38e-5, top-1 60.3 %" in said.inner_text()
-    assert "control ends at 61.3 %" in said.inner_text()
-    page.get_by_role("button", name="o = 10", exact=True).click()
-    assert "top-1 35.9 %" in said.inner_text()
+    for button, o in (("STE (o = 1)", 1.0), ("o = 10", 10.0), ("paper (o = 3)", 3.0)):
+        page.get_by_role("button", name=button, exact=True).click()
+        shown = dict(re.findall(r"(o|e|s|top-1) =? ?(\d[\d.e-]*)", said.inner_text().split(". The")[0]))
+        assert float(shown["o"]) == o
+        assert float(shown["e"]) == pytest.approx(known[o]["e"], rel=1e-3)
+        assert float(shown["s"]) == pytest.approx(known[o]["s"], rel=5e-3)
+        assert float(shown["top-1"]) == pytest.approx(known[o]["top1"], abs=0.06)
+    assert "control ends at" in said.inner_text()
     page.get_by_role("tab", name="Training").click()
     assert "STE, seed 0" in page.locator(".rx-legend:visible").inner_text()
     page.get_by_role("tab", name="Inside").click()

@@ -163,7 +163,8 @@ function makeControls({data, spec, state, set}, id, toggle) {
 function steps(data, {state, set, spec}) {
   const power = o => { setValues(state(), spec("reste"), {...defaults(spec("reste")), o}); };
   const go = (o, change) => () => { power(o); set({estimator: "reste", progress: 100, ...change}); };
-  const runs = names => data.runs.filter(run => run.dataset === "cifar10" && !run.paired && run.top1 !== null && names.includes(run.row) && run.seed === data.runs.find(other => other.row === run.row && other.top1 !== null).seed).map(run => run.id);
+  const usable = data.runs.filter(run => run.dataset === "cifar10" && !run.paired && !run.changed && run.top1 !== null);
+  const runs = names => names.map(name => usable.find(run => run.row === name)).filter(Boolean).map(run => run.id);
   const entries = [
     ["Sign has no slope to train with, so gradients pass through a straight line instead.", "Set o = 1", go(1, {tab: "curve", compare: []}), "The right chart: every gradient passes unchanged up to t."],
     ["ReSTE bends that line towards sign with one number, the power o.", "Set o = 3", go(3, {tab: "curve", compare: []}), "The curve lies closer to sign, and near zero gradients are multiplied by 4.64."],

@@ -16,7 +16,7 @@ export function grouped(runs) {
   const groups = new Map();
   for (const run of runs) {
     if (run.top1 === null || !(run.error > 0) || !(run.instability > 0)) continue;
-    const group = groups.get(run.method) ?? {method: run.method, row: run.row, o: run.o, paired: run.paired, runs: []};
+    const group = groups.get(run.method) ?? {method: run.method, row: run.row, o: run.o, paired: run.paired, changed: run.changed, runs: []};
     group.runs.push(run);
     groups.set(run.method, group);
   }
@@ -44,7 +44,8 @@ function shade(share) {
 export function tradeoffTab({data, spec, state, set}) {
   const usable = data.runs.filter(run => run.dataset === "cifar10" && run.model === "resnet20" && run.bits === "1/1");
   const longest = Math.max(0, ...usable.map(run => run.epochs)), groups = grouped(usable.filter(run => run.epochs === longest));
-  const powers = groups.filter(group => group.o !== null && !group.paired).sort((a, b) => a.o - b.o);
+  // The slider walks one recipe: a run that an override changed is a point of its own on the plane.
+  const powers = groups.filter(group => group.o !== null && !group.paired && !group.changed).sort((a, b) => a.o - b.o);
   const control = groups.find(group => group.row === "ste-gain-clip");
   const say = html("p", {class: "rx-said", role: "status"}), note = html("p", {class: "rx-soft"});
   if (!powers.length) {

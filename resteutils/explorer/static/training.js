@@ -14,7 +14,7 @@ const FIRST = ["ste", "reste", "ste-gain-clip"];  // the paper's pair and its co
 export function firstChoice(runs, dataset) {
   const here = runs.filter(run => run.dataset === dataset);
   const own = here.filter(run => run.own).slice(0, 2).map(run => run.id);
-  const pair = FIRST.map(name => here.find(run => run.row === name && run.top1 !== null)).filter(Boolean).map(run => run.id);
+  const pair = FIRST.map(name => here.find(run => run.row === name && run.top1 !== null && !run.changed)).filter(Boolean).map(run => run.id);
   return own.length ? own : pair.length ? pair : here.slice(0, 1).map(run => run.id);
 }
 
