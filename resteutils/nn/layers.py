@@ -71,7 +71,7 @@ class _Binary:
         usable = self.coefficients is not None and not self.coefficients.is_inference()
         if usable and self._filled == wanted:
             return
-        values = torch.tensor(wanted[0], dtype=self.weight.dtype)
+        values = torch.tensor(wanted[0], dtype=self.weight.dtype, device="cpu")
         if not usable or self.coefficients.shape != values.shape:
             self.coefficients = values.to(self.weight.device)
         elif self.coefficients.is_cuda:

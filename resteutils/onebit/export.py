@@ -21,6 +21,7 @@ from resteutils.data.reading import UnreadableImage, opened
 from resteutils.onebit import model as packed
 from resteutils.onebit.model import PackedModel
 from resteutils.onebit.timing import race
+from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import writable, write_atomic
 
 __all__ = [
@@ -67,6 +68,7 @@ def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Any:
     )
 
 
+@torch_defaults()
 def export_run(run: Any, to: str = "packed", path: str | os.PathLike = "", data_dir: str = "") -> Path:
     """Write a finished run's model as "packed", "onnx" or "state-dict"; return the file.
 
@@ -88,6 +90,7 @@ def export_run(run: Any, to: str = "packed", path: str | os.PathLike = "", data_
     return packed.pack(model, run, data=open_data(run.recipe, data_dir)).save(target)
 
 
+@torch_defaults()
 def export_onnx(model: nn.Module, input_size: tuple[int, int, int], path: str | os.PathLike) -> Path:
     """Write a network, binary or not, for onnxruntime: input ``images`` (N, C, H, W) float32, output ``logits``.
 
@@ -129,6 +132,7 @@ class _InTorch(nn.Module):
 # --- predict --------------------------------------------------------------------------------------------------------
 
 
+@torch_defaults()
 def predict(path: str | os.PathLike, images: Iterable[str | os.PathLike], top: int = 5) -> list[dict[str, Any]]:
     """What a packed model sees in image files: ``[{"image": ..., "top": [{"class": ..., "probability": ...}, ...]}]``.
 

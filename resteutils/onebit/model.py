@@ -26,6 +26,7 @@ from resteutils.onebit.check import OPERATIONS, check
 from resteutils.onebit.file import VERSION, PackedFileError, parsed, serialised
 from resteutils.onebit.fold import Program, fold, unpack_signs
 from resteutils.recipes.build import open_data
+from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import write_atomic
 
 __all__ = ["PackedFileError", "PackedModel", "load", "pack"]
@@ -118,7 +119,7 @@ class PackedModel(nn.Module):
                     negative = (n < tensor("cuts").view(1, -1, 1, 1)) ^ (
                         self._signs_of(number, "flip", step["out"]) < 0
                     )
-                    return 1.0 - 2.0 * negative
+                    return 1.0 - 2.0 * negative.to(n.dtype)  # not of the default dtype
                 y = self._finish(number, step, n * tensor("alpha").view(1, -1, 1, 1))
                 return y + values[step["skip"]] if "skip" in step else y
             case "max_pool":
@@ -164,6 +165,7 @@ class PackedModel(nn.Module):
         return True
 
 
+@torch_defaults()
 def _compile(program: Program, path: str) -> tuple[list[Tensor], Tensor]:
     """The program as kernels/program.cpp reads it: 15 numbers a step (its struct Step) and a list of tensors."""
     from resteutils import kernels
@@ -210,6 +212,7 @@ def _compile(program: Program, path: str) -> tuple[list[Tensor], Tensor]:
 # --- from a model, to and from a file -------------------------------------------------------------------------------
 
 
+@torch_defaults()
 def pack(
     model: nn.Module, run: Any = None, input_size: tuple[int, int, int] | None = None, data: Any = None
 ) -> PackedModel:
@@ -252,6 +255,7 @@ def pack(
         raise ValueError(f"{error}; for images of another size than {size} say input_size=(C, H, W)") from error
 
 
+@torch_defaults()
 def load(path: str | os.PathLike) -> PackedModel:
     """Read a packed model. Raises :class:`PackedFileError` for anything that is not a whole, known one."""
     header, program = parsed(Path(path).read_bytes(), path)

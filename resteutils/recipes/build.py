@@ -14,12 +14,14 @@ from resteutils.data.sources import DATASETS, Options
 from resteutils.models import create
 from resteutils.nn.layers import binary_layers
 from resteutils.recipes import Recipe
+from resteutils.system.defaults import torch_defaults
 
 __all__ = ["build_model", "build_optimizer", "open_data"]
 
 _SEEDING = threading.Lock()  # the explorer builds networks beside its training thread, from one global random state
 
 
+@torch_defaults()
 def build_model(recipe: Recipe, num_classes: int = 0) -> nn.Module:
     """The recipe's network, initialised from its seed, on the CPU; the global random state is left as it was."""
     with _SEEDING, torch.random.fork_rng(devices=[]):
@@ -55,6 +57,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return kind(model.parameters(), betas=(recipe.momentum, 0.999), **common)
 
 
+@torch_defaults()
 def open_data(
     recipe: Recipe,
     data_dir: str | os.PathLike = "",

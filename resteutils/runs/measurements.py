@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from resteutils.runs.provenance import provenance
+from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import write_atomic
 
 __all__ = ["kept", "missing"]
 
 
+@torch_defaults()
 def kept(what: str, run: Any, measure: Callable[[Any], dict[str, Any]], results: Path) -> dict[str, Any] | None:
     """The measurement of a finished run: read where it is kept, else made and kept; ``None`` where neither can be.
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from resteutils.recipes import Recipe
+from resteutils.system.defaults import torch_defaults
 
 __all__ = ["loaded", "metadata", "serialized", "sha256"]
 
@@ -47,6 +48,7 @@ def metadata(data: bytes) -> dict[str, str]:
     return _parts(data)[0]["__metadata__"]
 
 
+@torch_defaults()
 def loaded(network: nn.Module, file: Path, known: str) -> nn.Module:
     """The network with the file's weights, loaded strictly. Raises ``RuntimeError`` where the file's SHA-256 is not
     the one that is known (empty: none is), or where it is damaged or of another network.

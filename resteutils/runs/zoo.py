@@ -18,6 +18,7 @@ from torch import nn
 from resteutils.recipes import Recipe
 from resteutils.runs import weights
 from resteutils.runs.store import Run
+from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import write_atomic
 from resteutils.system.settings import results_dir as results_folder
 
@@ -107,6 +108,7 @@ def _recipe(data: bytes) -> Recipe:
     return Recipe.from_dict(json.loads(weights.metadata(data)["recipe"]))
 
 
+@torch_defaults()
 def _loaded(data: bytes) -> nn.Module:
     """The network of a kept file; every tensor must fit."""
     from safetensors.torch import load

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from resteutils.nn import indicators
 from resteutils.nn.layers import binary_layers
 from resteutils.recipes import Recipe
+from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import write_atomic
 from resteutils.training.device import Execution
 from resteutils.training.processes import Processes
@@ -99,6 +100,7 @@ def epoch_row(model: nn.Module, recipe: Recipe, sums: dict[str, float], test: di
     }
 
 
+@torch_defaults()
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Any, recipe: Recipe, group: Processes | None = None) -> dict[str, float]:
     """Loss, top-1 and top-5 (both in %) on the test images, each scored once; split over processes without padding."""

@@ -22,6 +22,7 @@ from resteutils import kernels
 from resteutils.nn.layers import anneal, binary_layers
 from resteutils.recipes import Recipe
 from resteutils.recipes.build import build_model, build_optimizer, open_data
+from resteutils.system.defaults import torch_defaults
 from resteutils.training.checkpoint import compare_environment, load_latest, save_checkpoint
 from resteutils.training.device import Execution, memory_advice, numerics, resolve_device
 from resteutils.training.epoch import Sums, epoch_row, evaluate, measured_steps, write_history
@@ -46,6 +47,7 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+@torch_defaults()
 def train(
     recipe: Recipe,
     folder: Path,

@@ -33,18 +33,13 @@ class Doubles(Images):
 @contextmanager
 def float64():
     """Networks and images in float64: what remains of a difference is no rounding."""
-    was, opened = torch.get_default_dtype(), training.open_data
-
-    def open_doubles(*arguments):
-        return Doubles(**vars(opened(*arguments)))
-
-    torch.set_default_dtype(torch.float64)
-    training.open_data = open_doubles
+    built, opened = training.build_model, training.open_data
+    training.build_model = lambda *arguments: built(*arguments).double()
+    training.open_data = lambda *arguments: Doubles(**vars(opened(*arguments)))
     try:
         yield
     finally:
-        torch.set_default_dtype(was)
-        training.open_data = opened
+        training.build_model, training.open_data = built, opened
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def apart_and_averaged(recipe) -> tuple[nn.Module, list[float]]:
     """One process, plain torch: each step runs the two shards apart from the same running statistics, keeps the first
     shard's, and averages the gradients of (2 / images) x (sum of losses). The network and each epoch's mean loss.
     """
-    model, data, losses = build_model(recipe), training.open_data(recipe), []
+    model, data, losses = training.build_model(recipe), training.open_data(recipe), []
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     steps = data.steps(recipe.batch_size, 2)
     for epoch in range(recipe.epochs):
