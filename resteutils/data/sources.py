@@ -27,8 +27,9 @@ from resteutils.data.base import (
     statistics,
 )
 from resteutils.data.digits import digits, digits_folder
+from resteutils.data.download import downloading, fetch
 from resteutils.data.images import Images
-from resteutils.system.locks import locked
+from resteutils.system.defaults import torch_defaults
 from resteutils.system.settings import data_dir as data_folder
 
 __all__ = [
@@ -129,6 +130,7 @@ class InMemory(Dataset):
         """Return classes, training and test images, whole; ``folder`` is that of the datasets."""
         raise TypeError(f"{type(self).__name__} does not say how it is read: give it a method read(folder)")
 
+    @torch_defaults()
     def images(self, options: Options, data_dir: str | os.PathLike = "") -> Images:
         """Read it, and take the part that is asked for. Never returns a part of what was asked for whole."""
         check_choice("augment", options.augment, AUGMENTATIONS)
@@ -180,17 +182,20 @@ class Cifar10(InMemory):
 
     def read(self, folder: Path) -> Split:
         kind = self._kind()
+        target = folder / kind.base_folder
 
-        def opened(download: bool):
-            return kind(str(folder), train=True, download=download), kind(str(folder), train=False)
+        def opened():
+            return kind(str(folder), train=True), kind(str(folder), train=False)
 
         try:
-            parts = opened(download=False)
+            parts = opened()
         except (OSError, RuntimeError):
-            with locked(folder / f".{self.label.lower()}.lock"):  # another process may just be downloading it
-                present = (folder / kind.base_folder).is_dir()
+            with downloading(target) as place:  # another process may just be doing it
+                present = target.is_dir()
                 try:
-                    parts = opened(download=not present)
+                    if not present:
+                        fetch(kind.url, kind.tgz_md5, target, place)
+                    parts = opened()
                 except (OSError, RuntimeError) as error:
                     raise self._reason(folder, kind.base_folder, present, error) from error
         train, test = map(_tensors, parts)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
+import re
+import shutil
+import tarfile
 import threading
 import time
 from collections import Counter
@@ -110,13 +114,15 @@ def small_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch, per_file: int = 4
     return base
 
 
-def test_missing_without_a_network_says_what_to_do(tmp_path: Path, no_network) -> None:
+def test_missing_without_a_network_says_what_to_do(tmp_path: Path, no_network, own_cache) -> None:
     with pytest.raises(FileNotFoundError, match=r"could not be downloaded .*set DATA_DIR .*PROFILE=demo"):
         open_images("cifar10", tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "flipped"])
-def test_damaged_files_are_refused(damage: str, tmp_path: Path, no_network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_files_are_refused(
+    damage: str, tmp_path: Path, no_network, own_cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     victim = small_cifar(tmp_path, monkeypatch) / "data_batch_3"
     content = victim.read_bytes()
     if damage == "missing":
@@ -129,25 +135,135 @@ def test_damaged_files_are_refused(damage: str, tmp_path: Path, no_network, monk
         open_images("cifar10", tmp_path)
 
 
-def test_what_another_process_is_unpacking_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from resteutils.system.locks import locked
+def test_what_another_process_is_downloading_is_waited_for(
+    tmp_path: Path, no_network, own_cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from resteutils.data.download import downloading
 
-    half = small_cifar(tmp_path, monkeypatch) / "data_batch_3"
-    whole, begun = half.read_bytes(), threading.Event()
-    half.write_bytes(whole[:10])
+    base = small_cifar(tmp_path / "data", monkeypatch)
+    aside, begun = base.rename(tmp_path / "aside"), threading.Event()
 
-    def unpack() -> None:
-        with locked(tmp_path / ".cifar-10.lock"):
+    def download() -> None:
+        with downloading(base):
             begun.set()
             time.sleep(0.3)
-            half.write_bytes(whole)
+            aside.rename(base)
 
-    other = threading.Thread(target=unpack)
+    other = threading.Thread(target=download)
     other.start()
     begun.wait(10)
     with pytest.raises(RuntimeError, match=r"has 20 \+ 4 images"):  # that is, it was read
-        open_images("cifar10", tmp_path)
+        open_images("cifar10", tmp_path / "data")
     other.join()
+
+
+def archived(base: Path, members: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What stands for the published archive, in the place of its folder."""
+    from torchvision.datasets import CIFAR10
+
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as tar:
+        for name, path in members.items():
+            tar.add(path, name, recursive=False)
+    shutil.rmtree(base)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(made.getvalue()).hexdigest())
+    return made.getvalue()
+
+
+def serve(content: bytes, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Answer every request with these bytes; the list of their addresses."""
+    import urllib.request
+
+    asked = []
+
+    def answer(request, *arguments, **options):
+        asked.append(request.full_url)
+        response = urllib.request.addinfourl(io.BytesIO(content), {"Content-Length": str(len(content))}, asked[-1], 200)
+        response.length = len(content)
+        return response
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    return asked
+
+
+def small_archive(folder: Path, monkeypatch: pytest.MonkeyPatch, **others: Path) -> bytes:
+    base = small_cifar(folder, monkeypatch)
+    members = {base.name: base, **{f"{base.name}/{path.name}": path for path in base.iterdir()}, **others}
+    return archived(base, members, monkeypatch)
+
+
+def test_what_is_downloaded_is_checked_unpacked_and_put_in_its_place(
+    tmp_path: Path, own_cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import CIFAR10
+
+    from resteutils.system.settings import cache_dir
+
+    data = tmp_path / "data"
+    asked = serve(small_archive(data, monkeypatch), monkeypatch)
+    with pytest.raises(RuntimeError, match=r"has 20 \+ 4 images"):
+        open_images("cifar10", data)
+    assert set(asked) == {CIFAR10.url} and [path.name for path in data.iterdir()] == [CIFAR10.base_folder]
+    assert len(list((data / CIFAR10.base_folder).iterdir())) == 7
+    assert {path.suffix for path in (cache_dir() / "downloads").iterdir()} == {".lock"}
+
+
+def test_an_archive_that_lies_there_already_is_unpacked(
+    tmp_path: Path, no_network, own_cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = small_archive(tmp_path, monkeypatch)
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)
+    with pytest.raises(RuntimeError, match=r"has 20 \+ 4 images"):
+        open_images("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "html"])
+def test_a_damaged_download_is_not_unpacked(
+    damage: str, tmp_path: Path, own_cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    content = small_archive(data, monkeypatch)
+    data.rmdir()
+    flipped = content[:90] + bytes([content[90] ^ 1]) + content[91:]
+    serve({"truncated": content[:-9], "flipped": flipped, "html": b"<html>log in</html>"}[damage], monkeypatch)
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded .*set DATA_DIR"):
+        open_images("cifar10", data)
+    assert not data.exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "cifar-10-batches-py/../../evil", "/etc/evil", "elsewhere/evil"])
+def test_an_archive_whose_paths_climb_is_refused_by_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from resteutils.data.download import unpack
+
+    data, evil = tmp_path / "data", tmp_path / "payload"
+    evil.write_text("evil")
+    (tmp_path / "a.tar.gz").write_bytes(small_archive(data, monkeypatch, **{name: evil}))
+    with tarfile.open(tmp_path / "a.tar.gz") as tar:
+        stored = tar.getnames()[-1]
+    with pytest.raises(RuntimeError, match=re.escape(f"{tmp_path / 'a.tar.gz'} is refused: {stored!r}")):
+        unpack(tmp_path / "a.tar.gz", data / "cifar-10-batches-py")
+    assert not list(data.iterdir()) and {path.name for path in tmp_path.iterdir()} == {"data", "payload", "a.tar.gz"}
+
+
+def test_a_link_in_an_archive_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils.data.download import unpack
+
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(small_archive(tmp_path, monkeypatch, **{"cifar-10-batches-py/link": tmp_path / "link"}))
+    with pytest.raises(RuntimeError, match="'cifar-10-batches-py/link' is no file"):
+        unpack(archive, tmp_path / "cifar-10-batches-py")
+
+
+def test_a_wrong_data_dir_keeps_nothing(tmp_path: Path, no_network, own_cache) -> None:
+    for folder in (tmp_path / "wrong", tmp_path / "is" / "missing"):
+        if folder.name == "wrong":
+            folder.mkdir()
+        with pytest.raises(FileNotFoundError, match="could not be downloaded"):
+            open_images("cifar10", folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["wrong"]
 
 
 def test_a_part_of_the_dataset_is_never_taken_for_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
