@@ -90,7 +90,7 @@ def _chain(program: Program, parts: nn.Sequential, value: int, skip: int | None 
             value = _chain(program, module, value)
         elif isinstance(module, nn.Conv2d):
             relu = bool(modules) and isinstance(modules[0], nn.ReLU) and modules.pop(0) is not None
-            if not modules or not isinstance(modules[0], nn.BatchNorm2d):
+            if not modules or not isinstance(modules[0], (nn.BatchNorm2d, nn.SyncBatchNorm)):  # the same, in evaluation
                 raise ValueError("a convolution without a BatchNorm behind it has no packed form")
             value = _convolution(program, module, relu, modules.pop(0), value, skip)
         elif isinstance(module, nn.MaxPool2d):
@@ -108,7 +108,7 @@ def _chain(program: Program, parts: nn.Sequential, value: int, skip: int | None 
                 if following is None:
                     raise ValueError("a Flatten needs a Linear behind it, whose size is that of the rows")
                 value = program.add("flatten", value, out=following.in_features)
-        elif isinstance(module, nn.BatchNorm1d):
+        elif isinstance(module, (nn.BatchNorm1d, nn.SyncBatchNorm)):
             gain, offset = _batch_norm(module)
             value = program.add("affine", value, {"gain": gain, "offset": offset}, relu=False, out=module.num_features)
         elif isinstance(module, nn.Linear) and not isinstance(module, BinaryLinear):
@@ -147,8 +147,14 @@ def _convolution(program: Program, conv: nn.Conv2d, relu: bool, norm: nn.Module,
     _refuse(conv, dilation=(1, 1), groups=1, padding_mode="zeros")
     if isinstance(conv.padding, str):
         raise ValueError(f"a convolution with padding = {conv.padding!r} has no packed form: say how many pixels")
+    kernel, padding = _pair(conv.kernel_size), _pair(conv.padding)
+    if any(p >= k for p, k in zip(padding, kernel, strict=True)):  # whole windows of padding
+        raise ValueError(
+            f"a convolution with padding = {padding} around a kernel of {kernel} has no packed form: expected at most "
+            f"{tuple(k - 1 for k in kernel)}"
+        )
     gain, offset = _batch_norm(norm)
-    fields = {"kernel": _pair(conv.kernel_size), "stride": _pair(conv.stride), "padding": _pair(conv.padding)}
+    fields = {"kernel": kernel, "stride": _pair(conv.stride), "padding": padding}
     fields |= {"channels": conv.in_channels, "out": conv.out_channels, "relu": relu}
     if not isinstance(conv, BinaryConv2d):
         do = "project" if conv.kernel_size == (1, 1) else "stem"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from helpers.packable import small_network
@@ -63,7 +65,10 @@ def test_signs_survive_packing():
         (0, nn.Conv2d(3, 8, 3, padding=1, bias=False, padding_mode="reflect"), "padding_mode = 'reflect'"),
         (0, nn.Conv2d(3, 8, 3, padding=2, bias=False, dilation=2), r"dilation = \(2, 2\)"),
         (0, nn.Conv2d(3, 8, 3, padding="same", bias=False), "padding = 'same'"),
+        (2, ru.BinaryConv2d(8, 8, 1, padding=1), r"padding = \(1, 1\) around a kernel of \(1, 1\) .* at most \(0, 0\)"),
+        (2, ru.BinaryConv2d(8, 8, 3, padding=(1, 3)), r"padding = \(1, 3\) around a kernel of \(3, 3\)"),
         (1, nn.BatchNorm2d(8, affine=False), "affine = False"),
+        (1, nn.SyncBatchNorm(8, affine=False), "affine = False"),
         (1, nn.BatchNorm2d(8, track_running_stats=False), "track_running_stats = False"),
         (5, nn.MaxPool2d(3, ceil_mode=True), "ceil_mode = True"),
         (5, nn.MaxPool2d(2, dilation=2), "dilation = 2"),
@@ -76,3 +81,18 @@ def test_signs_survive_packing():
 def test_what_would_be_computed_otherwise_is_refused(at: int, module: nn.Module, message: str):
     with pytest.raises(ValueError, match=message):
         fold(small_network(module, at=at))
+
+
+def test_synchronised_batch_norm_folds_as_batch_norm_does():
+    """What a training on many GPUs leaves: one process evaluates it as BatchNorm."""
+    torch.manual_seed(0)
+    plain = small_network(nn.Linear(8, 5), nn.BatchNorm1d(5), at=8)
+    with torch.no_grad():
+        for norm in (plain[1], plain[4], plain[9]):
+            norm.weight.normal_()
+            norm.running_mean.normal_()
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain)).eval()
+    assert any(isinstance(part, nn.SyncBatchNorm) for part in synced)
+    ours, theirs = fold(synced), fold(plain)
+    assert ours.steps == theirs.steps and ours.tensors.keys() == theirs.tensors.keys()
+    assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in theirs.tensors)
