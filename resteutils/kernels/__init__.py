@@ -1,4 +1,4 @@
-"""Compiled operations on packed bits: binary convolution, and ReSTE's backward pass.
+"""Compiled operations: binary convolution on packed bits, its gradients, and ReSTE's backward pass.
 
 They know tensors only. The C++ sources are compiled on first use (see :mod:`resteutils.kernels.build`), with one code
 path per instruction set: AVX-512, AVX2, NEON and plain C++, chosen at run time. ``RESTEUTILS_KERNEL`` = ``avx512``,
@@ -24,12 +24,14 @@ __all__ = [
     "available",
     "binary_conv2d",
     "binary_conv2d_packed",
+    "input_gradient",
     "pack_bits",
     "pack_weight",
     "paths",
     "ready",
     "reste_backward",
     "settled",
+    "weight_gradient",
     "why_not",
 ]
 
@@ -137,6 +139,43 @@ def binary_conv2d(
     """
     _require()
     return torch.ops.resteutils.conv2d(x, weight, _pair(stride), _pair(padding), path)
+
+
+def input_gradient(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    alpha: Tensor,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    path: str = "",
+) -> Tensor:
+    """Gradient of conv2d(sign(x), alpha * sign(weight)) with respect to sign(x), by tables of signed sums.
+
+    grad: (N, out, H', W'), x: (N, C, H, W), of which only shape and memory format count, weight: latent weights
+    (out, C, kh, kw), alpha: one number, or one per output channel; all float32 on the CPU. Returns (N, C, H, W). The
+    arithmetic is float32; only the order of summation differs from torch's, whatever the number of threads. All of it
+    is NaN where a weight is. Raises ``RuntimeError`` for other types and for shapes that do not fit.
+    """
+    _require()
+    return torch.ops.resteutils.input_gradient(grad, x, weight, alpha, _pair(stride), _pair(padding), path)
+
+
+def weight_gradient(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    path: str = "",
+) -> Tensor:
+    """Gradient of conv2d(sign(x), sign(weight)) with respect to sign(weight), by tables of signed sums.
+
+    Arguments as those of :func:`input_gradient`; of ``weight`` only shape and memory format count. Returns
+    (out, C, kh, kw). The same number of threads gives the same bits. All of it is NaN where an input is.
+    """
+    _require()
+    return torch.ops.resteutils.weight_gradient(grad, x, weight, _pair(stride), _pair(padding), path)
 
 
 def binary_conv2d_packed(

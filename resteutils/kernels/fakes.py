@@ -44,11 +44,22 @@ def _reste_backward(grad, z, scale, exponent, plateau, m, t, path=""):
     return torch.empty_like(z, memory_format=_layout(z))
 
 
+def _input_gradient(grad, x, weight, alpha, stride, padding, path=""):
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))
+
+
+def _weight_gradient(grad, x, weight, stride, padding, path=""):
+    return torch.empty_like(weight)
+
+
 def _run_program(x, tensors, code, classes, path=""):
     return x.new_empty((x.shape[0], classes))
 
 
 def register() -> None:
     """Called once, after the library is loaded."""
-    for name in ("pack_bits", "prepare_weight", "conv2d_packed", "conv2d", "reste_backward", "run_program"):
+    for name in (
+        "pack_bits", "prepare_weight", "conv2d_packed", "conv2d", "input_gradient", "weight_gradient",
+        "reste_backward", "run_program",
+    ):  # fmt: skip
         torch.library.register_fake(f"resteutils::{name}", globals()[f"_{name}"])
