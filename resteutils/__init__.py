@@ -26,6 +26,7 @@ from resteutils.estimators import (
 )
 from resteutils.models import MODELS, create, summary
 from resteutils.nn.binarize import binarize, sign
+from resteutils.nn.convert import binarize_model, restore_model
 from resteutils.nn.indicators import estimating_error, gradient_instability, gradient_spread, zone_shares
 from resteutils.nn.layers import BinaryConv1d, BinaryConv2d, BinaryLinear, anneal, binary_layers
 from resteutils.system import extensions
@@ -68,12 +69,14 @@ __all__ = [
     "SwishSign",
     "anneal",
     "binarize",
+    "binarize_model",
     "binary_layers",
     "create",
     "estimating_error",
     "estimator",
     "gradient_instability",
     "gradient_spread",
+    "restore_model",
     "sign",
     "summary",
     "zone_shares",

@@ -1,0 +1,239 @@
+"""A float network with binary layers in place of its convolutions and linear layers, and back.
+
+The float weights stay, the same parameters, as latent weights: an optimizer that holds them keeps them, and a float
+checkpoint is a warm start.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from resteutils.estimators import Estimator, ReSTE
+from resteutils.nn.conversion import (
+    FLOAT,
+    TWINS,
+    Conversion,
+    ConvertedLayer,
+    Skip,
+    layers_of,
+    padding_of,
+    reasons_of,
+    size_of,
+)
+from resteutils.nn.layers import binary_layers
+
+__all__ = ["binarize_model", "restore_model"]
+
+Network = TypeVar("Network", bound=nn.Module)
+BITS = ("1/1", "1/32")
+RELUS = (nn.ReLU, nn.ReLU6)
+EXPECTED = ("first layer", "last layer", "skip", "binary already", "a table of rows, no product")  # not warned of
+OURS = ("estimator", "input_estimator", "current", "input_current", "progress", "scale", "scale_order", "standardize",
+        "packed", "weight_scale", "_filled")  # fmt: skip
+
+
+def binarize_model(
+    model: Network,
+    estimator: Estimator | None = None,
+    bits: str = "1/1",
+    skip: Skip = ("first", "last"),
+    input_estimator: Estimator | None = None,
+    *,
+    scale: str = "layer",
+    scale_order: str = "after",
+    standardize: bool = False,
+    weight_scale: float = 1.0,
+    activation: Callable[[], nn.Module] | None = None,
+    example: Tensor | tuple[Any, ...] | None = None,
+    inplace: bool = False,
+) -> Network:
+    """Replace every ``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Linear`` by its binary layer; return the network, whose
+    ``conversion`` is the table of what was replaced, what was left and why (``print(model.conversion)``).
+
+    Arguments:
+        estimator, input_estimator, scale, scale_order, standardize: see :class:`resteutils.BinaryConv2d`.
+        bits: W/A bits, "1/1" or "1/32".
+        skip: what stays in float: "first" and "last" (layer with weights, in the order of definition), names, each
+            with all that is below it, and patterns such as "*.downsample.*"; or a function of (name, module).
+        weight_scale: times the weights at the start. Smaller latent weights flip their signs more often; the scale
+            mean|w| shrinks with them, so that a BatchNorm should follow.
+        activation: makes what takes the place of each ``nn.ReLU`` and ``nn.ReLU6``, e.g. ``nn.Hardtanh``: behind a
+            ReLU no input is negative, and its sign says nothing.
+        example: an input of the network, or a tuple of its arguments. It is run once, in evaluation: binary layers
+            that are not called, because something reads their weights itself, become float again; those that see one
+            sign only are named.
+        inplace: change ``model`` itself instead of a copy.
+
+    A ``UserWarning`` names the layers that stay in float though ``skip`` does not say so: subclasses, transposed and
+    three-dimensional convolutions, recurrent layers, ``nn.MultiheadAttention`` and others that read weights
+    themselves, lazy and parametrized layers, weights shared with a float layer.
+
+    Raises ``ValueError`` for other bits, a name in ``skip`` that fits nothing, and a network of which nothing can be
+    replaced; ``TypeError`` for a wrong estimator.
+    """
+    if bits not in BITS:
+        raise ValueError(f"bits = {bits!r}, expected one of {', '.join(BITS)} (weights/activations)")
+    if not weight_scale > 0:
+        raise ValueError(f"weight_scale = {weight_scale!r}, expected a number above 0")
+    model = model if inplace else copy.deepcopy(model)
+    layers = layers_of(model)
+    reasons = reasons_of(layers, skip)
+    sets = (ReSTE() if estimator is None else estimator, input_estimator, bits == "1/1", scale)
+    twins = {module: _twin(module, sets, scale_order, standardize, weight_scale)
+             for name, module in layers.items() if not reasons[name]}  # fmt: skip
+    _put(model, twins)
+    if activation is not None:
+        _replace_relus(model, activation)
+    one_sign: list[str] = []
+    if example is not None:
+        called, one_sign = _called(model, set(twins.values()), example)
+        unused = {twin: module for module, twin in twins.items() if twin not in called}
+        _put(model, unused)
+        twins = {module: twin for module, twin in twins.items() if twin in called}
+    rows = []
+    for name, module in layers.items():
+        why = reasons[name] or ("" if module in twins else "not called: something reads its weights itself")
+        rows.append(
+            ConvertedLayer(name or "(root)", type(module).__name__, size_of(module), FLOAT if why else bits, why)
+        )
+    model.conversion = Conversion(tuple(rows))
+    if not twins:
+        raise ValueError(f"no layer can be binary:\n{model.conversion}")
+    _multiply({twin.weight: weight_scale for twin in twins.values()})
+    _warn(model, bits, one_sign, example is not None)
+    return model
+
+
+def restore_model(model: Network, inplace: bool = False) -> Network:
+    """Replace every binary layer by its plain one, with the latent weights (divided by their ``weight_scale``), and
+    bring back the activations that :func:`binarize_model` replaced; ``inplace`` changes ``model`` itself.
+
+    Its state dict is that of the float network again. Raises ``ValueError`` where nothing is binary.
+    """
+    model = model if inplace else copy.deepcopy(model)
+    layers = [layer for _, layer in binary_layers(model)]
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no binary layer to restore")
+    _multiply({layer.weight: 1 / getattr(layer, "weight_scale", 1.0) for layer in layers})
+    _put(model, {layer: _plain(layer) for layer in layers})
+    _put(model, {part: part.replaces[0] for part in model.modules() if "replaces" in vars(part)})
+    if "conversion" in vars(model):
+        del model.conversion
+    return model
+
+
+# --- one module for another ------------------------------------------------------------------------------------------
+
+
+def _same_state(module: nn.Module, kind: type[nn.Module], without: tuple[str, ...] = ()) -> Any:
+    """A module of another kind with the same parameters, hooks, mode and attributes."""
+    made = kind.__new__(kind)
+    vars(made).update({name: value for name, value in vars(module).items() if name not in without})
+    for name in ("_parameters", "_buffers", "_non_persistent_buffers_set"):
+        vars(made)[name] = vars(module)[name].copy()
+    return made
+
+
+def _twin(
+    layer: nn.Module, sets: tuple[Any, ...], scale_order: str, standardize: bool, weight_scale: float
+) -> nn.Module:
+    made = _same_state(layer, TWINS[type(layer)])
+    if not isinstance(layer, nn.Linear):
+        made.padding = padding_of(layer)
+        made._check_arguments(scale_order, made.padding)
+        made.scale_order, made.standardize = scale_order, standardize
+    if isinstance(layer, nn.Conv2d):
+        made.packed = None
+    made.weight_scale = float(weight_scale)
+    made._set_up(*sets)
+    return made
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    kind = next(plain for plain, binary in TWINS.items() if isinstance(layer, binary))
+    made = _same_state(layer, kind, OURS)
+    made._buffers.pop("coefficients")
+    made._non_persistent_buffers_set.discard("coefficients")
+    return made
+
+
+def _put(model: nn.Module, others: dict[nn.Module, nn.Module]) -> None:
+    """Each module's other in its place, wherever it is held."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child in others:
+                setattr(parent, name, others[child])
+
+
+def _replace_relus(model: nn.Module, activation: Callable[[], nn.Module]) -> None:
+    place = next(model.parameters())
+    others = {}
+    for module in model.modules():
+        if isinstance(module, RELUS):
+            others[module] = activation().to(place.device, place.dtype)
+            others[module].replaces = (module,)  # in a tuple: no part of the network, its state or its modes
+    _put(model, others)
+
+
+def _multiply(weights: dict[nn.Parameter, float]) -> None:
+    with torch.no_grad():
+        for weight, factor in weights.items():
+            if factor != 1:
+                weight.mul_(factor)
+
+
+# --- what to look at -------------------------------------------------------------------------------------------------
+
+
+def _called(model: nn.Module, twins: set[nn.Module], example: Any) -> tuple[set[nn.Module], list[str]]:
+    """The binary layers that a forward pass in evaluation calls; the names of those whose input has one sign only.
+
+    A hook would not do: torch's own fast paths, which read weights themselves, are off where there are hooks.
+    """
+    names = {layer: name for name, layer in binary_layers(model)}
+    called: set[nn.Module] = set()
+    mixed: set[nn.Module] = set()
+
+    def watched(layer: Any, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def look(x: Tensor) -> Tensor:
+            called.add(layer)
+            if not layer.binarize_input or ((x >= 0).any() and (x < 0).any()):
+                mixed.add(layer)
+            return forward(x)
+
+        return look
+
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for layer in twins:
+            layer.forward = watched(layer, layer.forward)
+        with torch.no_grad():
+            model.eval()(*(example if isinstance(example, tuple) else (example,)))
+    finally:
+        for layer in twins:
+            vars(layer).pop("forward", None)
+        for module, mode in modes.items():
+            module.training = mode
+    return called, [names[layer] for layer in names if layer in called - mixed]
+
+
+def _warn(model: nn.Module, bits: str, one_sign: list[str], checked: bool) -> None:
+    left = [f"{row.name} ({row.kind}: {row.why})" for row in model.conversion.left if row.why not in EXPECTED]
+    if left:
+        warnings.warn(f"these layers stay float: {'; '.join(left)}. Name them in skip to say so", stacklevel=3)
+    advice = "activation=nn.Hardtanh (or PReLU, Identity) puts another activation in the place of each nn.ReLU"
+    if one_sign:
+        warnings.warn(f"the input of {', '.join(one_sign)} has one sign, which says nothing: {advice}", stacklevel=3)
+    relus = [name for name, module in model.named_modules() if isinstance(module, RELUS)]
+    if relus and bits == "1/1" and not checked:
+        some = ", ".join(relus[:3]) + (", ..." if len(relus) > 3 else "")
+        warnings.warn(
+            f"a binary layer right behind a ReLU ({some}) sees no negative input, and its sign says nothing: "
+            f"example=INPUT checks that; {advice}", stacklevel=3,
+        )  # fmt: skip
