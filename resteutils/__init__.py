@@ -24,7 +24,7 @@ from resteutils.estimators import (
     SwishSign,
     estimator,
 )
-from resteutils.models import MODELS, create, summary
+from resteutils.models import MODELS, create, register_model, summary
 from resteutils.nn.binarize import binarize, sign
 from resteutils.nn.convert import binarize_model, restore_model
 from resteutils.nn.indicators import estimating_error, gradient_instability, gradient_spread, zone_shares
@@ -76,6 +76,7 @@ __all__ = [
     "estimator",
     "gradient_instability",
     "gradient_spread",
+    "register_model",
     "restore_model",
     "sign",
     "summary",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
 from resteutils.estimators import Estimator
-from resteutils.models.common import BITS, conv_factory
+from resteutils.models.common import BITS, ConvFactory, conv_factory
 from resteutils.models.resnet import resnet18, resnet18_imagenet, resnet20, resnet20_bireal, resnet34_imagenet
 from resteutils.models.summary import Summary, summary
 from resteutils.models.vgg_small import vgg_small
 
-__all__ = ["BITS", "MODELS", "Summary", "create", "summary"]
+__all__ = ["BITS", "MODELS", "Builder", "Summary", "create", "register_model", "summary"]
 
-MODELS = {
+Builder = Callable[[ConvFactory, int, int, int], nn.Module]
+
+MODELS: dict[str, Builder] = {
     "resnet18": resnet18,
     "resnet20": resnet20,
     "resnet20_bireal": resnet20_bireal,
@@ -22,6 +26,33 @@ MODELS = {
     "resnet18_imagenet": resnet18_imagenet,
     "resnet34_imagenet": resnet34_imagenet,
 }
+
+
+def register_model(build: Builder) -> Builder:
+    """Decorator: make a network known by its function's name to :func:`create`, recipes and every command.
+
+    The function takes (conv, num_classes, image_size, in_channels) and returns a module from (N, in_channels,
+    image_size, image_size) to (N, num_classes). ``conv(cin, cout, stride=1)`` makes each 3x3 convolution that is to be
+    binary, or float at "32/32". Raises ``TypeError`` for another function, ``ValueError`` for a name that is taken.
+
+    >>> @register_model
+    ... def tiny(conv, num_classes, image_size, in_channels):
+    ...     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+    ...     return nn.Sequential(nn.Conv2d(in_channels, 8, 3), nn.BatchNorm2d(8), conv(8, 8), nn.BatchNorm2d(8), head)
+    >>> len(create("tiny", bits="1/1"))
+    5
+    >>> del MODELS["tiny"]
+    """
+    arguments = ["conv", "num_classes", "image_size", "in_channels"]
+    found = [*inspect.signature(build).parameters][:4] if callable(build) else None
+    if found != arguments or not hasattr(build, "__name__"):
+        raise TypeError(f"{build!r}, expected a function of ({', '.join(arguments)})")
+    name = build.__name__
+    known = MODELS.get(name)
+    if known is not None and (known.__module__, known.__qualname__) != (build.__module__, build.__qualname__):
+        raise ValueError(f"a model named {name!r} is registered already, by {known.__module__}; choose another name")
+    MODELS[name] = build
+    return build
 
 
 def create(

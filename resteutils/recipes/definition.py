@@ -47,7 +47,7 @@ class Recipe:
     row: str = ""
     profile: str = _choice(*PROFILES, default="demo")
     # network
-    model: str = _choice(*MODELS, default="resnet20")
+    model: str = field(default="resnet20", metadata={"accepted": MODELS})  # the registry: it may grow
     bits: str = _choice(*BITS, default="1/1")
     estimator: Estimator | None = ReSTE()
     input_estimator: Estimator | None = None

@@ -277,3 +277,37 @@ def test_summary_prints_every_layer() -> None:
 def test_summary_refuses_a_size_that_the_network_does_not_take(size) -> None:
     with pytest.raises(ValueError, match=r"input_size = .*, expected \(C, H, W\) with C = 3, e\.g\. \(3, 32, 32\)"):
         ru.summary(ru.create("resnet20"), size)
+
+
+# --- networks of one's own ------------------------------------------------------------------------------------------
+
+
+def mine(conv, num_classes: int, image_size: int, in_channels: int) -> nn.Sequential:
+    stem = nn.Sequential(nn.Conv2d(in_channels, 4, 3, padding=1), nn.BatchNorm2d(4))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+    return nn.Sequential(stem, conv(4, 4, stride=2), nn.BatchNorm2d(4), head)
+
+
+def test_a_registered_network_is_made_and_trained_by_a_recipe(tmp_path) -> None:
+    ru.register_model(mine)
+    try:
+        assert len(ru.binary_layers(ru.create("mine"))) == 1
+        assert ru.create("mine", "32/32", num_classes=3)(torch.randn(2, 3, 8, 8)).shape == (2, 3)
+        recipe = ru.recipe("table1/resnet20-1w1a", "smoke", model="mine")
+        assert recipe.run_id.startswith("mine-1w1a-reste")
+        run = ru.load_or_train(recipe, runs_dir=tmp_path / "runs", results_dir=tmp_path / "results", device="cpu")
+        assert type(run.model()) is nn.Sequential
+    finally:
+        del ru.MODELS["mine"]
+    with pytest.raises(ValueError, match="model = 'mine', expected one of resnet18"):
+        ru.recipe("table1/resnet20-1w1a", "smoke", model="mine")
+
+
+def test_what_is_no_network_or_has_a_taken_name_is_refused() -> None:
+    with pytest.raises(TypeError, match="conv, num_classes, image_size, in_channels"):
+        ru.register_model(lambda conv, classes: nn.Identity())
+    other = type(mine)(mine.__code__, {}, "resnet20")
+    other.__module__ = "elsewhere"
+    with pytest.raises(ValueError, match="'resnet20' is registered already, by resteutils.models.resnet"):
+        ru.register_model(other)
+    assert ru.register_model(ru.MODELS["resnet20"]) is ru.MODELS["resnet20"]  # reloaded: the same again
