@@ -25,6 +25,7 @@ from resteutils.estimators import (
     estimator,
 )
 from resteutils.models import MODELS, create, register_model, summary
+from resteutils.nn.annealing import AnnealCallback, AnnealScheduler
 from resteutils.nn.binarize import binarize, sign
 from resteutils.nn.convert import binarize_model, restore_model
 from resteutils.nn.indicators import estimating_error, gradient_instability, gradient_spread, zone_shares
@@ -59,6 +60,8 @@ __all__ = [
     "MODELS",
     "RBNN",
     "STE",
+    "AnnealCallback",
+    "AnnealScheduler",
     "ApproxSign",
     "BinaryConv1d",
     "BinaryConv2d",
