@@ -89,7 +89,7 @@ def reproduce(
             item_recipes(item, profile, rows, seeds, epochs, overrides)
         check_machine(device)
     if "all" in items:
-        reproduce_all(**options)
+        reproduce_all(**options, write_report=_site)
         return
     for item in items:
         print(_shown(reproduce_item(item, rows=rows, overrides=overrides, **options)))
@@ -202,22 +202,39 @@ def report(results_dir: ResultsDir = "") -> None:
     The site is results/report/index.html. The tables are those between markers, in a checkout of this project, and only
     from its own results.
     """
+    written = _pages_from_records(results_dir)  # first: the site shows them
+    print(_site(results_dir))
+    for path in written:
+        print(f"{path}: written again from the records")
+
+
+def _site(results_dir: str = "") -> Path:
+    """Write the report with the explorer's page and, of the checkout's own results, what was found."""
     from resteutils.explorer.page import document
+    from resteutils.items import findings
     from resteutils.results.report import build
 
-    print(build(results_dir=results_dir, explorer=document(results_dir)))
-    for path in _pages_from_records(results_dir):
-        print(f"{path}: written again from the records")
+    own = _own_places(results_dir)
+    said = findings.blocks(own[1]) if own else {}
+    front = {name: text for name, text in said.items() if name.startswith("findings")}
+    return build(results_dir=results_dir, explorer=document(results_dir), findings=front)
 
 
 def _pages_from_records(results_dir: str) -> list[Path]:
     """Rewrite the blocks of the checkout's pages, where the results are the checkout's own."""
     from resteutils.items.findings import rewrite
 
+    own = _own_places(results_dir)
+    return rewrite(*own) if own else []
+
+
+def _own_places(results_dir: str) -> tuple[Path, Places] | None:
+    """The checkout and the places of its committed records, where the results are the checkout's own."""
     root = Path(__file__).resolve().parents[2]
     places = Places.of(results_dir=results_dir)
-    own = (root / "results").resolve() == places.results.resolve() and (root / "docs").is_dir()
-    return rewrite(root, Places(places.data, root / "results" / "none", places.results)) if own else []
+    if (root / "results").resolve() != places.results.resolve() or not (root / "docs").is_dir():
+        return None
+    return root, Places(places.data, root / "results" / "none", places.results)
 
 
 def doctor(data_dir: DataDir = "", runs_dir: RunsDir = "", results_dir: ResultsDir = "") -> None:

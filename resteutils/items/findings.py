@@ -13,6 +13,7 @@ from typing import Any
 from resteutils.evidence import html, paper, stats, summary, verdict
 from resteutils.evidence.comparison import Rows
 from resteutils.evidence.markers import replaced
+from resteutils.evidence.names import in_words
 from resteutils.evidence.stats import Difference
 from resteutils.items import design, table3, why
 from resteutils.recipes import ITEMS, recipe
@@ -22,6 +23,9 @@ from resteutils.system.settings import Places
 __all__ = ["blocks", "records_of", "rewrite"]
 
 PROFILE, EPOCHS = "short", 10
+BUDGET = (
+    "CIFAR-10, ResNet-20 W/A 1/1, **10 epochs** where the paper trains 1000; top-1 in %, mean ± std, 95 % intervals."
+)
 NAMES = {
     "ste-gain-clip": "control: a straight line with ReSTE's clip and its largest slope",
     "reste": "**ReSTE, o to 3**",
@@ -68,6 +72,7 @@ def blocks(places: Places) -> dict[str, str]:
     found = why.measure(records_of("why", places, ended))
     checks = table3.judge(runs, PROFILE).checks
     return {
+        "findings-budget": BUDGET,
         "findings-table": _table(rows, FRONT),
         "findings": "\n".join(_bullets(table, Rows.of(powers, EPOCHS), found)),
         "items": _items(),
@@ -75,9 +80,11 @@ def blocks(places: Places) -> dict[str, str]:
         "evidence-design": html.table_markdown(design.frame(table)),
         "evidence-powers": _powers(Rows.of(powers, EPOCHS)),
         "evidence-comparisons": _comparisons(checks),
-        "evidence-blocks": "\n".join(f"* **{o.block.name}**: {o.words}. Rule: {o.block.rule}." for o in found),
+        "evidence-blocks": "\n".join(
+            f"* **{o.block.name}**: {in_words(o.words)}. Rule: {o.block.rule}." for o in found
+        ),
         "evidence-notes": "\n".join(
-            f"* {note}" for note in table3.table(runs, PROFILE).notes if "Detectable" not in note
+            f"* {in_words(note)}" for note in table3.table(runs, PROFILE).notes if "Detectable" not in note
         ),
     }
 
@@ -148,7 +155,7 @@ def _comparisons(checks: tuple[verdict.Check, ...]) -> str:
     for check in asked:
         claim = check.claim.removesuffix(" after 10 epochs")
         lines.append(f"| {claim}{' (control)' * (check.kind == 'control')} | {check.status} | {check.shown} |")
-    return "\n".join(lines)
+    return in_words("\n".join(lines))
 
 
 def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
@@ -156,7 +163,7 @@ def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
     best = sorted(powers.values, key=lambda row: -stats.mean(powers.values[row]))[:2]
     named = " and ".join(sorted((row.removeprefix("resnet20-o") for row in best), key=float))
     order = next(outcome for outcome in found if outcome.block.name.startswith("C "))
-    state = f"{order.words}" if order.complete else f"is open (block C: {order.words})"
+    state = f"{in_words(order.words)}" if order.complete else f"is open (block C: {in_words(order.words)})"
     return [
         f"* **ReSTE beats the clipped STE** by {lead} points. Accuracy is highest in the middle, at o = {named}; "
         "the paper's power is 3.",

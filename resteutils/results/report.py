@@ -1,8 +1,8 @@
 """``make report``: everything under results/ as one static HTML site.
 
-``results/report/index.html`` shows each item of the paper with its picture, published against measured, verdict,
-profile and provenance, and links to the executed notebooks. It is plain HTML beside copied files: no server, no script,
-nothing loaded from elsewhere. Where an item stands in several profiles, the one that may claim most comes first.
+``results/report/index.html`` answers first: what was found, at what budget. Behind it lie one page an item, the
+explorer's page, README and ``docs/``, and copies of the files that they show. No server, nothing loaded from elsewhere.
+Where an item stands in several profiles, the one that may claim most comes first.
 """
 
 from __future__ import annotations
@@ -10,49 +10,62 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import Counter
+from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from resteutils.evidence import html
 from resteutils.recipes.profiles import PROFILES
+from resteutils.results import documents, pages
 from resteutils.system import settings
 from resteutils.system.files import heal, replaced, write_atomic
 
 __all__ = ["build"]
 
-ASSETS = ("picture.png", "table.csv", "table.md", "table.html", "notebook.html", "notebook.ipynb", "provenance.json")
+ASSETS = ("table.html", *pages.FILES)
 # What a profile is worth, most first; smoke results are tests and are shown only where there is nothing else.
 MOST_FIRST = tuple(reversed(PROFILES))
 
-_STYLE = """
-.items { list-style: none; padding: 0; margin: 1rem 0 0; } .items li { display: flex; flex-wrap: wrap; gap: .2rem .7rem;
-  align-items: baseline; padding: .35rem 0; border-top: 1px solid var(--line); }
-.items a { flex: 1 1 9rem; } article { border-top: 2px solid var(--line); margin-top: 2.2rem; padding-top: .4rem; }
-article h2 { margin-top: .6rem; } .links { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
-"""
 
-
-def build(results_dir: str | os.PathLike = "", out: str | os.PathLike = "", explorer: str = "") -> Path:
+def build(
+    results_dir: str | os.PathLike = "",
+    out: str | os.PathLike = "",
+    explorer: str = "",
+    findings: Mapping[str, str] | None = None,
+    picture: bytes = b"",
+) -> Path:
     """Write the site and return its index.html.
 
     Arguments:
         results_dir: where the results are; see :func:`resteutils.system.settings.results_dir`.
         out: the site's folder, replaced as a whole; empty: ``<results_dir>/report``.
-        explorer: the explorer's page as HTML, linked from the index; empty: the site has none.
+        explorer: the explorer's page as HTML; empty: the site has none.
+        findings: Markdown for the start page: "findings", "findings-budget" and "findings-table".
+        picture: the start page's picture, a PNG.
     """
     from resteutils.recipes import ITEMS
 
     root = settings.results_dir(results_dir)
     target = Path(out).absolute() if out else root / "report"
     found = {item: _results_of(root, item) for item in ITEMS}
+    project = documents.checkout()
+    top = html.render("top.html", __package__, explorer=bool(explorer), documents=project is not None)
     with replaced(target) as site:
         for item, profiles in found.items():
             for profile, folder in profiles.items():
                 _copy(folder, site / profile / item)
+            write_atomic(site / f"{item}.html", _item_page(item, found, top))
+        if project:
+            documents.write(project, site, top, _style())
         if explorer:
             write_atomic(site / "explorer.html", explorer)
-        write_atomic(site / "index.html", _index(ITEMS, found, bool(explorer)))
+        if picture:
+            write_atomic(site / "findings.png", picture)
+        said = {name: documents.as_html(text) for name, text in (findings or {}).items()}
+        start = {"top": top, "said": said, "picture": bool(picture), "explorer": bool(explorer)}
+        start |= {"documents": project is not None, "citation": _citation(project), "models": _models(root, site)}
+        write_atomic(site / "index.html", _index(found, **start))
     return target / "index.html"
 
 
@@ -70,8 +83,8 @@ def _readable(item: str, profile: str, folder: Path) -> bool:
     if not (folder / "provenance.json").is_file():
         return False
     shown = {
-        "verdict.json": lambda: (_verdict(folder)["status"], html.verdict_html(_verdict(folder))),
-        "provenance.json": lambda: _result(item, profile, folder, item),
+        "verdict.json": lambda: (pages.entry({profile: folder}), html.verdict_html(pages.verdict_of(folder))),
+        "provenance.json": lambda: pages.result(item, profile, folder),
     }
     for name, show in shown.items():
         try:
@@ -90,87 +103,52 @@ def _copy(folder: Path, site: Path) -> None:
             shutil.copyfile(folder / name, site / name)
 
 
-def _index(items: dict[str, Any], found: dict[str, dict[str, Path]], explorer: bool) -> str:
-    shown = [
-        {
-            "name": name,
-            "title": items[name].title,
-            "claim": items[name].claim,
-            "results": [_result(name, profile, folder, items[name].title) for profile, folder in profiles.items()],
-        }
-        for name, profiles in found.items()
-    ]
-    present = [(p, PROFILES[p].worth) for p in MOST_FIRST if any(p in profiles for profiles in found.values())]
-    body = html.render("report.html", __package__, items=shown, explorer=explorer, profiles=present)
-    return html.page("ReSTE reproduced", body, _STYLE)
+def _index(found: dict[str, dict[str, Path]], **values: Any) -> str:
+    from resteutils.recipes import ITEMS
+
+    entries = [{"name": name, "title": ITEMS[name].title, **pages.entry(of)} for name, of in found.items()]
+    present = [(p, PROFILES[p].worth) for p in PROFILES if any(p in profiles for profiles in found.values())]
+    return _page("ReSTE reproduced", "index.html", items=entries, profiles=present, **values)
 
 
-def _result(item: str, profile: str, folder: Path, title: str) -> dict[str, Any]:
-    """What the page shows of an item's folder."""
-    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    trained, verdict = provenance["runs"] or provenance.get("diverged"), _verdict(folder)
-    links = {"notebook.html": "executed notebook", "notebook.ipynb": "as .ipynb", "table.csv": "table as CSV"}
-    links |= {"table.html": "table alone", "provenance.json": "provenance"}
-    return {
-        "title": title,
-        "profile": profile,
-        "worth": PROFILES[profile].worth if trained else "formulas, nothing is trained for this",
-        "status": verdict["status"],
-        "verdict": html.verdict_html(verdict, folded=True),
-        "here": f"{profile}/{item}",
-        "picture": (folder / "picture.png").is_file(),
-        "caption": provenance["caption"],
-        "table": _table(folder) if (folder / "table.html").is_file() else "",
-        "links": [(name, text) for name, text in links.items() if (folder / name).is_file()],
-        "facts": _facts(provenance),
-    }
+def _item_page(item: str, found: dict[str, dict[str, Path]], top: str) -> str:
+    from resteutils.recipes import ITEMS
+
+    names, about = list(found), ITEMS[item]
+    place = names.index(item)
+    beside = [(each, ITEMS[each].title) for each in (names[place - 1] if place else "", *names[place + 1 : place + 2])
+              if each]  # fmt: skip
+    results = [pages.result(item, profile, folder) for profile, folder in found[item].items()]
+    values = {"name": item, "title": about.title, "claim": about.claim, "notebook": about.notebook}
+    return _page(
+        f"{about.title}: ReSTE reproduced", "item.html", results=results, beside=beside, place=place, top=top, **values
+    )
 
 
-def _table(folder: Path) -> str:
-    """The table's page without its heading; all but the first section folded away."""
-    body = html.body_of((folder / "table.html").read_text(encoding="utf-8")).split("</h1>", 1)[-1]
-    first, *rest = body.split("<h3>")
-    if not rest:
-        return body
-    shown = f"{first}<h3>{rest[0]}"
-    folded = []
-    for section in rest[1:]:
-        heading, content = section.split("</h3>", 1)
-        folded.append(f"<details><summary>{heading}</summary>{content}</details>")
-    return "\n".join([shown, *folded])
+def _page(heading: str, template: str, **values: Any) -> str:
+    return html.page(heading, html.render(template, __package__, **values), _style())
 
 
-def _verdict(folder: Path) -> dict[str, Any]:
-    path = folder / "verdict.json"
-    if not path.is_file():
-        return {"status": "not claimed", "text": "This result carries no verdict.", "checks": []}
-    return json.loads(path.read_text(encoding="utf-8"))
+def _style() -> str:
+    return (files(__package__) / "templates" / "report.css").read_text(encoding="utf-8")
 
 
-def _facts(p: dict[str, Any]) -> list[tuple[str, str]]:
-    runs = p["runs"]
-    machines = Counter(_machine(run["machine"]) for run in runs) or Counter([_machine(p["machine"])])
-    commits = sorted({(run["commit"] or "unknown")[:10] for run in runs})
-    facts = {
-        "Written": f"{p['created']}, commit {str(p['commit'])[:10]}{' with local changes' if p['dirty'] else ''}",
-        "Runs": f"{len(runs)}, {_duration(p['wall_time_seconds'])} of training, commits {', '.join(commits)}"
-        if runs
-        else "none",
-        "Machines": "; ".join(f"{name} ({n} runs)" if runs else name for name, n in machines.items()),
-        "Versions": ", ".join(f"{name} {version}" for name, version in p["versions"].items() if version),
-        "Recipes": ", ".join(f"{row} {h}" for row, h in dict.fromkeys((r["row"], r["recipe"]) for r in runs)),
-    }
-    return [(name, text) for name, text in facts.items() if text]
+def _models(root: Path, site: Path) -> list[dict[str, Any]]:
+    """The cards of the trained models beside the results, copied for the page to link to; a damaged one is said."""
+    cards = []
+    for path in sorted((root / "models").glob("*.json")):
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            cards.append({name: card[name] for name in ("name", "dataset", "epochs", "seed", "top1", "bytes")})
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            print(f"{path} is left out of the report: not a model's card ({type(error).__name__}: {error})")
+            continue
+        (site / "models").mkdir(exist_ok=True)
+        shutil.copyfile(path, site / "models" / path.name)
+    return cards
 
 
-def _machine(m: dict[str, Any]) -> str:
-    parts = [m.get("gpu") or m.get("cpu") or "unknown machine"]
-    if not m.get("gpu") and m.get("threads"):
-        parts.append(f"{m['threads']} of {m.get('cores')} cores")
-    return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def _citation(project: Path | None) -> str:
+    """The text of CITATION.cff."""
+    path = project / "CITATION.cff" if project else None
+    return path.read_text(encoding="utf-8") if path and path.is_file() else ""

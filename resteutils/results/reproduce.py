@@ -14,12 +14,12 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resteutils.results import standing
+from resteutils.results import report, standing
 from resteutils.results.notebook import notebook_html, tidy
 from resteutils.system import settings
 from resteutils.system.files import replaced, writable, write_atomic
@@ -99,14 +99,17 @@ def reproduce(
     return target
 
 
-def reproduce_all(profile: str = "demo", results_dir: str = "", **options: Any) -> list[Path]:
+def reproduce_all(
+    profile: str = "demo", results_dir: str = "", write_report: Callable[..., Path] = report.build, **options: Any
+) -> list[Path]:
     """Reproduce every item in the paper's order, then write the report; a failing item does not stop the others.
+
+    ``write_report(results_dir=...)`` writes it: the command line's has the explorer's page and the findings, too.
 
     Raises ReproductionError at the end where items failed, naming them and why; ValueError for ``rows`` and
     ``overrides``, which belong to one item.
     """
     from resteutils.recipes import ITEMS
-    from resteutils.results import report
 
     if options.pop("rows", "") or options.pop("overrides", ""):
         raise ValueError(
@@ -121,7 +124,7 @@ def reproduce_all(profile: str = "demo", results_dir: str = "", **options: Any) 
         except Exception as error:  # reported below, with a non-zero exit
             failed[item] = f"{type(error).__name__}: {error}"
             _say(f"{item} FAILED: {failed[item]}")
-    index = report.build(results_dir=results_dir)
+    index = write_report(results_dir=results_dir)
     _say(f"{len(done)} of {len(ITEMS)} items reproduced in profile {profile}; report: {index}")
     if failed:
         reasons = "\n".join(f"  {item}: {why.splitlines()[0]}" for item, why in failed.items())

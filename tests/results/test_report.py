@@ -1,7 +1,8 @@
-"""The report: one page of plain HTML whose every link and picture is there."""
+"""The report: pages of plain HTML whose every link and picture is there."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from helpers.fakes import fake_runs
 from resteutils.evidence import html as pages
 from resteutils.items import table1
 from resteutils.recipes import ITEMS
-from resteutils.results import report
+from resteutils.results import documents, report
 from resteutils.results.folder import Item
 
 
@@ -24,28 +25,62 @@ def add(results_dir: Path, profile: str, seeds: str = "") -> Path:
     return folder
 
 
+def text_of(index: Path, name: str = "index") -> str:
+    return (index.parent / f"{name}.html").read_text(encoding="utf-8")
+
+
 def test_every_link_leads_somewhere_and_nothing_comes_from_elsewhere(results_dir: Path) -> None:
     add(results_dir, "short")
     add(results_dir, "demo")
-    index = report.build(results_dir)
+    index = report.build(results_dir, explorer="<!doctype html><p>explorer</p>", picture=b"png")
     assert index == results_dir / "report" / "index.html"
-    text = index.read_text(encoding="utf-8")
-    targets = re.findall(r'(?:href|src)="([^"]+)"', text)
-    assert len(targets) > 20
-    for target in targets:
-        if target.startswith("#"):
-            assert f'id="{target[1:]}"' in text
-        else:
-            assert (index.parent / target).is_file(), target
-    for page in index.parent.rglob("*.html"):
-        assert not re.search(r"https?://(?!www\.w3\.org)", page.read_text(encoding="utf-8")), page
-        assert "<script" not in page.read_text(encoding="utf-8")
+    pages_there = sorted(index.parent.rglob("*.html"))
+    assert {"table1.html", "lemma.html", "README.html", "protocol.html", "explorer.html"} <= {
+        p.name for p in pages_there
+    }
+    seen = 0
+    for page in pages_there:
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'(?:src="|<link[^>]* href="|@import |url\()(?:https?:|//)', text)
+        assert not loaded, page
+        for target in re.findall(r'<(?:a|img)\b[^>]* (?:href|src)="([^"]+)"', text):
+            if target.startswith(("http", "data:")):
+                continue
+            path, _, anchor = target.partition("#")
+            aim = page.parent / path if path else page
+            assert aim.is_file(), f"{page}: {target}"
+            assert not anchor or f'id="{anchor}"' in aim.read_text(encoding="utf-8"), f"{page}: {target}"
+            seen += 1
+    assert seen > 100
+
+
+def test_the_start_page_says_what_was_found_before_anything_else(results_dir: Path) -> None:
+    add(results_dir, "short")
+    said = {"findings": "* **ReSTE beats STE** by 6.5 <points>.", "findings-budget": "Ten epochs.",
+            "findings-table": "| a | b |\n| --- | ---: |\n| x | 1 |"}  # fmt: skip
+    text = text_of(report.build(results_dir, findings=said))
+    places = [text.index(word) for word in ("What was found", "Ten epochs.", "<strong>ReSTE beats STE</strong>")]
+    places += [text.index(word) for word in ("<td>x</td>", 'href="table1.html"', "make reproduce", "<h2>Citation")]
+    assert places == sorted(places)
+    assert "What was found" not in text_of(report.build(results_dir))
+
+
+def test_what_was_found_is_said_by_names_not_ids_and_counts(results_dir: Path) -> None:
+    folder = add(results_dir, "short")
+    index = report.build(results_dir)
+    judged = json.loads((folder / "verdict.json").read_text())
+    compared = next(check for check in judged["checks"] if check["kind"] == "ordering")
+    assert compared["claim"].startswith("resnet20-1w1a above resnet20-1w1a-ste")
+    for text in (text_of(index), text_of(index, "table1")):
+        assert "ResNet-20 1/1 ReSTE above ResNet-20 1/1 STE" in text
+        assert "The paper's claims: " not in text and "<td>resnet20-1w1a</td>" not in text
+    assert "<td>ResNet-20 1/1 STE</td>" in text_of(index, "table1")
 
 
 def test_the_profile_that_may_claim_most_comes_first(results_dir: Path) -> None:
     for profile in ("smoke", "demo", "short"):
         add(results_dir, profile)
-    text = report.build(results_dir).read_text(encoding="utf-8")
+    text = text_of(report.build(results_dir), "table1")
     assert text.index("Profile short:") < text.index("The same in profile demo")
     assert "smoke" not in text
     assert "<img" in text
@@ -57,7 +92,7 @@ def test_the_profile_that_may_claim_most_comes_first(results_dir: Path) -> None:
 def test_a_damaged_item_is_said_and_left_out(results_dir: Path, name: str, content: str, capsys) -> None:
     add(results_dir, "demo")
     (add(results_dir, "short") / name).write_text(content)
-    text = report.build(results_dir).read_text(encoding="utf-8")
+    text = text_of(report.build(results_dir), "table1")
     assert "Profile demo:" in text and "Profile short:" not in text
     assert f"is left out of the report: {name} is damaged" in capsys.readouterr().out
 
@@ -70,7 +105,7 @@ def test_an_empty_report_names_the_commands(results_dir: Path) -> None:
 
 def test_smoke_alone_is_shown_and_a_second_build_replaces_the_first(results_dir: Path) -> None:
     add(results_dir, "smoke")
-    assert "Profile smoke" in report.build(results_dir).read_text(encoding="utf-8")
+    assert "Profile smoke" in text_of(report.build(results_dir), "table1")
     add(results_dir, "demo")
     index = report.build(results_dir)
     assert not (index.parent / "smoke").exists()
@@ -87,4 +122,29 @@ def test_the_explorer_s_page_is_beside_the_index_and_linked(results_dir: Path) -
     assert "explorer.html" not in report.build(results_dir).read_text(encoding="utf-8")
     index = report.build(results_dir, explorer="<!doctype html><p>explorer</p>")
     assert 'href="explorer.html"' in index.read_text(encoding="utf-8")
+    assert 'href="explorer.html"' in text_of(index, "figure4")
     assert "<p>explorer</p>" in (index.parent / "explorer.html").read_text(encoding="utf-8")
+
+
+def test_a_damaged_card_of_a_model_is_said_and_left_out(results_dir: Path, capsys) -> None:
+    (results_dir / "models").mkdir(parents=True)
+    card = {"name": "net", "dataset": "cifar10", "epochs": 10, "seed": 0, "top1": 60.98, "bytes": 1098944}
+    (results_dir / "models" / "net.json").write_text(json.dumps(card))
+    (results_dir / "models" / "other.json").write_text("{")
+    index = report.build(results_dir)
+    assert "60.98" in text_of(index) and (index.parent / "models" / "net.json").is_file()
+    assert "other.json is left out of the report" in capsys.readouterr().out
+
+
+def test_links_of_the_documents_lead_to_pages_or_nowhere(tmp_path: Path) -> None:
+    root, site = tmp_path / "root", tmp_path / "site"
+    (root / "docs").mkdir(parents=True)
+    (root / "docs" / "a.png").write_bytes(b"png")
+    (root / "README.md").write_text("[one](docs/one.md#x) [code](setup.py) [out](https://example.org) ![a](docs/a.png)")
+    (root / "docs" / "one.md").write_text("[back](../README.md)\n\n| | n |\n| --- | ---: |\n| a | 1 |\n")
+    documents.write(root, site, '<a href="index.html">top</a>', "")
+    readme, one = (site / "README.html").read_text(), (site / "docs" / "one.html").read_text()
+    assert '<a href="docs/one.html">one</a> code <a href="https://example.org">out</a>' in readme
+    assert 'src="docs/a.png"' in readme and (site / "docs" / "a.png").is_file()
+    assert 'href="../index.html"' in one and 'href="../README.html"' in one
+    assert '<th scope="col" class="num">n</th>' in one and "<th></th>" not in one

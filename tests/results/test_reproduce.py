@@ -17,7 +17,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from resteutils.results import report, reproduce
+from resteutils.results import reproduce
 from resteutils.results.notebook import notebook_html, tidy
 from resteutils.runs.store import run_item
 from resteutils.system.settings import Places
@@ -164,9 +164,8 @@ def test_all_stops_when_it_is_asked_to(monkeypatch) -> None:
         raise Interrupted("stopped as asked", signal.SIGTERM)
 
     monkeypatch.setattr(reproduce, "reproduce", one)
-    monkeypatch.setattr(report, "build", lambda **_: pytest.fail("no report after an interruption"))
     with pytest.raises(Interrupted):
-        reproduce.reproduce_all(profile="smoke")
+        reproduce.reproduce_all(profile="smoke", write_report=lambda **_: pytest.fail("a report after an interruption"))
 
 
 # --- kills -----------------------------------------------------------------------------------------------------------
