@@ -9,6 +9,13 @@ notebook and worker.
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
+
+from resteutils.system import extensions
+
+if extensions.started_by_command() and importlib.util.find_spec("torch") is None:
+    raise SystemExit(f"resteutils: torch is not installed in {sys.prefix}: pip install -e .")  # not a traceback
 
 from resteutils.estimators import (
     DSQ,
@@ -30,7 +37,6 @@ from resteutils.nn.binarize import binarize, sign
 from resteutils.nn.convert import binarize_model, restore_model
 from resteutils.nn.indicators import estimating_error, gradient_instability, gradient_spread, zone_shares
 from resteutils.nn.layers import BinaryConv1d, BinaryConv2d, BinaryLinear, anneal, binary_layers
-from resteutils.system import extensions
 
 __version__ = "0.2.0"
 

@@ -1,6 +1,7 @@
 """Is this machine ready? One line for each thing that a reproduction needs: ok, a warning, or what to do.
 
-A warning names what works less well without it; "problem" means that `make reproduce` would fail.
+A warning names what works less well without it, "optional" what an extra would add; "problem" means that
+`make reproduce` would fail.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata as metadata
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from resteutils.system.settings import cache_dir, data_dir, project_root, result
 __all__ = ["Finding", "examine"]
 
 FREE_GB_WISHED = 5.0
+LEAST_SHARED_BYTES = 1_000_000
 OPTIONAL = {  # extra: what it is for
     "app": "make app",
     "cluster": "resteutils launch",
@@ -32,8 +35,8 @@ OPTIONAL = {  # extra: what it is for
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. ``state`` is "ok", "warning" or "problem"; ``text`` ends with what to do, where there is
-    something to do.
+    """One line of the report. ``state`` is "ok", "optional", "warning" or "problem"; ``text`` ends with
+    what to do, where there is something to do.
     """
 
     state: str
@@ -48,17 +51,27 @@ def examine(data: str = "", runs: str = "", results: str = "") -> Iterator[Findi
     """Every finding, in the order in which a newcomer needs them; ``data``, ``runs`` and ``results`` are folders as in
     :mod:`resteutils.system.settings`. Nothing is written, downloaded or asked for.
     """
-    yield python()
-    yield from packages()
-    yield from device()
-    yield compiler()
-    yield from datasets(data_dir(data))
-    yield from disk({"runs": runs_dir(runs), "results": results_dir(results)})
-    yield cache()
-    yield kernelspec()
-    yield tracking()
-    yield git()
-    yield cluster()
+    checks = {
+        "python": python,
+        "packages": packages,
+        "device": device,
+        "compiler": compiler,
+        "datasets": lambda: datasets(data_dir(data)),
+        "disk": lambda: disk(data_dir(data), runs_dir(runs), results_dir(results)),
+        "home": home,
+        "cache": cache,
+        "shm": shared_memory,
+        "kernel": kernelspec,
+        "wandb": tracking,
+        "git": git,
+        "cluster": cluster,
+    }
+    for subject, check in checks.items():
+        try:
+            found = check()
+            yield from [found] if isinstance(found, Finding) else found
+        except (ImportError, OSError) as error:  # a package that is missing or broken: the others are still told
+            yield Finding("problem", subject, f"{type(error).__name__}: {error}")
 
 
 def python() -> Finding:
@@ -85,7 +98,7 @@ def packages() -> Iterator[Finding]:
         wanted = [r for r in declared if r.marker is not None and r.marker.evaluate({"extra": extra})]
         lacking = [text for text in map(_lacking, wanted) if text]
         if lacking:
-            yield Finding("warning", extra, f"{'; '.join(lacking)}; only for {purpose}: pip install -e '.[{extra}]'")
+            yield Finding("optional", extra, f"{'; '.join(lacking)}; only for {purpose}: pip install -e '.[{extra}]'")
 
 
 def _lacking(requirement) -> str:
@@ -120,13 +133,14 @@ def device() -> Iterator[Finding]:
 
 
 def compiler() -> Finding:
-    found = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++") or shutil.which("clang++")
-    if found:
-        return Finding("ok", "compiler", found)
+    chosen = os.environ.get("CXX", "")
+    names = shlex.split(chosen)[:1] if chosen else ["c++", "g++", "clang++"]
+    if found := next(filter(None, map(shutil.which, names)), ""):
+        return Finding("ok", "compiler", f"{found}{f' (CXX={chosen})' if chosen else ''}")
+    what = f"CXX={chosen} is not found" if chosen else "no C++ compiler"
+    remedy = "unset CXX or name one that is there" if chosen else "on Debian: apt-get install g++"
     return Finding(
-        "warning",
-        "compiler",
-        "no C++ compiler: no packed 1-bit kernel and no torch.compile, the rest works; on Debian: apt-get install g++",
+        "warning", "compiler", f"{what}: no packed 1-bit kernel and no torch.compile, the rest works; {remedy}"
     )
 
 
@@ -154,15 +168,21 @@ def cifar10(folder: Path) -> Finding:
     return Finding("ok", "cifar10", f"{archive}, every file as published")
 
 
-def disk(folders: dict[str, Path]) -> Iterator[Finding]:
-    for subject, folder in folders.items():
+def disk(data: Path, runs: Path, results: Path) -> Iterator[Finding]:
+    """Room and rights of the three folders. Datasets that are there are only read, so that DATA_DIR may be closed."""
+    for subject, folder in {"data": data, "runs": runs, "results": results}.items():
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free / 1e9
         where = f"{free:.1f} GB free for {folder}"
-        if not os.access(existing, os.W_OK):
+        closed = not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK)
+        if closed and subject == "data":
+            yield Finding("ok", subject, f"{existing} cannot be written: what is there is read, nothing is downloaded")
+        elif closed:
             yield Finding(
                 "problem", subject, f"{existing} cannot be written: set {subject.upper()}_DIR to a folder that can"
             )
+        elif subject == "data":
+            yield Finding("ok", subject, where)
         elif free < LEAST_FREE_BYTES / 1e9:
             yield Finding("problem", subject, f"{where}: free some, or set {subject.upper()}_DIR to another disk")
         elif free < FREE_GB_WISHED:
@@ -183,6 +203,29 @@ def cache() -> Finding:
     return Finding(
         "warning", "cache", f"{wished} cannot be written, {found} may not last: set XDG_CACHE_HOME elsewhere"
     )
+
+
+def home() -> Finding:
+    """Jupyter, W&B and matplotlib keep their settings there."""
+    folder = Path(os.path.expanduser("~"))
+    said = str(folder) if os.environ.get("HOME") else f"HOME is not set; {folder} is taken"
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return Finding("ok", "home", said)
+    what = "cannot be written" if folder.is_dir() else "is not there"
+    return Finding("warning", "home", f"{said}, which {what}: set HOME to a folder of yours")
+
+
+def shared_memory() -> Iterator[Finding]:
+    """The workers that decode folders of images need a page of it for each of their queues, and nothing else."""
+    folder = Path("/dev/shm")
+    if not folder.is_dir():  # macOS and Windows have none, and need none
+        return
+    free = shutil.disk_usage(folder).free
+    if free >= LEAST_SHARED_BYTES:
+        yield Finding("ok", "shm", f"{free / 1e6:,.0f} MB free in {folder}")
+    else:
+        remedy = "start the container with --shm-size=1g, or train with --set workers=0"
+        yield Finding("warning", "shm", f"{free:,} bytes free in {folder}, too little for image folders: {remedy}")
 
 
 def kernelspec() -> Finding:

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import stat
 import sys
@@ -182,9 +183,9 @@ def _check_tools() -> None:
     beside = str(Path(sys.executable).parent)  # ninja from this environment, activated or not
     if beside not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.environ.get("PATH", "") + os.pathsep + beside
-    compiler = os.environ.get("CXX", "c++")
+    compiler = os.environ.get("CXX") or "c++"
     missing = []
-    if not shutil.which(compiler):
+    if not shutil.which(shlex.split(compiler)[0]):  # CXX may be "ccache g++"
         missing.append(
             f"a C++ compiler ({compiler!r} not found; Debian and Ubuntu: apt-get install g++; conda: cxx-compiler)"
         )

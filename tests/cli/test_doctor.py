@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 def test_doctor_says_one_thing_a_line(run) -> None:
     status, out, err = run("doctor")
     lines = out.splitlines()
-    assert {line.split()[0] for line in lines} <= {"ok", "warning", "problem"}
+    assert {line.split()[0] for line in lines} <= {"ok", "optional", "warning", "problem"}
     subjects = {line.split()[1] for line in lines}
-    assert subjects >= {"python", "packages", "device", "compiler", "cifar10", "runs", "kernel", "wandb", "git"}
+    assert subjects >= {"python", "packages", "device", "compiler", "cifar10", "data", "runs", "results", "kernel"}
+    assert subjects >= {"home", "cache", "wandb", "git"} | ({"shm"} if os.path.isdir("/dev/shm") else set())
     assert status == any(line.startswith("problem") for line in lines), err
 
 
@@ -62,7 +64,7 @@ def test_doctor_names_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(doctor.metadata, "requires", lambda _: wanted)
     problem, extra = doctor.packages()
     assert problem.state == "problem" and "no-such-package is not installed" in problem.text
-    assert extra.state == "warning" and "is not >=99" in extra.text and ".[bench]" in extra.text
+    assert extra.state == "optional" and "is not >=99" in extra.text and ".[bench]" in extra.text
 
 
 def test_doctor_says_how_runs_are_tracked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,3 +80,69 @@ def test_doctor_says_how_runs_are_tracked(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert doctor.tracking().text.startswith("disabled")
     monkeypatch.setenv("WANDB_MODE", "loud")
     assert doctor.tracking().state == "problem" and "loud" in doctor.tracking().text
+
+
+def test_doctor_asks_for_the_compiler_that_cxx_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils.cli import doctor
+
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/bin/{name}" if name in ("g++", "ccache") else None)
+    monkeypatch.setenv("CXX", "no-such-compiler -m64")
+    found = doctor.compiler()
+    assert found.state == "warning" and "CXX=no-such-compiler -m64" in found.text
+    monkeypatch.setenv("CXX", "ccache g++")
+    assert doctor.compiler().state == "ok" and "/bin/ccache" in doctor.compiler().text
+    monkeypatch.setenv("CXX", "")
+    assert "/bin/g++" in doctor.compiler().text
+
+
+def test_doctor_knows_home_and_shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from collections import namedtuple
+
+    from resteutils.cli import doctor
+
+    monkeypatch.setenv("HOME", str(tmp_path / "gone"))
+    assert doctor.home().state == "warning" and str(tmp_path / "gone") in doctor.home().text
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert doctor.home().state == "ok"
+    monkeypatch.delenv("HOME")
+    assert "HOME is not set" in doctor.home().text
+    monkeypatch.setattr(doctor.Path, "is_dir", lambda path: True)
+    for free, state in ((64_000, "warning"), (64_000_000, "ok")):
+        usage = namedtuple("usage", "free")(free)
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path, usage=usage: usage)
+        (found,) = doctor.shared_memory()
+        assert found.state == state and ("--shm-size" in found.text) == (state == "warning")
+
+
+def test_doctor_reports_the_room_of_all_three_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from collections import namedtuple
+
+    from resteutils.cli import doctor
+
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: namedtuple("usage", "free")(100e6))
+    folders = [tmp_path / name for name in ("data", "runs", "results")]
+    found = {each.subject: each for each in doctor.disk(*folders)}
+    assert {name: each.state for name, each in found.items()} == {"data": "ok", "runs": "problem", "results": "problem"}
+    assert all("0.1 GB free" in each.text and name in each.text for name, each in found.items())
+
+
+def test_doctor_goes_on_after_a_package_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils.cli import doctor
+
+    def broken():
+        raise OSError("libcudart.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "device", broken)
+    found = list(doctor.examine())
+    (line,) = [each for each in found if each.subject == "device"]
+    assert line.state == "problem" and "libcudart.so.13" in line.text
+    assert found[-1].subject == "cluster"
+
+
+def test_a_python_without_torch_says_so_in_one_line(root: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    code = "import runpy, sys; sys.argv = ['resteutils', 'doctor']; "
+    code += "runpy.run_module('resteutils', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-S", "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "torch is not installed" in done.stderr and "pip install" in done.stderr
