@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ from resteutils.runs.weights import loaded
 from resteutils.system.files import write_atomic
 from resteutils.system.settings import results_dir as results_folder
 from resteutils.system.settings import runs_dir as runs_folder
-from resteutils.training.epoch import read_history
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -271,12 +270,14 @@ def finished(
     return validity.sealed({**_common(recipe, history, source), "result": plain, "model_sha256": model_sha256})
 
 
-def diverged(recipe: Recipe, reason: str, folder: Path, source: dict[str, Any]) -> dict[str, Any]:
+def diverged(
+    recipe: Recipe, reason: str, history: Sequence[dict[str, float]], source: dict[str, Any]
+) -> dict[str, Any]:
     """The record of a run that ended in numbers that are not finite, with the epochs that it finished before."""
-    return validity.sealed({**_common(recipe, read_history(folder / "history.csv"), source), "diverged": reason})
+    return validity.sealed({**_common(recipe, history, source), "diverged": reason})
 
 
-def _common(recipe: Recipe, history: list[dict[str, float]], source: dict[str, Any]) -> dict[str, Any]:
+def _common(recipe: Recipe, history: Sequence[dict[str, float]], source: dict[str, Any]) -> dict[str, Any]:
     names = history[-1] if history else ()
     return {
         "schema": SCHEMA,

@@ -127,7 +127,7 @@ def _ended(recipe: Recipe, folder: Path, records: Path, data_dir: str, leads: bo
     found = record_files.find(recipe, folder, records, say)
     if found and leads:
         record_files.keep(found, records, say)
-        _tidy(folder)
+        _tidy(recipe, folder, records)
     if found and recipe.dataset == "imagenet" and not recipe.num_classes:  # whatever folder DATA_DIR was
         from resteutils.data.folder import folder_digest
 
@@ -176,7 +176,8 @@ def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say
         record = record_files.finished(recipe, history, source, sha256(data))
         record_files.write(record, recipe, folder, records)
         (folder / AGAIN).unlink(missing_ok=True)  # first: what is finished is not to be trained again
-        _remove_checkpoints(folder)
+        for path in folder.glob("checkpoint*.pt*"):  # model and record replace them
+            path.unlink(missing_ok=True)
         summary = {**record["result"], "files": environment["files"]}
         files = [folder / name for name in ("record.json", "history.csv", record_files.MODEL_FILE)]
         failed = False
@@ -184,7 +185,8 @@ def _train(recipe, folder, records, device, data_dir, leads, stop, on_epoch, say
     except NonFinite as error:
         if leads:
             source = {**provenance(), **error.environment, "started": started, "finished": now()}
-            record_files.write(record_files.diverged(recipe, error.what, folder, source), recipe, folder, records)
+            record = record_files.diverged(recipe, error.what, error.history, source)
+            record_files.write(record, recipe, folder, records)
             (folder / AGAIN).unlink(missing_ok=True)
         raise
     finally:
@@ -199,19 +201,16 @@ def _tracked(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Tracke
     return open_tracker(recipe.run_id, recipe.item or "runs", config, folder, tags=filter(None, tags), say=say)
 
 
-def _remove_checkpoints(folder: Path) -> None:
-    """The model and the record replace them."""
-    for path in folder.glob("checkpoint*.pt*"):
-        path.unlink(missing_ok=True)
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what a kill in the last clean-up left, unless another process has begun to train the run again."""
-    if not (folder / "record.json").exists() or not any(folder.glob("checkpoint*.pt*")):
+def _tidy(recipe: Recipe, folder: Path, records: Path) -> None:
+    """Remove what a kill or a broken disk left at the end, unless another process has begun to train the run again."""
+    copy = record_files.committed(recipe, records)
+    left = [*folder.glob("checkpoint*.pt*"), *folder.glob(".*.tmp"), *copy.parent.glob(f".{copy.name}.*.tmp")]
+    if not left or not (folder / "record.json").exists():
         return
     with contextlib.suppress(Busy, OSError), _only_one(folder, wait=False, say=print):
         if (folder / "record.json").exists() and not (folder / AGAIN).exists():
-            _remove_checkpoints(folder)
+            for path in left:
+                path.unlink(missing_ok=True)
 
 
 def _only_one(folder: Path, wait: bool, say: Callable[[str], None]) -> contextlib.AbstractContextManager:

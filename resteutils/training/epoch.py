@@ -10,7 +10,6 @@ without.
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from pathlib import Path
@@ -28,7 +27,7 @@ from resteutils.system.files import write_atomic
 from resteutils.training.device import Execution
 from resteutils.training.processes import Processes
 
-__all__ = ["Sums", "epoch_row", "evaluate", "measured_steps", "read_history", "write_history"]
+__all__ = ["Sums", "epoch_row", "evaluate", "measured_steps", "write_history"]
 
 INDICATOR_BATCHES = 16  # batches of an epoch over which the indicators "as defined" are averaged
 
@@ -124,14 +123,6 @@ def evaluate(model: nn.Module, data: Any, recipe: Recipe, group: Processes | Non
 
 
 def write_history(path: Path, rows: list[dict[str, float]]) -> None:
-    """One line per finished epoch, as CSV."""
+    """One line per finished epoch, as CSV, for people: checkpoint and record hold the history that is read again."""
     lines = [",".join(rows[0]), *(",".join(str(value) for value in row.values()) for row in rows)]
     write_atomic(path, "\n".join(lines) + "\n")
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """What :func:`write_history` wrote; nothing where no epoch was finished."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

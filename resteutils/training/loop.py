@@ -281,7 +281,7 @@ class _Loop:
             f"estimator = {layers[0][1].estimator.at(progress) if layers else None}"
         )
         hint = "the last checkpoint is from before it. Try a smaller lr or a smaller o"
-        raise NonFinite(f"{self.recipe.run_id}: {what}; {hint}", what, self.environment, step)
+        raise NonFinite(f"{self.recipe.run_id}: {what}; {hint}", what, self.environment, step, self.state.history)
 
     def finish_epoch(self) -> dict[str, float]:
         """Evaluate, write the epoch's row to the history and checkpoint."""

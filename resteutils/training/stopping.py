@@ -8,7 +8,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 __all__ = ["Interrupted", "NonFinite", "StopSignals", "handling", "repeated", "stop_signals"]
@@ -29,12 +29,20 @@ class Interrupted(Exception):
 
 class NonFinite(RuntimeError):
     """The loss or the gradients stopped being finite numbers. ``what`` says where, without run and advice;
-    ``environment`` is what the training had resolved, for its record; ``step`` is the first bad one.
+    ``environment`` is what the training had resolved and ``history`` the epochs finished before, for its record;
+    ``step`` is the first bad one.
     """
 
-    def __init__(self, message: str, what: str = "", environment: dict[str, Any] | None = None, step: int = -1) -> None:
+    def __init__(
+        self,
+        message: str,
+        what: str = "",
+        environment: dict[str, Any] | None = None,
+        step: int = -1,
+        history: Sequence[dict[str, float]] = (),
+    ) -> None:
         super().__init__(message)
-        self.what, self.environment, self.step = what or message, environment or {}, step
+        self.what, self.environment, self.step, self.history = what or message, environment or {}, step, history
 
 
 def repeated(attempt: Callable[[], Result], run_id: str, exact: bool, say: Callable[[str], None]) -> Result:

@@ -333,10 +333,13 @@ def test_two_equal_trainings_write_the_same_model_file(made, tmp_path: Path) -> 
 
 
 def test_what_a_kill_in_the_last_clean_up_left_is_removed_when_the_run_is_read(folders, untrained) -> None:
-    left = folders[0] / RECIPE.run_id / "checkpoint.previous.pt"
-    left.write_bytes(b"left")
+    copy = record_path(folders)
+    left = [folders[0] / RECIPE.run_id / name for name in ("checkpoint.previous.pt", ".history.csv.abc.tmp")]
+    left.append(copy.with_name(f".{copy.name}.abc.tmp"))  # a disk that turned read-only
+    for path in left:
+        path.write_bytes(b"left")
     call(folders)
-    assert not left.exists()
+    assert not [path for path in left if path.exists()]
 
 
 def test_a_results_folder_without_room_is_noticed_before_training(tmp_path: Path, untrained, monkeypatch) -> None:
@@ -412,3 +415,24 @@ def test_a_run_that_diverges_does_not_take_the_others_with_it(monkeypatch, tmp_p
     assert [(lost.recipe.row, lost.reason) for lost in runs.diverged] == [("ste-identity", "loss is nan")]
     assert runs.diverged[0].provenance["threads"] == 1  # what it was trained with, as of a finished run
     assert [run.recipe.row for run in runs.every] == ["ste", "ste-identity"]
+
+
+def test_a_damaged_history_file_does_not_reach_the_record_of_a_run_that_diverges(monkeypatch, tmp_path: Path) -> None:
+    from resteutils.training.loop import _Loop
+
+    gradients, folders = _Loop.gradients, (tmp_path / "runs", tmp_path / "results")
+
+    def diverging(self, images, labels):
+        loss, correct = gradients(self, images, labels)
+        return (loss * math.nan if self.state.epoch == 1 else loss), correct
+
+    def damage(row) -> None:
+        (folders[0] / RECIPE.run_id / "history.csv").write_bytes(b"epoch,test_top1\n1,\xff?\n")
+
+    monkeypatch.setattr(_Loop, "gradients", diverging)
+    with pytest.raises(NonFinite):
+        call(folders, RECIPE, on_epoch=damage)
+    record = json.loads(record_path(folders).read_text())
+    assert record["history"]["epoch"] == [1] and "diverged" in record
+    with pytest.raises(NonFinite, match="so its record says"):
+        call(folders, RECIPE)
