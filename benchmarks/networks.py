@@ -46,6 +46,7 @@ class Variant:
     compiled: bool = False
     channels_last: bool = False
     packed: bool = False
+    tables: bool = False
     precision: torch.dtype = torch.float32
 
 
@@ -61,6 +62,10 @@ VARIANTS = {
     "ours, compiled": Variant("ours", compiled=True, channels_last=True),
     "ours, compiled, channels first": Variant("ours", compiled=True),
     "ours, compiled, packed forward": Variant("ours", compiled=True, channels_last=True, packed=True),
+    "ours, eager, packed forward, table gradients": Variant("ours", packed=True, tables=True),
+    "ours, compiled, packed forward, table gradients": Variant(
+        "ours", compiled=True, channels_last=True, packed=True, tables=True
+    ),
     "ours, compiled, bf16 autocast": Variant("ours", compiled=True, channels_last=True, precision=torch.bfloat16),
 }
 
@@ -75,7 +80,7 @@ def build(case: Case, variant: Variant, **shape) -> torch.nn.Module:
         estimator = STE if variant.kind == "ste" else ru.ReSTE(o=O)
         model = ru.create(case.name, bits, estimator, image_size=case.size, **shape)
     for _, layer in ru.binary_layers(model):
-        layer.packed = variant.packed
+        layer.packed, layer.table_gradients = variant.packed, variant.tables
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
     return model.to(device(), memory_format=layout)
 

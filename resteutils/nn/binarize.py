@@ -142,6 +142,7 @@ class ConvSpec:
     scale: str = "layer"
     scale_order: str = "after"
     packed: bool = False
+    table_gradients: bool = False
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
 
@@ -211,15 +212,21 @@ class _BinaryConv2d(torch.autograd.Function):
         weight_coefficients = coefficients[: spec.weight_coefficients]
         input_coefficients = coefficients[spec.weight_coefficients :]
 
-        # Signs are made again here: cheaper than keeping them, and under autocast the gradient says in which dtype.
         alpha = scale_of(weight, spec.scale)
-        signs = (x if spec.input_estimator is None else _sign_again(x)).to(grad.dtype)
         weight_signs = sign(weight)
-        scaled = weight_signs if alpha is None else weight_signs * alpha
-        grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
-            grad, signs, scaled.to(grad.dtype), None, spec.stride, spec.padding, spec.dilation, False,
-            [0] * len(spec.stride), spec.groups, (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
-        )  # fmt: skip
+        if spec.table_gradients and grad.is_cpu and grad.dtype == x.dtype == weight.dtype == torch.float32:
+            one = weight.new_ones(1) if alpha is None else alpha
+            place = (spec.stride, spec.padding)
+            grad_x = kernels.input_gradient(grad, x, weight, one, *place) if ctx.needs_input_grad[0] else None
+            grad_kernel = kernels.weight_gradient(grad, x, weight, *place) if ctx.needs_input_grad[1] else None
+        else:
+            # Signs are made again here: cheaper than keeping them, and under autocast the gradient says in which dtype.
+            signs = (x if spec.input_estimator is None else _sign_again(x)).to(grad.dtype)
+            scaled = weight_signs if alpha is None else weight_signs * alpha
+            grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
+                grad, signs, scaled.to(grad.dtype), None, spec.stride, spec.padding, spec.dilation, False,
+                [0] * len(spec.stride), spec.groups, (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
+            )  # fmt: skip
         if grad_x is not None:
             grad_x = grad_x.to(x.dtype)
             if spec.input_estimator is not None:

@@ -124,13 +124,17 @@ class _Binary:
 class _Convolution(_Binary):
     """What :class:`BinaryConv1d` and :class:`BinaryConv2d` share."""
 
-    def _check_arguments(self, scale_order: str, padding: object, packed: bool | None = None, plain: bool = True):
+    def _check_arguments(
+        self, scale_order: str, padding: object, packed: bool | None = None, tables: bool = False, plain: bool = True
+    ) -> None:
         if scale_order not in SCALE_ORDERS:
             raise ValueError(f"scale_order = {scale_order!r}, expected one of {', '.join(SCALE_ORDERS)}")
         if isinstance(padding, str):
             raise ValueError(f"padding = {padding!r}, expected a number of pixels, one for each dimension or for all")
         if packed and not plain:
             raise ValueError("packed = True, expected None or False: the kernel has neither groups nor dilation")
+        if tables and not plain:
+            raise ValueError("table_gradients = True, expected False: the kernels have neither groups nor dilation")
 
     def effective_weight(self) -> Tensor:
         return standardized(self.weight) if self.standardize else self.weight
@@ -148,6 +152,7 @@ class _Convolution(_Binary):
             scale=self.scale,
             scale_order=self.scale_order,
             packed=self._use_packed(x),
+            table_gradients=self._use_tables(),
             dilation=self.dilation,
             groups=self.groups,
         )
@@ -155,6 +160,9 @@ class _Convolution(_Binary):
         return out if self.bias is None else out + self.bias.to(out.dtype).view(-1, *(1 for _ in self.stride))
 
     def _use_packed(self, x: Tensor) -> bool:
+        return False
+
+    def _use_tables(self) -> bool:
         return False
 
     def extra_repr(self) -> str:
@@ -209,6 +217,9 @@ class BinaryConv2d(_Convolution, nn.Conv2d):
         packed: compute the forward pass of W/A 1/1 on packed bits, the same integers. True: always (raises
             ``RuntimeError`` where the kernel cannot be had); False: never; ``None``: in evaluation on a CPU, where the
             kernel is compiled already or the work is worth compiling it. Groups and dilation are computed by torch.
+        table_gradients: compute the gradients of W/A 1/1 by tables of signed sums, where they are float32 on a CPU:
+            faster on many, and equal but for the order of summation. Raises ``RuntimeError`` in the backward pass where
+            the kernels cannot be had.
         bias: add a float number per output channel after the scale. The paper's networks have none: BatchNorm behind
             the layer has a shift.
         dilation, groups, device, dtype: as in ``nn.Conv2d``.
@@ -233,24 +244,33 @@ class BinaryConv2d(_Convolution, nn.Conv2d):
         standardize: bool = False,
         packed: bool | None = None,
         *,
+        table_gradients: bool = False,
         bias: bool = False,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self._check_arguments(scale_order, padding, packed, plain=groups == 1 and dilation in (1, (1, 1)))
+        plain = groups == 1 and dilation in (1, (1, 1))
+        self._check_arguments(scale_order, padding, packed, table_gradients, plain)
         place = {"device": device, "dtype": dtype}
         nn.Conv2d.__init__(
             self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, **place
         )
         self.scale_order, self.standardize, self.packed = scale_order, standardize, packed
+        self.table_gradients = table_gradients
         self._set_up(ReSTE() if estimator is None else estimator, input_estimator, binarize_input, scale)
 
+    def _has_kernels(self) -> bool:
+        """Whether what this layer computes is what the kernels compute: W/A 1/1, scaled after the convolution."""
+        bits = self.binarize_input and self.scale_order == "after" and not tracing()
+        return bits and self.groups == 1 and self.dilation == (1, 1)
+
+    def _use_tables(self) -> bool:
+        return self.table_gradients and self._has_kernels()
+
     def _use_packed(self, x: Tensor) -> bool:
-        if self.packed is False or not self.binarize_input or self.scale_order == "before" or tracing():
-            return False
-        if self.groups != 1 or self.dilation != (1, 1):
+        if self.packed is False or not self._has_kernels():
             return False
         if self.packed:
             return True

@@ -21,7 +21,9 @@ from resteutils.system.settings import settings
 
 OTHER_NAMES = {"learning_rate": "lr", "wd": "weight_decay", "bs": "batch_size", "arch": "model", "data": "dataset"}
 LABELS = ("item", "row", "profile")
-EXECUTION = ("compile", "channels_last", "packed_forward", "eval_batch_size", "workers", "checkpoint_minutes")
+EXECUTION = (
+    "compile", "channels_last", "packed_forward", "table_gradients", "eval_batch_size", "workers", "checkpoint_minutes",
+)  # fmt: skip
 OPTIMIZERS = ("sgd", "adam", "adamw")
 COMPILE = ("auto", "off", "default", "reduce-overhead", "max-autotune")
 
@@ -84,6 +86,7 @@ class Recipe:
     compile: str = _choice(*COMPILE, default="auto")
     channels_last: str = _choice("auto", "on", "off", default="auto")
     packed_forward: bool | None = None  # the forward pass on packed bits, the same integers; None: where it is faster
+    table_gradients: bool | None = None  # sums in another order, equal to rounding; None: where it is faster
     eval_batch_size: int = _at_least(1, 500)
     workers: int = _at_least(0, 4)
     checkpoint_minutes: float = _at_least(0, 10.0)

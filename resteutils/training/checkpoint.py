@@ -24,6 +24,7 @@ __all__ = ["CheckpointError", "WrongRecipe", "compare_environment", "load_checkp
 
 LAST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 MAGIC = b"RESTE1 "
+BEFORE_THEY_WERE_RECORDED = {"table_gradients": False}  # what runs did whose checkpoint does not say
 
 
 class CheckpointError(RuntimeError):
@@ -131,7 +132,7 @@ def compare_environment(
             "differ): set DATA_DIR to those, or RUNS_DIR to another folder; `--force` trains from the start"
         )
     changed: dict[str, list[Any]] = before.get("changed", {})
-    for name, then in before.items():
+    for name, then in (BEFORE_THEY_WERE_RECORDED | before).items():
         if name != "changed" and then != now.get(name):
             changed.setdefault(name, []).append(then)
             say(

@@ -32,6 +32,7 @@ __all__ = [
     "resolve_compile",
     "resolve_device",
     "resolve_packed",
+    "resolve_tables",
 ]
 
 # Compiling ResNet-20 took 50 to 90 s here and repaid itself after some 20,000 images of 32x32 (162 against 400 images/s
@@ -64,7 +65,8 @@ def resolve_device(device: str = "auto") -> torch.device:
 class Execution:
     """How one run is executed here: everything that a recipe leaves to the machine, decided once.
 
-    ``compile`` is "off" or a mode of ``torch.compile``; ``packed`` whether training computes 1/1 layers on packed bits.
+    ``compile`` is "off" or a mode of ``torch.compile``; ``packed`` whether training computes 1/1 layers on packed bits,
+    ``tables`` whether it computes their gradients by tables of signed sums.
     """
 
     device: torch.device
@@ -73,26 +75,28 @@ class Execution:
     channels_last: bool = False
     compile: str = "off"
     packed: bool = False
+    tables: bool = False
 
     @classmethod
     def resolve(
         cls, recipe: Recipe, device: torch.device, images: int, say: Callable[[str], None] = print
     ) -> Execution:
-        """Decide all for a run over ``images`` training images. Raises what :func:`resolve_compile` and
-        :func:`resolve_packed` raise."""
+        """Decide all for a run over ``images`` training images. Raises what :func:`resolve_compile`,
+        :func:`resolve_packed` and :func:`resolve_tables` raise."""
         mode = resolve_compile(recipe, device, images, say)
-        return cls._of(recipe, device, mode, resolve_packed(recipe, device, images))
+        packed, tables = resolve_packed(recipe, device, images), resolve_tables(recipe, device, images)
+        return cls._of(recipe, device, mode, packed, tables)
 
     @classmethod
     def uncompiled(cls, recipe: Recipe, device: torch.device) -> Execution:
         """Decide for evaluation, which is neither compiled nor packed by the recipe."""
-        return cls._of(recipe, device, "off", False)
+        return cls._of(recipe, device, "off", packed=False, tables=False)
 
     @classmethod
-    def _of(cls, recipe: Recipe, device: torch.device, mode: str, packed: bool) -> Execution:
+    def _of(cls, recipe: Recipe, device: torch.device, mode: str, packed: bool, tables: bool) -> Execution:
         wins = device.type == "cuda" or mode != "off"  # channels last is faster on GPUs and in compiled steps
         last = recipe.channels_last == "on" or (recipe.channels_last == "auto" and wins)
-        return cls(device, recipe.precision, recipe.deterministic, last, mode, packed)
+        return cls(device, recipe.precision, recipe.deterministic, last, mode, packed, tables)
 
     def place(self, thing: Tensor | nn.Module) -> Tensor | nn.Module:
         """Move images or a network to the device, in the memory layout."""
@@ -116,6 +120,7 @@ class Execution:
             "threads": torch.get_num_threads(),
             "compile": self.compile,
             "packed_forward": self.packed,
+            "table_gradients": self.tables,
             "kernels": self.device.type == "cpu" and kernels.ready(),
         }
         return here | (_gpu(self.device, self.precision) if self.device.type == "cuda" else {})
@@ -254,6 +259,23 @@ def resolve_packed(recipe: Recipe, device: torch.device, images: int) -> bool:
         return recipe.packed_forward
     wanted = device.type == "cpu" and _worth_compiling(recipe, images)
     return wanted and kernels.available() and kernels.paths()[0] in ("avx512", "avx2")
+
+
+def resolve_tables(recipe: Recipe, device: torch.device, images: int) -> bool:
+    """The recipe's ``table_gradients`` with None decided: tables on an x86 CPU with AVX2 and without AVX-512, where
+    they were measured (`make bench`), in runs worth compiling. They round differently: the environment says what was
+    used. Raises ``ValueError`` where tables are asked for on another device, and ``RuntimeError`` without the kernels.
+    """
+    if recipe.bits != "1/1" or recipe.scale_order == "before" or recipe.precision == "bf16":
+        return False
+    if recipe.table_gradients and device.type != "cpu":
+        raise ValueError(f"table_gradients = True on {device}: the tables are for CPUs; leave table_gradients out")
+    if recipe.table_gradients and not kernels.available():
+        raise RuntimeError(f"table_gradients = True: {kernels.why_not()}")
+    if recipe.table_gradients is not None:
+        return recipe.table_gradients
+    wanted = device.type == "cpu" and _worth_compiling(recipe, images)
+    return wanted and kernels.available() and kernels.paths()[0] == "avx2"
 
 
 def _worth_compiling(recipe: Recipe, images: int) -> bool:

@@ -114,6 +114,7 @@ class _Loop:
             self.model = group.sync_batchnorm(self.model, device)
         for _, layer in binary_layers(self.model):
             layer.packed = self.execution.packed or None  # None: in evaluation only
+            layer.table_gradients = self.execution.tables
         self.eager = group.wrap(self.model, device)
         self.fast = self.execution.compiled(self.eager)
         self.optimizer = build_optimizer(recipe, self.model)
@@ -135,8 +136,9 @@ class _Loop:
         if -low != high:
             raise RuntimeError(f"not all processes see the same checkpoint in {self.folder}; all must share RUNS_DIR")
         if found is None:
-            threads = f", {torch.get_num_threads()} thread(s)" if self.device.type == "cpu" else ""
-            self.say(f"{self.recipe.run_id}: training on {self.device.type}{threads}, {self.recipe.epochs} epoch(s)")
+            how = f", {torch.get_num_threads()} thread(s)" if self.device.type == "cpu" else ""
+            how += ", gradients by tables" if self.execution.tables else ""
+            self.say(f"{self.recipe.run_id}: training on {self.device.type}{how}, {self.recipe.epochs} epoch(s)")
             return
         if changed := compare_environment(found["environment"], self.environment, self.folder, self.say):
             self.environment["changed"] = changed

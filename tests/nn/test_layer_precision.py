@@ -75,6 +75,39 @@ def test_the_packed_forward_under_autocast_is_the_same() -> None:
     assert found[0].equal(found[1])
 
 
+@pytest.mark.parametrize("scale", ["layer", "channel-detached", "none"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_by_tables_are_equal_to_rounding(scale: str, stride: int) -> None:
+    _skip_without_kernels()
+    layer = ru.BinaryConv2d(20, 6, 3, stride, 1, scale=scale)
+    x, found = torch.randn(4, 20, 7, 7, requires_grad=True), []
+    for layer.table_gradients in (False, True):
+        out = layer(x)
+        torch.manual_seed(0)
+        found.append(torch.autograd.grad(out, (x, layer.weight), torch.randn_like(out)))
+    for by_tables, usual in zip(*found[::-1], strict=True):
+        assert float((by_tables - usual).norm()) < 1e-6 * float(usual.norm())
+        assert not by_tables.equal(usual)  # they are what ran
+    layer.weight.requires_grad_(False)
+    assert torch.autograd.grad(layer(x).sum(), x)[0].shape == x.shape
+
+
+def test_gradients_by_tables_are_float32s_only() -> None:
+    layer, x = ru.BinaryConv2d(4, 6, 3, table_gradients=True), torch.randn(2, 4, 6, 6)
+    usual = ru.BinaryConv2d(4, 6, 3)
+    usual.load_state_dict(layer.state_dict())
+    for cast in (torch.bfloat16, torch.float64):
+        found = []
+        for module in (layer, usual):
+            if cast is torch.float64:
+                out = module.double()(x.double())
+            else:
+                with torch.autocast("cpu", cast):
+                    out = module(x)
+            found.append(torch.autograd.grad(out.square().sum(), module.weight)[0])
+        assert found[0].equal(found[1]), cast
+
+
 def test_backward_inside_autocast_is_the_same() -> None:
     layer, x = ru.BinaryConv2d(4, 6, 3), torch.randn(2, 4, 6, 6)
     with torch.autocast("cpu", torch.bfloat16):
@@ -119,8 +152,8 @@ def test_double_gives_coefficients_in_double_precision() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{}, {"estimator": ru.EDE(), "input_estimator": ru.ReSTE(o=5)}, {"packed": True}],
-    ids=["reste", "two", "packed"],
+    [{}, {"estimator": ru.EDE(), "input_estimator": ru.ReSTE(o=5)}, {"packed": True, "table_gradients": True}],
+    ids=["reste", "two", "kernels"],
 )
 def test_compiled_once_for_the_whole_path_and_equal(options: dict) -> None:
     from torch._dynamo.testing import CompileCounterWithBackend

@@ -15,7 +15,7 @@ DEFAULTS = {
     "momentum": 0.9, "weight_decay": 1e-4, "warmup_epochs": 5.0, "schedule": "epoch", "precision": "fp32",
     "sync_bn": True, "deterministic": False, "seed": 0, "compile": "auto", "channels_last": "auto",
     "packed_forward": None, "eval_batch_size": 500, "workers": 4, "checkpoint_minutes": 10.0,
-    "optimizer": "sgd", "weight_scale": 1.0,
+    "optimizer": "sgd", "weight_scale": 1.0, "table_gradients": None,
 }  # fmt: skip
 
 
@@ -31,6 +31,7 @@ def test_what_is_left_out_of_the_identity_is_listed_here() -> None:
         "compile",
         "channels_last",
         "packed_forward",
+        "table_gradients",
         "eval_batch_size",
         "workers",
         "checkpoint_minutes",

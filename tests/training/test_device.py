@@ -11,7 +11,15 @@ from helpers.tiny import tiny
 
 from resteutils import kernels
 from resteutils.recipes import Recipe
-from resteutils.training.device import Execution, compiled, numerics, resolve_compile, resolve_device, resolve_packed
+from resteutils.training.device import (
+    Execution,
+    compiled,
+    numerics,
+    resolve_compile,
+    resolve_device,
+    resolve_packed,
+    resolve_tables,
+)
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:99", "gpu", "mps", "cpu:x"])
@@ -42,6 +50,28 @@ def test_the_packed_forward_is_resolved_by_the_length_of_the_run(monkeypatch: py
         assert not resolve_packed(long, cpu, 50_000)
     monkeypatch.setattr(kernels, "available", lambda: False)
     assert not resolve_packed(long, cpu, 50_000)
+
+
+def test_gradients_by_tables_are_resolved_where_they_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    long, cpu = Recipe(epochs=10), torch.device("cpu")
+    monkeypatch.setattr(kernels, "available", lambda: True)
+    monkeypatch.setattr(kernels, "paths", lambda: ["avx2", "scalar"])
+    assert resolve_tables(long, cpu, 50_000)
+    assert not resolve_tables(tiny(), cpu, 48)
+    assert resolve_tables(replace(tiny(), table_gradients=True), cpu, 48)
+    for other in ({"bits": "1/32"}, {"scale_order": "before"}, {"precision": "bf16"}, {"table_gradients": False}):
+        assert not resolve_tables(replace(long, **other), cpu, 50_000), other
+    for best in ("avx512", "neon", "scalar"):  # not measured there
+        monkeypatch.setattr(kernels, "paths", lambda best=best: [best])
+        assert not resolve_tables(long, cpu, 50_000)
+    asked = replace(long, table_gradients=True)
+    with pytest.raises(ValueError, match="table_gradients = True on cuda"):
+        resolve_tables(asked, torch.device("cuda"), 50_000)
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    monkeypatch.setattr(kernels, "why_not", lambda: "no compiler")
+    assert not resolve_tables(long, cpu, 50_000)
+    with pytest.raises(RuntimeError, match="table_gradients = True: no compiler"):
+        resolve_tables(asked, cpu, 50_000)
 
 
 def test_compile_is_resolved_by_the_length_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

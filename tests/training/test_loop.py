@@ -86,7 +86,7 @@ def test_what_decides_the_rounding_is_recorded(trained) -> None:
     assert environment["device"] == "cpu"
     assert environment["threads"] == torch.get_num_threads()
     assert environment["compile"] == "off"
-    assert environment["packed_forward"] is False
+    assert environment["packed_forward"] is environment["table_gradients"] is False
     assert environment["kernels"] is kernels.available()  # whether or not anything had compiled them before
 
 

@@ -14,7 +14,15 @@ import pytest
 import torch
 from helpers.tiny import tiny, untimed
 
-from resteutils.training.checkpoint import LAST, PREVIOUS, CheckpointError, load_checkpoint, save_checkpoint
+from resteutils import kernels
+from resteutils.training.checkpoint import (
+    LAST,
+    PREVIOUS,
+    CheckpointError,
+    compare_environment,
+    load_checkpoint,
+    save_checkpoint,
+)
 from resteutils.training.loop import train
 from resteutils.training.stopping import Interrupted
 
@@ -157,6 +165,25 @@ def test_what_changed_on_the_way_is_recorded(tmp_path: Path, monkeypatch: pytest
     _, _, environment = train(RECIPE, tmp_path, "cpu", say=lambda line: None, show=False)
     assert environment["changed"] == {"numpy": [numpy.__version__, "1.0"]}
     assert environment["numpy"] == numpy.__version__
+
+
+def test_gradients_by_tables_resume_to_the_same_bits(tmp_path: Path) -> None:
+    if not kernels.ready():
+        pytest.skip("the kernels are not compiled; tests/kernels compiles them")
+    recipe = tiny(checkpoint_minutes=0, table_gradients=True)
+    whole = run(tmp_path / "whole", recipe=recipe)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", stop_after=4, recipe=recipe)
+    assert_same(run(tmp_path / "parts", recipe=recipe), whole)
+
+
+def test_a_checkpoint_from_before_tables_says_that_the_gradients_changed(tmp_path: Path) -> None:
+    said: list[str] = []
+    before = {"files": "", "threads": 1}
+    changed = compare_environment(before, before | {"table_gradients": True}, tmp_path, said.append)
+    assert changed == {"table_gradients": [False]}
+    assert "table_gradients = True, the run began with False" in said[0]
+    assert not compare_environment(before, before | {"table_gradients": False}, tmp_path, said.append)
 
 
 def test_a_checkpoint_that_does_not_fit_the_network_says_what_to_do(tmp_path: Path) -> None:
