@@ -91,7 +91,7 @@ PLACES = $(call option,--runs-dir,RUNS_DIR)$(call option,--results-dir,RESULTS_D
 OPTIONS = --profile $(call q,PROFILE)$(call option,--rows,ROWS)$(call option,--epochs,EPOCHS)$(call \
   option,--seeds,SEEDS)$(call option,--set,SET)$(call option,--device,DEVICE)$(DATA)$(PLACES)
 
-.PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test lint format bench bench-full doctor verify-models test-slurm test-arm test-gpu clean
+.PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test lint format bench bench-full doctor verify-models test-slurm test-arm test-gpu gpu-acceptance clean
 
 help: ## this list
 	@echo "ReSTE Reproduced: make TARGET [PROFILE=demo|smoke|short|paper] [ROWS=a,b] [EPOCHS=n] [SEEDS=0,1,2] [SET=lr=0.05]"
@@ -159,6 +159,10 @@ verify-models: $(CORE) ## load every model of results/models strictly and re-sco
 
 test-gpu: $(DEV) ## the GPU paths on a CUDA runtime that computes nothing (Linux, gcc, a CUDA build of torch)
 	OMP_NUM_THREADS=1 WANDB_MODE=disabled $(PY) -m pytest tests/gpu $(PYTEST_ARGS)
+
+gpu-acceptance: $(CORE) ## on a GPU, under eight minutes: are its numbers right, and how fast is it? results/gpu/
+	$(PY) -m benchmarks.gpu.material $(call option,--data-dir,DATA_DIR)
+	$(PY) -m benchmarks.gpu
 
 test-slurm: $(DEV) ## fan a smoke item out over a real one-node Slurm (root; Debian's slurm-wlm and munge)
 	PYTHON=$(PY) sh tests/slurm/run.sh

@@ -2,8 +2,8 @@
 
 :func:`binarize` is the textbook form, for any tensor. :func:`binary_conv2d` is the same mathematics for a whole binary
 convolution in one autograd function with a closed-form backward pass (section 1.6 of our notes on the paper): it keeps
-only the latent weights and the real-valued input for the backward pass, where the composed form would also keep both
-signs and the unscaled output.
+only the latent weights, their scale and the real-valued input for the backward pass, where the composed form would also
+keep both signs and the unscaled output.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from resteutils import kernels
 from resteutils.estimators import Estimator, ReSTE
 from resteutils.estimators.base import check_estimator, check_tensor
+from resteutils.nn.exact import convolve, convolve_signs
 from resteutils.nn.traceable import binarize_traceable, convolve_traceable, tracing
 
 __all__ = ["SCALES", "SCALE_ORDERS", "ConvSpec", "binarize", "binary_conv2d", "scale_of", "sign"]
@@ -178,15 +178,14 @@ def binary_conv2d(x: Tensor, weight: Tensor, spec: ConvSpec, *coefficients: floa
         raise ValueError(f"input of shape {tuple(x.shape)}, expected {expected}; add the batch with x.unsqueeze(0)")
     if tracing():
         return convolve_traceable(x, weight, scale_of(weight, spec.scale), spec, coefficients)
-    return _BinaryConv2d.apply(x, weight, spec, *coefficients)
+    return _BinaryConv2d.apply(x, weight, scale_of(weight.detach(), spec.scale), spec, *coefficients)
 
 
 class _BinaryConv2d(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, weight, spec, *coefficients):
-        alpha = scale_of(weight, spec.scale)
+    def forward(x, weight, alpha, spec, *coefficients):
         if spec.packed:
             out = kernels.binary_conv2d(x, weight, spec.stride, spec.padding)
             if torch.is_autocast_enabled(x.device.type):  # as conv2d would
@@ -196,23 +195,23 @@ class _BinaryConv2d(torch.autograd.Function):
             kernel = sign(weight)
             if alpha is not None and spec.scale_order == "before":
                 kernel, alpha = kernel * alpha, None
-            convolve = F.conv2d if weight.dim() == 4 else F.conv1d
-            out = convolve(signs, kernel, None, spec.stride, spec.padding, spec.dilation, spec.groups)
+            binary = spec.input_estimator is not None and (alpha is not None or spec.scale == "none")
+            run = convolve_signs if binary else convolve
+            out = run(signs, kernel, spec.stride, spec.padding, spec.dilation, spec.groups)
         return out if alpha is None else out.mul_(alpha.view(1, -1, *alpha.shape[2:]))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        x, weight, ctx.spec, *coefficients = inputs
-        _keep(ctx, (x, weight), coefficients)
+        x, weight, alpha, ctx.spec, *coefficients = inputs
+        _keep(ctx, (x, weight) if alpha is None else (x, weight, alpha), coefficients)
 
     @staticmethod
     def backward(ctx, grad):
-        (x, weight), coefficients = _kept(ctx)
-        spec = ctx.spec
+        (x, weight, *scale), coefficients = _kept(ctx)
+        spec, alpha = ctx.spec, scale[0] if scale else None
         weight_coefficients = coefficients[: spec.weight_coefficients]
         input_coefficients = coefficients[spec.weight_coefficients :]
 
-        alpha = scale_of(weight, spec.scale)
         weight_signs = sign(weight)
         if spec.table_gradients and grad.is_cpu and grad.dtype == x.dtype == weight.dtype == torch.float32:
             one = weight.new_ones(1) if alpha is None else alpha
@@ -237,7 +236,7 @@ class _BinaryConv2d(torch.autograd.Function):
             grad_weight = times_slope(grad_kernel, weight, spec.estimator, weight_coefficients)
             if alpha is not None:
                 grad_weight = _with_scale(grad_weight, grad_kernel, weight, weight_signs, alpha, spec.scale)
-        return _once(grad_x), _once(grad_weight), None, *(None for _ in coefficients)
+        return _once(grad_x), _once(grad_weight), None, None, *(None for _ in coefficients)
 
 
 def _with_scale(grad_weight, grad_kernel, weight, weight_signs, alpha, scale):

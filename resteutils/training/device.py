@@ -13,7 +13,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from resteutils import kernels
 from resteutils.recipes import Recipe
 from resteutils.system.settings import cache_dir
+from resteutils.training.gpu import gpu_environment
 
 __all__ = [
     "Execution",
@@ -98,10 +98,14 @@ class Execution:
         last = recipe.channels_last == "on" or (recipe.channels_last == "auto" and wins)
         return cls(device, recipe.precision, recipe.deterministic, last, mode, packed, tables)
 
+    @property
+    def layout(self) -> torch.memory_format:
+        """The memory layout of images and networks."""
+        return torch.channels_last if self.channels_last else torch.preserve_format
+
     def place(self, thing: Tensor | nn.Module) -> Tensor | nn.Module:
         """Move images or a network to the device, in the memory layout."""
-        layout = torch.channels_last if self.channels_last else torch.preserve_format
-        return thing.to(device=self.device, memory_format=layout)
+        return thing.to(device=self.device, memory_format=self.layout)
 
     def autocast(self) -> torch.autocast:
         """Compute in bfloat16 where the precision says so."""
@@ -123,27 +127,7 @@ class Execution:
             "table_gradients": self.tables,
             "kernels": self.device.type == "cpu" and kernels.ready(),
         }
-        return here | (_gpu(self.device, self.precision) if self.device.type == "cuda" else {})
-
-
-def _gpu(device: torch.device, precision: str) -> dict[str, Any]:
-    """What else decides the rounding on a GPU: its kind, the libraries' versions, the driver's and TF32."""
-    return {
-        "gpu": torch.cuda.get_device_name(device),
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-        "driver": _driver(),
-        "tf32": precision != "fp32",
-    }
-
-
-def _driver() -> str:
-    """The NVIDIA driver's version as its kernel module tells it; "" where it does not."""
-    try:
-        words = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").split("Kernel Module")[1].split()
-    except (OSError, IndexError):
-        return ""
-    return next((word for word in words if word[0].isdigit()), "")
+        return here | (gpu_environment(self.device, self.precision) if self.device.type == "cuda" else {})
 
 
 @contextlib.contextmanager
@@ -155,20 +139,26 @@ def numerics(recipe: Recipe, device: torch.device) -> Iterator[None]:
     algorithms the next time; a binary network then takes another course, since a last bit may turn a sign.
     """
     cudnn, deterministic = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
-    before = cudnn.benchmark, torch.is_deterministic_algorithms_warn_only_enabled()
+    warns, before = torch.is_deterministic_algorithms_warn_only_enabled(), _cudnn()
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     with _fp32_products("ieee" if recipe.precision == "fp32" else "tf32"):
         cudnn.benchmark = device.type == "cuda" and not recipe.deterministic
+        cudnn.deterministic, cudnn.enabled = recipe.deterministic, True
         if recipe.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(recipe.deterministic)
         try:
             yield
         finally:
-            cudnn.benchmark = before[0]
-            torch.use_deterministic_algorithms(deterministic, warn_only=before[1])
+            cudnn.benchmark, cudnn.deterministic, cudnn.enabled = before
+            torch.use_deterministic_algorithms(deterministic, warn_only=warns)
             if workspace is None:
                 os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+def _cudnn() -> tuple[bool, bool, bool]:
+    cudnn = torch.backends.cudnn
+    return cudnn.benchmark, cudnn.deterministic, cudnn.enabled
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from resteutils.system.defaults import torch_defaults
 from resteutils.training.checkpoint import compare_environment, load_latest, save_checkpoint
 from resteutils.training.device import Execution, memory_advice, numerics, resolve_device
 from resteutils.training.epoch import Sums, epoch_row, evaluate, measured_steps, write_history
+from resteutils.training.gpu import settle_signs
 from resteutils.training.processes import Processes, processes, without_sync
 from resteutils.training.progress import Progress
 from resteutils.training.schedules import learning_rate, path_progress
@@ -115,6 +116,7 @@ class _Loop:
         for _, layer in binary_layers(self.model):
             layer.packed = self.execution.packed or None  # None: in evaluation only
             layer.table_gradients = self.execution.tables
+        signs = self.settle_signs()
         self.eager = group.wrap(self.model, device)
         self.fast = self.execution.compiled(self.eager)
         self.optimizer = build_optimizer(recipe, self.model)
@@ -125,8 +127,18 @@ class _Loop:
             "world": group.world,
             "num_classes": self.data.num_classes,
             "files": self.data.digest,
+            **signs,
         }
         self.progress = Progress(recipe.run_id, recipe.epochs * self.steps, self.say, show and group.leads)
+
+    def settle_signs(self) -> dict[str, str]:
+        """On a GPU: the algorithm that convolves signs exactly in the shapes of this run, for the environment."""
+        recipe, execution = self.recipe, self.execution
+        if self.device.type != "cuda" or recipe.bits != "1/1" or recipe.precision == "bf16":
+            return {}
+        part = -(-recipe.batch_size // (self.group.world * recipe.accumulate))
+        images = (part, recipe.in_channels, recipe.image_size, recipe.image_size)
+        return {"signs": settle_signs(self.model, images, execution.layout, self.say)}
 
     def restore(self) -> None:
         """Go on from the folder's latest valid checkpoint, if there is one."""

@@ -1,6 +1,6 @@
 """What one training step launches, copies and waits for, on made images; runs under fakecuda, one line a case.
 
-python steps.py sweep | resume | bad
+python steps.py sweep | signs | resume | bad
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "fakecuda"))
-import fakecuda
 import torch
 
 import resteutils as ru
+from benchmarks.gpu import fakecuda
 from resteutils.data.images import Images
+from resteutils.nn import binarize, exact
 from resteutils.recipes import Recipe
+from resteutils.training import gpu
 from resteutils.training import loop as training
 from resteutils.training.device import numerics
 from resteutils.training.processes import Processes
@@ -49,10 +50,10 @@ def counted(recipe: Recipe, steps: int = 2, bad: bool = False):
     """What ``steps`` steps did after one that warms up, away from the steps that look at the device."""
     device = torch.device("cuda")
     data = images(recipe, 8 * recipe.batch_size, 16)
-    loop = training._Loop(
-        recipe, Path(tempfile.mkdtemp()), device, data, Processes(), NoTracker(), lambda line: None, False
-    )
     with numerics(recipe, device):
+        loop = training._Loop(
+            recipe, Path(tempfile.mkdtemp()), device, data, Processes(), NoTracker(), lambda line: None, False
+        )
         loop.restore()
         sums = training.Sums({}, device)
         loop.model.train()
@@ -93,6 +94,27 @@ def bad() -> None:
     report("bad", counted(Recipe(compile="off", batch_size=8, epochs=10), bad=True), 2)
 
 
+def signs() -> None:
+    """In which precision convolutions are computed, and that the switch is put back."""
+    plain, switch = exact.convolve, torch.backends.cudnn.conv
+    for bits, precision, order in (
+        *((bits, precision, "after") for bits in ("1/1", "1/32") for precision in ("fp32", "tf32", "bf16")),
+        ("1/1", "fp32", "before"),
+    ):
+        seen = set()
+
+        def noted(x, *rest, seen=seen):
+            if x.dtype != torch.float64:  # the check's own
+                seen.add(switch.fp32_precision)
+            return plain(x, *rest)
+
+        exact.convolve = binarize.convolve = noted
+        recipe = Recipe(bits=bits, precision=precision, scale_order=order, compile="off", batch_size=8, epochs=10)
+        before = switch.fp32_precision
+        counted(recipe)
+        print("SIGNS", bits, precision, order, *sorted(seen), switch.fp32_precision == before, flush=True)
+
+
 def resume() -> None:
     """Train, stop and go on to the end, with evaluation, indicators and checkpoints."""
     recipe = Recipe(compile="off", batch_size=8, epochs=2, warmup_epochs=0, eval_batch_size=16)
@@ -111,8 +133,14 @@ def resume() -> None:
     print("FINISHED", len(history), environment["gpu"], environment["tf32"])
 
 
+def integral(*call) -> bool:
+    """As the check of convolutions of signs, whose answer means nothing either."""
+    return exact.integral(*call) or True
+
+
 if __name__ == "__main__":
     training._Loop.raise_if_bad = look
-    {"sweep": sweep, "bad": bad, "resume": resume}[sys.argv[1]]()
+    gpu.integral = integral
+    {"sweep": sweep, "signs": signs, "bad": bad, "resume": resume}[sys.argv[1]]()
     sys.stdout.flush()
     os._exit(0)  # torch's teardown expects a real driver

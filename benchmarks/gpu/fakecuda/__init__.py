@@ -31,8 +31,16 @@ def build(folder: Path) -> Path:
     return library
 
 
+def loaded() -> bool:
+    """Whether this process runs on it."""
+    return "libcuda" in os.environ.get("LD_PRELOAD", "")
+
+
 def environment(library: Path, devices: int = 1) -> dict[str, str]:
+    """The variables of a process on ``devices`` GPUs that compute nothing; the checkout's modules are importable."""
+    root = str(HERE.parents[2])
     return os.environ | {
+        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
         "LD_PRELOAD": str(library),
         "TRITON_LIBCUDA_PATH": str(library.parent),
         "FAKECUDA_DEVICES": str(devices),
@@ -40,9 +48,10 @@ def environment(library: Path, devices: int = 1) -> dict[str, str]:
     }
 
 
-def run(script: list[str], devices: int = 1, **options):
-    library = build(Path(os.environ.get("FAKECUDA_BUILD", Path(tempfile.gettempdir()) / "fakecuda-build")))
-    return subprocess.run([sys.executable, *script], env=environment(library, devices), **options)
+def run(script: list[str], devices: int = 1, **options) -> subprocess.CompletedProcess:
+    """Run Python with these arguments on it."""
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run([sys.executable, *script], env=environment(build(Path(folder)), devices), **options)
 
 
 # --- inside such a process -------------------------------------------------------------------------------------------
