@@ -121,7 +121,7 @@ def _chart(rows: list[Row]) -> bytes:
 
     aims = [row for row in rows if row.target is not None]
     axes_of = list(dict.fromkeys(row.axis for row in rows if row.axis))
-    figure = Figure(figsize=(11, 1.5 + max(0.24 * len(aims), 1.9 * len(axes_of))), layout="constrained")
+    figure = Figure(figsize=(11, 1.5 + max(0.34 * len(aims), 1.9 * len(axes_of))), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subfigures(1, 2, width_ratios=(1.6, 1)) if axes_of else (figure, None)
     _draw_targets(left.add_subplot(), aims)
@@ -138,8 +138,10 @@ def _draw_targets(ax, rows: list[Row]) -> None:
     shares = [row.ratio / row.target for row in rows]
     ax.barh(names, shares, color=["#0072B2" if row.reached else "#D55E00" for row in rows], height=0.7)
     ax.axvline(1, color="black", linewidth=1)
+    reached = sum(bool(row.reached) for row in rows)
+    ax.set_title(f"{reached} of {len(rows)} targets are reached", loc="left", fontweight="bold")
     ax.set_xlabel("share of what the target allows (left of the line: reached)")
-    ax.tick_params(axis="y", labelsize=5)
+    ax.tick_params(axis="y", labelsize=8)
     ax.set_ylim(len(rows) - 0.4, -0.6)
 
 
@@ -150,4 +152,4 @@ def _draw_curve(ax, axis: str, rows: list[Row]) -> None:
     ax.set(xscale="log", yscale="log", xlabel=axis, ylabel="ms a step")
     ax.set_xticks(points, [f"{point:g}" for point in points])
     ax.minorticks_off()
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=8)

@@ -217,7 +217,8 @@ def _site(results_dir: str = "") -> Path:
     own = _own_places(results_dir)
     said = findings.blocks(own[1]) if own else {}
     front = {name: text for name, text in said.items() if name.startswith("findings")}
-    return build(results_dir=results_dir, explorer=document(results_dir), findings=front)
+    picture = findings.picture(own[1]) if own else b""
+    return build(results_dir=results_dir, explorer=document(results_dir), findings=front, picture=picture)
 
 
 def _pages_from_records(results_dir: str) -> list[Path]:

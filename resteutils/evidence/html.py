@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["body_of", "page", "render", "table_html", "table_markdown", "verdict_html"]
 
+# The box in which a table scrolls, by keyboard, too.
+WIDE = '<div class="wide" tabindex="0" role="group" aria-label="table">'
 _BEGIN, _END = "<!-- body -->", "<!-- /body -->"
 
 
@@ -66,7 +68,7 @@ def table_html(frame: pd.DataFrame) -> str:
     head = [(str(column), _css("", number)) for column, number in zip(frame.columns, numeric, strict=True)]
     lines = [[_text(value) for value in line] for line in frame.itertuples(index=False)]
     rows = [[(text, _css(text, number)) for text, number in zip(line, numeric, strict=True)] for line in lines]
-    return render("table.html", head=head, rows=rows)
+    return render("table.html", box=WIDE, head=head, rows=rows)
 
 
 def table_markdown(frame: pd.DataFrame) -> str:

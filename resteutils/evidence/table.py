@@ -30,9 +30,10 @@ class Table:
             parts += [f"## {title}", html.table_markdown(frame)]
         return "\n\n".join(parts) + "\n"
 
-    def to_html(self) -> str:
+    def to_html(self, level: int = 3) -> str:
+        """The sections with headings of ``level``, 1 to 6."""
         tables = [(title, html.table_html(frame)) for title, frame in self.sections.items()]
-        return html.render("sections.html", remarks=(self.caption, *self.notes), tables=tables)
+        return html.render("sections.html", remarks=(self.caption, *self.notes), tables=tables, level=level)
 
     _repr_html_ = to_html
     _repr_markdown_ = to_markdown

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from resteutils.estimators import ReSTE
+from resteutils.evidence.names import method
 from resteutils.explorer.shelf import method_label, overridden
 from resteutils.runs.store import Run
 
@@ -35,6 +36,7 @@ def compact_run(run: Run, own: bool = False) -> dict[str, Any]:
         "id": run.path.name.removesuffix(".json"),
         "row": r.row,
         "method": method_label(r),
+        "name": ", ".join([method(r.row), *overridden(r)]),
         "paired": r.input_estimator is not None,
         "o": r.estimator.o if isinstance(r.estimator, ReSTE) else None,
         "dataset": r.dataset,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resteutils.evidence import paper, stats, summary, verdict
 from resteutils.evidence.checks import ordering_check
 from resteutils.evidence.comparison import Rows
+from resteutils.evidence.names import method
 from resteutils.evidence.table import Table, every_run
 from resteutils.items.style import COLOURS, INK, SOFT, blank, diamond, dots, styled
 from resteutils.runs.records import Runs
@@ -206,7 +207,7 @@ def names_of(lines: Iterable[tuple[str, int]]) -> list[str]:
     """Rows as they are called on the axis; with their epochs where a row stands at several."""
     keys = list(lines)
     several = len(keys) > len({row for row, _ in keys})
-    return [f"{row}, {epochs} epochs" if several else row for row, epochs in keys]
+    return [f"{method(row)}, {epochs} epochs" if several else method(row) for row, epochs in keys]
 
 
 def draw_line(axes: Axes, y: int, seeds: stats.Values, colour: str) -> None:

@@ -201,7 +201,7 @@ def table(files: pd.DataFrame, speeds: pd.DataFrame, by_layer: pd.DataFrame, pro
 def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame, machine: dict[str, float]) -> Figure:
     """Left: the roofline under the ``machine``'s :func:`roofs`. Right: how many times faster whole networks are."""
     picture, (left, right) = blank(8.2, 3.8, ncols=2)
-    left.set_title("Layers of ResNet-18, batch 1")
+    left.set_title("Layers of ResNet-18, batch 1" if by_layer.empty else _layers_said(by_layer, machine))
     if by_layer.empty:
         left.text(0.5, 0.5, "no compiled kernels here", ha="center", va="center", transform=left.transAxes)
         left.set_axis_off()
@@ -214,11 +214,20 @@ def figure(speeds: pd.DataFrame, by_layer: pd.DataFrame, machine: dict[str, floa
     right.set_yticks(range(len(names)), names)
     right.invert_yaxis()
     right.set(xlabel="times faster than float32 (median, quartiles)")
-    right.set_title("Whole networks")
+    faster = speeds.times_faster
+    times = f": {faster.min():.1f} to {faster.max():.1f} times as fast" if len(names) else ""
+    right.set_title(f"Whole networks{times}")
     return picture
 
 
+def _layers_said(by_layer: pd.DataFrame, machine: dict[str, float]) -> str:
+    above = int((by_layer.packed_gmacs > machine["gmacs"]).sum())
+    return f"{above} of {len(by_layer)} packed layers pass float32's roof"
+
+
 def _roofline(left: Axes, by_layer: pd.DataFrame, machine: dict[str, float]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     gmacs, gb_per_s = machine["gmacs"], machine["gb_per_s"]
     low = min(by_layer.float_intensity.min(), by_layer.packed_intensity.min()) / 3
     high = max(by_layer.float_intensity.max(), by_layer.packed_intensity.max()) * 3
@@ -230,6 +239,10 @@ def _roofline(left: Axes, by_layer: pd.DataFrame, machine: dict[str, float]) -> 
     ):
         left.plot(by_layer[f"{kind}_intensity"], by_layer[f"{kind}_gmacs"], "o", color=colour, ms=5, label=label)
     left.set(xscale="log", yscale="log", xlabel="multiply-accumulates per byte moved", ylabel="GMAC/s")
+    for axis in (left.xaxis, left.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     left.legend(loc="lower right")
 
 

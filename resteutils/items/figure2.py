@@ -201,13 +201,21 @@ def figure(found: Sequence[Gradients]) -> Figure:
     axes[0].set(xlabel="size of a gradient, |g|" + below * " (the leftmost bin holds all smaller ones)")
     axes[1].set(xlabel="size relative to the mean, |g| / mean |g|", xlim=(1e-5, 1e3))
     after = f"All binary layers after {summary.epochs_words(drawn[0].run.recipe.epochs)}"
-    axes[0].set_title(f"{after}: as they are")
-    axes[1].set_title(f"{after}: free of scale")
+    axes[0].set_title(f"{after}: the size of every gradient")
+    axes[1].set_title(_message(shown) or f"{after}: free of scale")
     _layers(axes[2], shown)
     lacking = [row for row in rows if row not in shown]
     if lacking:
         axes[0].set_title(f"only records survive of {', '.join(lacking)}", loc="right", fontsize=8, fontweight="normal")
     return figure
+
+
+def _message(shown: dict[str, list[Gradients]]) -> str:
+    """How much wider EDE's gradients are spread than STE's, where both are drawn."""
+    found = {row: [g.pooled["spread"] for g in shown.get(row, ()) if g.pooled["spread"]] for row in ("ede", "ste")}
+    if not all(found.values()):
+        return ""
+    return f"Free of scale, EDE's gradients spread {np.mean(found['ede']) / np.mean(found['ste']):.1f} times STE's"
 
 
 def _distribution(axes: Axes, row: str, group: Sequence[Gradients], free_of_scale: bool) -> None:

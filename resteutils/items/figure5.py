@@ -178,12 +178,17 @@ def figure(found: Sequence[Zones]) -> Figure:
     for column, (_, group) in enumerate(rows.items()):
         name = summary.method(group[0].run.recipe)
         _through_training(axes[0, column], group)
-        axes[0, column].set_title(f"{name}: weights through {summary.epochs_words(group[0].run.recipe.epochs)}")
+        m, t = zone_ends(group[0].run.recipe.estimator)
+        ended = 100 * np.mean([z.weights["plateau"].iloc[-1] for z in group])
+        axes[0, column].set_title(f"{name}: {ended:.0f} % of weights end in |z| ≤ {m:g}")
         there = [z for z in group if z.layers]
         for line, side in ((1, "weights"), (2, "activations")):
             if there:
                 _by_layer(axes[line, column], there, side)
                 axes[line, column].set_title(f"{name}: {side}, layer by layer")
+                if side == "activations":
+                    acted = 100 * _pooled([z.layers["end"] for z in there], side)["power"]
+                    axes[line, column].set_title(f"{name}: {acted:.0f} % of activations in {m:g} to {t:g}")
             else:
                 absent(axes[line, column], missing([z.run for z in group], f"The {side} of each layer"), 42)
     for line in axes:

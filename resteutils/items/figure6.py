@@ -178,14 +178,22 @@ def figure(runs: Sequence[Any]) -> Figure:
     _oscillation(axes["loss"])
     whole = f"share of training (%), {summary.epochs_words(every[0].recipe.epochs)}"
     axes["loss"].set(xlabel=whole, ylabel="training loss (cross-entropy)", xlim=(0, 100))
-    axes["loss"].set_title("Training loss (triangles: spikes)")
-    axes["loss"].legend(loc="upper right", ncols=2)
-    low, high = axes["loss"].get_ylim()
-    axes["loss"].set_ylim(low, high + 0.1 * (high - low) * math.ceil(len(rows) / 2))  # room for the legend
+    axes["loss"].set_title(_message(every))
+    figure.legend(*axes["loss"].get_legend_handles_labels(), loc="outside upper center", ncols=2)  # over no curve
     axes["gain"].set(xlabel="share of training (%)", ylabel="f' at zero", xlim=(0, 100), ylim=(0, 10.5))
-    axes["gain"].set_title("Gain of the plateau")
+    axes["gain"].set_title("The plateau's gain grows with o")
     _accuracies(axes["top1"], list(rows), [run for run in every if not isinstance(run, Diverged)])
     return figure
+
+
+def _message(runs: Sequence[Any]) -> str:
+    """Whose loss turns: the powers in most of whose trainings it has a spike."""
+    turned = {
+        f"{power:g}": [bool(spikes(losses(run))) for run in runs if run.recipe.estimator.o == power]
+        for power in sorted({run.recipe.estimator.o for run in runs})
+    }
+    names = [power for power, found in turned.items() if 2 * sum(found) > len(found)]
+    return f"The loss turns at o = {' and '.join(names)} (triangles: spikes)" if names else "No loss turns"
 
 
 def _row(axes: Axes, group: Sequence[Any]) -> None:
@@ -216,8 +224,8 @@ def _oscillation(axes: Axes) -> None:
     whole = paper.published_recipe("table1/resnet20-1w1a")["epochs"]
     left, right = (100 * end / whole for end in ends)
     axes.axvspan(left, right, color="#eef1f4", zorder=0)
-    note = {"ha": "center", "va": "bottom", "fontsize": 7.5, "color": INK}
-    axes.annotate("paper: o = 10 oscillates", ((left + right) / 2, 1), (0, 4), _OVER, "offset points", **note)
+    note = {"ha": "center", "va": "top", "fontsize": 7.5, "color": INK}
+    axes.annotate("paper: o = 10 oscillates", ((left + right) / 2, 1), (0, -3), _OVER, "offset points", **note)
 
 
 _OVER = ("data", "axes fraction")
@@ -244,4 +252,5 @@ def _accuracies(axes: Axes, rows: list[str], runs: Sequence[Any]) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.1)
     axes.set_xlabel("top-1 (%); diamonds: published (CIFAR-10)")
-    axes.set_title("Accuracy, last epoch")
+    best = max(runs, key=lambda run: run.result["top1"], default=None)
+    axes.set_title(f"Accuracy is highest at o = {best.recipe.estimator.o:g}" if best else "Accuracy")

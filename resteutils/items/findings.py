@@ -18,11 +18,13 @@ from resteutils.evidence.stats import Difference
 from resteutils.items import design, table3, why
 from resteutils.recipes import ITEMS, recipe
 from resteutils.runs.records import Runs, ended_runs
+from resteutils.system.files import write_atomic
 from resteutils.system.settings import Places
 
 __all__ = ["blocks", "records_of", "rewrite"]
 
 PROFILE, EPOCHS = "short", 10
+PICTURE = Path("docs", "equilibrium.png")
 BUDGET = (
     "CIFAR-10, ResNet-20 W/A 1/1, **10 epochs** where the paper trains 1000; top-1 in %, mean ± std, 95 % intervals."
 )
@@ -89,8 +91,23 @@ def blocks(places: Places) -> dict[str, str]:
     }
 
 
+def picture(places: Places) -> bytes:
+    """README's picture as a PNG, :mod:`resteutils.items.figure4.cover`."""
+    from resteutils.items.figure4 import cover, plane
+
+    ended = ended_runs(places.runs, places.results)
+    table, powers = records_of("table3", places, ended), records_of("figure4", places, ended)
+    at = Rows.of(powers, EPOCHS).values
+    by_power = {float(row.removeprefix("resnet20-o")): at[row] for row in at if row.startswith("resnet20-o")}
+    caption = f"ResNet-20, W/A 1/1. {summary.caption(powers, PROFILE)}"
+    return cover.png(cover.figure(by_power, Rows.of(table, EPOCHS), plane.points(powers, places), caption))
+
+
 def rewrite(root: Path, places: Places) -> list[Path]:
-    """Rewrite the blocks of README.md and docs/*.md below ``root``; return the files that changed."""
+    """Rewrite the blocks of README.md and docs/*.md below ``root``; return the files that changed.
+
+    README's picture is drawn anew where a block changed: another version of matplotlib alone would not draw it alike.
+    """
     new, changed = blocks(places), []
     for path in sorted([*root.glob("README.md"), *root.glob("docs/*.md")]):
         text = path.read_text(encoding="utf-8")
@@ -98,6 +115,9 @@ def rewrite(root: Path, places: Places) -> list[Path]:
         if again != text:
             path.write_text(again, encoding="utf-8")
             changed.append(path)
+    if changed or not (root / PICTURE).is_file():
+        write_atomic(root / PICTURE, picture(places))
+        changed.append(root / PICTURE)
     return changed
 
 

@@ -205,5 +205,5 @@ def _coordinates(axes: Axes) -> None:
     axes.plot(0, 1, "o", color=INK, ms=5, clip_on=False, zorder=5)
     axes.annotate("z = 0: 1 at every o", (0, 1), (10, 6), textcoords="offset points", va="bottom", **note)
     axes.set(xlabel="|z|", ylabel="error of one coordinate, |sign(z) - f(z)|", xlim=(0, 2), ylim=(0, 1.75))
-    axes.set_title("Coordinate by coordinate")
+    axes.set_title("No coordinate's error rises with o")
     axes.legend(loc="upper right", fontsize=7.5)

@@ -7,6 +7,7 @@ Matplotlib is imported when a picture is drawn.
 from __future__ import annotations
 
 import functools
+import itertools
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -135,15 +136,28 @@ _PLACES = [
 ]
 
 
-def label_points(axes: Axes, points: Iterable[tuple[float, float, str]], size: float = 7.5, gap: float = 7.0) -> None:
-    """Write a name beside each point, at the nearest place where it covers neither another name nor a point; a thin
-    line leads back to points whose name stands further off. Limits and scales of the axes must be final."""
+def label_points(
+    axes: Axes,
+    points: Iterable[tuple[float, float, str]],
+    size: float = 7.5,
+    gap: float = 7.0,
+    line: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Write a name beside each point, at the nearest place where it covers neither another name nor a point, nor the
+    ``line`` through its corners; a thin line leads back to points whose name stands further off. Limits and scales of
+    the axes must be final."""
     points = list(points)
     figure = axes.figure
     figure.draw_without_rendering()
     figure_scale = figure.dpi / 72
     dots = [axes.transData.transform((x, y)) for x, y, _ in points]
     taken: list[tuple[float, float, float, float]] = []
+    corners = [axes.transData.transform(corner) for corner in line]
+    drawn = [
+        (ax + k / 40 * (bx - ax), ay + k / 40 * (by - ay))
+        for (ax, ay), (bx, by) in itertools.pairwise(corners)
+        for k in range(41)
+    ]
     inside = axes.get_window_extent()
     for (px, py), (x, y, name) in zip(dots, points, strict=True):
         best = None
@@ -152,6 +166,7 @@ def label_points(axes: Axes, points: Iterable[tuple[float, float, str]], size: f
             cost = sum(_overlap(box, other) for other in taken)
             reach = 3.5 * figure_scale
             cost += sum(_overlap(box, (qx - reach, qy - reach, qx + reach, qy + reach)) for qx, qy in dots)
+            cost += sum(figure_scale * size for lx, ly in drawn if box[0] < lx < box[2] and box[1] < ly < box[3])
             if box[0] < inside.x0 or box[2] > inside.x1 or box[1] < inside.y0 or box[3] > inside.y1:
                 cost += 1e6
             if best is None or cost < best[0] - 1e-9:
@@ -161,9 +176,10 @@ def label_points(axes: Axes, points: Iterable[tuple[float, float, str]], size: f
         _, dx, dy, box = best
         taken.append(box)
         far = max(abs(dx), abs(dy)) > 1.2
-        line = {"arrowprops": {"arrowstyle": "-", "color": SOFT, "lw": 0.6, "shrinkA": 0, "shrinkB": 2}} if far else {}
+        back = {"arrowprops": {"arrowstyle": "-", "color": SOFT, "lw": 0.6, "shrinkA": 0, "shrinkB": 2}} if far else {}
         align = {"ha": "left" if dx > 0 else "right" if dx < 0 else "center", "va": "center"}
-        axes.annotate(name, (x, y), (dx * gap, dy * gap), textcoords="offset points", fontsize=size, **align, **line)
+        place = {"xy": (x, y), "xytext": (dx * gap, dy * gap), "textcoords": "offset points"}
+        axes.annotate(name, fontsize=size, **place, **align, **back)
 
 
 def _box(px: float, py: float, dx: float, dy: float, name: str, size: float) -> tuple[float, float, float, float]:

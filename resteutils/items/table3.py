@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from resteutils.estimators import Estimator
@@ -17,6 +18,7 @@ from resteutils.items.style import COLOURS, INK, blank, diamond, instead, styled
 from resteutils.runs.records import Runs
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["COLUMNS", "REFERENCE", "figure", "judge", "table"]
@@ -247,36 +249,53 @@ def _rational_check(runs: list[Any]) -> list[verdict.Check]:
 
 @styled
 def figure(runs: Iterable[Any]) -> Figure:
-    """Table 3: each estimator's difference to STE with its 95 % interval; open diamonds: the published differences."""
+    """Table 3: each estimator's difference to STE with its 95 % interval, the largest on top, and its n; open diamonds:
+    the published differences."""
     runs = Runs.of(runs)
     lines = {key: v for key, v in summary.lines(runs).items() if key[0] != REFERENCE}
     lines |= {key: {} for key in summary.diverged(runs) if key not in lines}
-    names = names_of(lines)
+    found = {(row, epochs): Rows.of(runs, epochs).difference(row, REFERENCE) for row, epochs in lines}
+    ordered = sorted(lines, key=lambda key: -found[key].estimate if lines[key] and found[key].n else math.inf)
+    names = [
+        f"{name} (n = {len(lines[key])})" if lines[key] else name
+        for name, key in zip(names_of(ordered), ordered, strict=True)
+    ]
     figure, axes = blank(7.2, 1.4 + 0.3 * max(len(lines), 3))
-    base, known = paper.find("table3", REFERENCE), False
-    for y, ((row, epochs), values) in enumerate(lines.items()):
-        found = Rows.of(runs, epochs).difference(row, REFERENCE)
-        colour = COLOURS["ReSTE"] if row == "reste" else COLOURS["other"]
-        if found.low == found.low:
-            axes.plot([found.low, found.high], [y, y], "-", color=colour, lw=2, solid_capstyle="butt")
-        if not values:
-            instead(axes, y, "diverged")
-        elif found.n:
-            axes.plot(found.estimate, y, "o", color=colour, ms=6)
-        else:
-            instead(axes, y, "no STE to compare with")
-        known = known or found.low == found.low
-        cell = paper.find("table3", row)
-        if cell is not None and cell.value is not None:
-            diamond(axes, cell.value - base.value, y)
+    for y, (row, epochs) in enumerate(ordered):
+        _draw_difference(axes, y, row, found[row, epochs], bool(lines[row, epochs]))
     axes.axvline(0, color="#888888", lw=1)
     name_rows(axes, names)
     axes.set_xlabel("difference to STE in top-1 (points)")
     elsewhere = any(map(summary.elsewhere, runs))
-    axes.set_title("Table 3: only the estimator differs" + " (measured on other data)" * elsewhere)
+    axes.set_title(_message(found) + " (measured on other data)" * elsewhere)
+    known = any(difference.low == difference.low for difference in found.values())
     handles = [
         handle(axes, "o", COLOURS["other"], "measured, 95 % interval" if known else "measured, one seed each"),
         handle(axes, "D", INK, "published (to the paper's STE)", hollow=True),
     ]
     place_legend(axes, handles)
     return figure
+
+
+def _draw_difference(axes: Axes, y: int, row: str, found: stats.Difference, ended: bool) -> None:
+    colour = COLOURS["ReSTE"] if row == "reste" else COLOURS["other"]
+    if found.low == found.low:
+        axes.plot([found.low, found.high], [y, y], "-", color=colour, lw=2, solid_capstyle="butt")
+    if not ended:
+        instead(axes, y, "diverged")
+    elif found.n:
+        axes.plot(found.estimate, y, "o", color=colour, ms=6)
+    else:
+        instead(axes, y, "no STE to compare with")
+    cell = paper.find("table3", row)
+    if cell is not None and cell.value is not None:
+        diamond(axes, cell.value - paper.find("table3", REFERENCE).value, y)
+
+
+def _message(found: Mapping[tuple[str, int], stats.Difference]) -> str:
+    """What the picture shows of ReSTE, at the largest budget at which it has runs."""
+    budgets = [epochs for row, epochs in found if row == "reste"]
+    lead = found["reste", max(budgets)].estimate if budgets else math.nan
+    if math.isnan(lead):
+        return "Table 3: only the estimator differs"
+    return f"ReSTE is {abs(lead):.1f} points {'above' if lead >= 0 else 'below'} STE; only the estimator differs"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from resteutils.evidence import stats, summary, verdict
 from resteutils.evidence.checks import LAST_EPOCH, pipeline_check
 from resteutils.evidence.comparison import Rows, failed_words
+from resteutils.evidence.names import in_words
 from resteutils.evidence.stats import Difference
 from resteutils.evidence.table import Table, every_run
 from resteutils.items import design
@@ -274,9 +275,12 @@ def figure(found: Sequence[Outcome]) -> Figure:
             axes.plot([d.low, d.high], [y, y], "-", color=colour, lw=2, solid_capstyle="butt")
         axes.plot(d.estimate, y, "o", color=colour, mfc=colour if outcome.complete else "white", ms=6)
     axes.axvline(0, color=INK, lw=0.8)
-    axes.set_yticks(range(len(lines)), [f"{o.block.name}: {name}" if name else o.block.name for o, name in lines])
+    axes.set_yticks(
+        range(len(lines)), [in_words(f"{o.block.name}: {name}" if name else o.block.name) for o, name in lines]
+    )
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("difference in top-1 (points); hollow: block not complete")
-    axes.set_title("What ReSTE's lead is made of")
+    known = [f"{name} {d.estimate:+.1f}" for name in ("clip", "gain") if (d := found[0].found.get(name)) is not None]
+    axes.set_title("What ReSTE's lead is made of" + f": {' and '.join(known)} points" * bool(known))
     return figure

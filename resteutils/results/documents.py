@@ -29,8 +29,9 @@ def as_html(markdown: str) -> str:
     made = re.sub(r' style="text-align: ?right;?"', ' class="num"', made)
     made = re.sub(r"<th(?=[ >])", '<th scope="col"', made)
     made = re.sub(r"<th [^>]*>\s*</th>", "<td></td>", made)
-    box = '<div class="wide" tabindex="0" role="region" aria-label="table"><table>'
-    return made.replace("<table>", box).replace("</table>", "</table></div>")
+    made = re.sub(r'<a class="anchor-link".*?</a>', "", made)  # the headings keep their ids
+    made = made.replace("<pre>", '<pre tabindex="0">')
+    return made.replace("<table>", f"{html.WIDE}<table>").replace("</table>", "</table></div>")
 
 
 def write(root: Path, site: Path, top: str, style: str) -> None:

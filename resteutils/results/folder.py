@@ -234,7 +234,7 @@ def _write(
         title = f"{item}, profile {profile}"
         write_atomic(folder / "table.csv", table.frame.to_csv(index=False, lineterminator="\n"))
         write_atomic(folder / "table.md", f"# {title}\n\n{table.to_markdown()}")
-        write_atomic(folder / "table.html", html.page(title, f"<h1>{title}</h1>\n{table.to_html()}"))
+        write_atomic(folder / "table.html", html.page(title, f"<h1>{title}</h1>\n{table.to_html(2)}"))
     if figure is not None:
         write_atomic(folder / "picture.png", _png(figure, runs, profile))
     if verdict is not None:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["notebook_html", "tidy"]
 
+# Tables of pandas: a box of their own to scroll in, and no header cell without a word.
+_FRAME = re.compile(r'<table border="1" class="dataframe">.*?</table>', re.DOTALL)
+_EMPTY_HEAD = re.compile(r"<th[^>]*>\s*</th>")
 _BAR = re.compile(r"^.*\d+%\|.*\|.*$")
 
 
@@ -44,6 +47,8 @@ def notebook_html(notebook: NotebookNode, title: str) -> str:
         template_name="basic", embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True
     )
     body, _ = exporter.from_notebook_node(notebook)
+    body = _EMPTY_HEAD.sub("<td></td>", _FRAME.sub(lambda table: f"{html.WIDE}{table[0]}</div>", body))
+    body = body.replace("<pre>", '<pre tabindex="0">')  # code that is wider than the page scrolls by keyboard, too
     light = HtmlFormatter(style="default").get_style_defs(".highlight")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
     style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{_NOTEBOOK_STYLE}"
@@ -51,7 +56,8 @@ def notebook_html(notebook: NotebookNode, title: str) -> str:
 
 
 _NOTEBOOK_STYLE = """
-.highlight, .highlight pre { background: var(--panel); } .highlight pre { margin: 0; }
+.highlight, .highlight pre { background: var(--panel); }
+.highlight .c1 { color: var(--soft); } .highlight pre { margin: 0; }
 .anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
 .jp-Cell-inputWrapper, .input { margin: .7rem 0 .4rem; }
 .dataframe thead th, .dataframe td { text-align: left; }

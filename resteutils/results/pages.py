@@ -108,6 +108,7 @@ def _table(folder: Path) -> str:
     body = html.body_of((folder / "table.html").read_text(encoding="utf-8")).split("</h1>", 1)[-1]
     body = re.sub(r"(<td[^>]*>)([^<]+)(?=</td>)", lambda cell: cell[1] + method(cell[2]), body)
     body = re.sub(r'(<p class="soft">)([^<]+)', lambda note: note[1] + in_words(note[2]), body)
+    body = re.sub(r"<(/?)h2>", r"<\1h3>", body).replace('<div class="wide">', html.WIDE)  # as of earlier versions
     first, *rest = body.split("<h3>")
     if not rest:
         return body

@@ -12,6 +12,7 @@ from helpers.made_up import records
 from resteutils import BinaryLinear
 from resteutils.estimators import STE, ReSTE
 from resteutils.evidence import paper
+from resteutils.evidence.names import method
 from resteutils.items import deploy, figure1, figure2, figure3, figure5, figure6, lemma, table1, table2, table3
 from resteutils.items.curve import analytic, rms_error
 from resteutils.items.figure4 import numbers, picture
@@ -100,7 +101,7 @@ def test_a_tables_chart_shows_every_seed_their_mean_and_the_published_figure(ite
     frame = item.table(runs, "short").frame
     (axes,) = item.figure(runs).axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == list(frame["row"])
+    assert labels == [method(row) for row in frame["row"]]
     for y, row in enumerate(frame.itertuples()):
         seeds = [run.result["top1"] for run in runs if run.recipe.row == row.row]
         assert drawn(axes, seeds, [y] * len(seeds))
@@ -114,11 +115,15 @@ def test_table_3s_chart_shows_the_columns_difference_and_interval() -> None:
     runs = fake_runs("table3", score=lambda row, seed: 60 + len(row) + [0.3, -0.2, 0.4][seed] * len(row) / 5)
     frame = table3.table(runs, "short").frame.set_index("row")
     (axes,) = table3.figure(runs).axes
-    for y, label in enumerate(axes.get_yticklabels()):
-        row = frame.loc[label.get_text()]
+    names = {f"{method(row)} (n = {line.n})": row for row, line in frame.iterrows()}
+    shown = [names[label.get_text()] for label in axes.get_yticklabels()]
+    assert len(shown) == len(frame) - 1 and list(frame.difference[shown]) == sorted(frame.difference[shown])[::-1]
+    assert f"{frame.difference['reste']:.1f} points above STE" in axes.get_title(loc="left")
+    for y, name in enumerate(shown):
+        row = frame.loc[name]
         assert drawn(axes, [row.difference], [y])
         assert drawn(axes, [row.ci_low, row.ci_high], [y, y])
-        cell = paper.find("table3", label.get_text())
+        cell = paper.find("table3", name)
         diamonds = [each for each in axes.lines if each.get_marker() == "D" and list(each.get_ydata()) == [y]]
         assert bool(diamonds) <= (cell is not None and cell.value is not None)
 
@@ -248,7 +253,7 @@ def matplotlib_rgb(colour: str) -> tuple:
 def test_figure_6_draws_every_runs_loss_the_gain_and_the_accuracies() -> None:
     runs = records("figure6", rows="o3,o10", seeds="0,1")
     figure = figure6.figure(runs)
-    loss, gain, top1 = (titled(figure, text) for text in ("Training loss", "Gain", "Accuracy"))
+    loss, gain, top1 = (titled(figure, text) for text in ("loss", "gain", "Accuracy"))
     for run in runs:
         values = figure6.losses(run)
         share = 100 * np.arange(1, len(values) + 1) / run.recipe.epochs

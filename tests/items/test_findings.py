@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,9 @@ def test_differences_are_those_of_the_means(made: dict[str, str]) -> None:
 def test_rewriting_changes_only_what_differs(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text("# A\n<!-- begin items -->\nold\n<!-- end items -->\nend\n")
-    assert findings.rewrite(tmp_path, PLACES) == [page]
+    drawn = tmp_path / findings.PICTURE
+    assert findings.rewrite(tmp_path, PLACES) == [page, drawn]
+    assert struct.unpack(">II", drawn.read_bytes()[16:24]) == (1200, 600)
     assert "`why_the_lead`" in page.read_text() and page.read_text().endswith("end\n")
     assert findings.rewrite(tmp_path, PLACES) == []
 

@@ -71,7 +71,7 @@ def test_runs_of_other_epochs_are_not_drawn_together(results_dir: Path) -> None:
     short = records("figure6", rows="o3", seeds="0", epochs=3)
     runs = short + records("figure6", seeds="0,1")
     figure = figure6.figure(runs)
-    assert "o = 3: 0 and 0 spikes" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert "o = 3: 0 and 0 spikes" in [text.get_text() for text in figure.legends[0].get_texts()]
     assert_legible(figure, runs)
     runs = records("figure4", rows="resnet20-o3", seeds="0", epochs=3)
     runs += records("figure4", rows="resnet20-o3,resnet20-o10,vgg-small-o3", seeds="0,1")
@@ -132,7 +132,7 @@ def test_figure_4_is_legible_with_a_crowded_plane(results_dir: Path) -> None:
     figure = picture.figure(numbers.points(runs), still, crowded)
     assert any("only records survive" in text.get_text() for text in figure.legends[0].get_texts())
     said = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert "swishsign (n = 1)" in said and "ste" in said  # the caption counts the seeds of the powers
+    assert "SwishSign (n = 1)" in said and "STE" in said  # the caption counts the seeds of the powers
     assert_legible(figure, runs)
 
 

@@ -42,6 +42,10 @@ function ticks([low, high], log) {
   return found;
 }
 
+// Where a label stands beside its dot, the best place first; wide and high as the style sheet's font.
+const PLACES = [[1, 0], [-1, 0], [0, -1], [0, 1], [0.8, -0.8], [-0.8, -0.8], [0.8, 0.8], [-0.8, 0.8], [1, -1.7], [-1, -1.7], [1, 1.7], [-1, 1.7]];
+const LETTER = 7.1, HIGH = 15;
+const shared = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
 let charts = 0;
 
 export class Chart {
@@ -125,6 +129,7 @@ export class Chart {
     this.svg.replaceChildren(this.clip(), svg("text", {x: 8, y: 18, class: "rx-title"}, this.title), ...this.axes());
     const inside = svg("g", {"clip-path": `url(#${this.id})`});
     for (const mark of marks) inside.append(...this[mark.kind](mark));
+    inside.append(...this.labels(marks));
     this.rule_ = svg("line", {class: "rx-cursor", y1: MARGIN.top, y2: this.height - MARGIN.bottom, visibility: "hidden"});
     this.svg.append(inside, this.rule_);
     this.cursor(this.at);
@@ -167,15 +172,36 @@ export class Chart {
       : svg("circle", {cx: each[0].split(",")[0], cy: each[0].split(",")[1], r: 4, fill: colour, "data-key": key}));
   }
 
-  dots({x, y, labels = [], above = false, fills = [], colour = COLOURS[0], radius = 5, ring = false, key = ""}) {
-    return x.flatMap((value, i) => {
-      const cx = this.px(value), cy = this.py(y[i]);
-      const circle = svg("circle", {cx, cy, r: radius, fill: ring ? "none" : fills[i] ?? colour, stroke: ring ? colour : "currentColor",
-        "stroke-width": ring ? 3 : 1, "data-key": key});
-      const right = cx < this.width - 110;
-      const place = above ? {x: cx, y: cy - 12, "text-anchor": "middle"} : {x: cx + (right ? 9 : -9), y: cy + 4, "text-anchor": right ? "start" : "end"};
-      const text = labels[i] ? [svg("text", {...place, class: "rx-label"}, labels[i])] : [];
-      return [circle, ...text];
+  dots({x, y, fills = [], colour = COLOURS[0], radius = 5, ring = false, key = ""}) {
+    return x.map((value, i) => svg("circle", {cx: this.px(value), cy: this.py(y[i]), r: radius, fill: ring ? "none" : fills[i] ?? colour,
+      stroke: ring ? colour : "currentColor", "stroke-width": ring ? 3 : 1, "data-key": key}));
+  }
+
+  // A name beside each dot where it covers no other name and no dot; a dot without such a place keeps its tooltip.
+  labels(marks) {
+    const dots = marks.filter(mark => mark.kind === "dots"), lines = marks.filter(mark => mark.kind === "line");
+    const taken = dots.flatMap(({x, y, radius = 5}) => x.map((value, i) => {
+      const [cx, cy] = [this.px(value), this.py(y[i])];
+      return [cx - radius, cy - radius, cx + radius, cy + radius];
+    }));
+    const crossed = lines.flatMap(({x, y}) => x.slice(1).flatMap((value, i) => Array.from({length: 24}, (_, k) => {
+      const [px, py] = [[x[i], value].map(each => this.px(each)), [y[i], y[i + 1]].map(each => this.py(each))];
+      return [px[0] + k / 24 * (px[1] - px[0]), py[0] + k / 24 * (py[1] - py[0])];
+    })));
+    const asked = dots.flatMap(({x, y, labels = [], above = false, radius = 5}) => x.map((value, i) => ({text: labels[i], above, radius, cx: this.px(value), cy: this.py(y[i])})));
+    return asked.filter(each => each.text).flatMap(({text, above, radius, cx, cy}) => {
+      const wide = LETTER * text.length;
+      const found = (above ? [[0, -1], ...PLACES] : PLACES).map(([dx, dy], order) => {
+        const x = cx + dx * (radius + 5), middle = cy + dy * (radius + 9), left = dx > 0 ? x : dx < 0 ? x - wide : x - wide / 2;
+        const box = [left, middle - HIGH / 2, left + wide, middle + HIGH / 2];
+        const out = box[0] < MARGIN.left || box[2] > this.width - MARGIN.right || box[1] < MARGIN.top - 4 || box[3] > this.height - MARGIN.bottom;
+        const covered = taken.reduce((sum, other) => sum + shared(box, other), out ? 1e6 : 0);
+        const over = crossed.filter(([px, py]) => px > box[0] && px < box[2] && py > box[1] && py < box[3]).length;
+        return {box, x, middle, covered, cost: covered + 3 * over + 0.01 * order, anchor: dx > 0 ? "start" : dx < 0 ? "end" : "middle"};
+      }).reduce((best, each) => each.cost < best.cost ? each : best);
+      if (found.covered > 0) return [];
+      taken.push(found.box);
+      return [svg("text", {x: found.x, y: found.middle + 4, "text-anchor": found.anchor, class: "rx-label"}, text)];
     });
   }
 

@@ -16,7 +16,7 @@ export function grouped(runs) {
   const groups = new Map();
   for (const run of runs) {
     if (run.top1 === null || !(run.error > 0) || !(run.instability > 0)) continue;
-    const group = groups.get(run.method) ?? {method: run.method, row: run.row, o: run.o, paired: run.paired, changed: run.changed, runs: []};
+    const group = groups.get(run.method) ?? {method: run.method, name: run.name ?? run.method, row: run.row, o: run.o, paired: run.paired, changed: run.changed, runs: []};
     group.runs.push(run);
     groups.set(run.method, group);
   }
@@ -57,7 +57,7 @@ export function tradeoffTab({data, spec, state, set}) {
   const overO = Object.entries(MEASURES).map(([key, about]) => new Chart({...about, x: "power o at the end of training", logX: true, xlim: wide, ylim: [0, 1], onhover: hover, height: 260}));
   const errors = groups.map(group => group.error), sizes = groups.map(group => group.instability);
   const accuracies = groups.map(group => group.top1), lowest = Math.min(...accuracies), highest = Math.max(...accuracies);
-  const plane = new Chart({title: "Methods: error, instability, accuracy as colour", x: "estimating error e (L2 norm)", y: "instability s (variance of |g|)",
+  const plane = new Chart({title: "Every method by error and instability; yellow is accurate", x: "estimating error e (L2 norm)", y: "instability s (variance of |g|)",
     logY: true, xlim: [0.95 * Math.min(...errors), 1.08 * Math.max(...errors)], ylim: [Math.min(...sizes) / 3, Math.max(...sizes) * 3], name: "plane", width: 960, height: 330});
   plane.figure.classList.add("rx-wide");
   const key = html("div", {class: "rx-legend"}), readout = html("p", {class: "rx-readout"}, "\u00a0");
@@ -88,10 +88,8 @@ export function tradeoffTab({data, spec, state, set}) {
     const fill = group => shade((group.top1 - lowest) / (highest - lowest));
     const rivals = groups.filter(group => !powers.includes(group));
     const dots = (list, labels, radius) => ({kind: "dots", x: list.map(group => group.error), y: list.map(group => group.instability), fills: list.map(fill), labels, radius});
-    const clear = rivals.map((group, i) => rivals.every((other, k) => k >= i || Math.abs(other.error - group.error) > 45
-      || Math.abs(Math.log(other.instability / group.instability)) > 1.2) && group.method.length < 22 ? group.method : "");
     const marks = [{kind: "line", x: powers.map(group => group.error), y: powers.map(group => group.instability), colour: COLOURS[0], label: "ReSTE over o"},
-      dots(rivals, clear, 5), {...dots(powers, powers.map(group => `o = ${group.o}`), 7), above: true}];
+      {...dots(powers, powers.map(group => `o = ${group.o}`), 7), above: true}, dots(rivals, rivals.map(group => group.name), 5)];
     if (o !== null) marks.push({kind: "dots", x: [between(powers, o, "error")], y: [between(powers, o, "instability")], colour: COLOURS[1], radius: 11, ring: true, key: "now"});
     plane.draw(marks);
     plane.svg.querySelectorAll("circle").forEach(circle => {  // what a point is, for the mouse

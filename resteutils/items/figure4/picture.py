@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resteutils.evidence import stats, summary
+from resteutils.evidence.names import method
 from resteutils.items.figure4.numbers import NETWORKS, POWERS, best_power
 from resteutils.items.style import INK, OKABE_ITO, SOFT, absent, label_points, styled
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["figure"]
+__all__ = ["draw_plane", "figure"]
 
 DEFINED = {"color": OKABE_ITO["blue"], "marker": "o", "ls": "-", "ms": 4.5, "lw": 1.6}
 CODE = {"color": OKABE_ITO["vermillion"], "marker": "s", "ls": "--", "ms": 4, "lw": 1.4}
@@ -28,25 +29,48 @@ FROZEN = {
 
 @styled
 def figure(found: pd.DataFrame, still: pd.DataFrame, plane: pd.DataFrame) -> Figure:
-    """Columns: networks; rows: e, s, scale-free spread, accuracy. Below: every estimator on the plane of e and s."""
+    """e, s, scale-free spread and accuracy against the power: of one network four panels, of several a column each.
+    Below: every estimator on the plane of e and s."""
     from matplotlib.figure import Figure
 
     models = [model for model in NETWORKS if model in set(found["model"])]
     drawn = found[found["epochs"] == found.groupby("model")["epochs"].transform("max")]
-    figure = Figure(figsize=(7.2, 12.4), layout="constrained")
-    grid = figure.add_gridspec(5, len(models), height_ratios=[1, 1, 1, 1, 2.6])
-    axes = np.array([[figure.add_subplot(grid[line, column]) for column in range(len(models))] for line in range(4)])
+    alone = len(models) < 2
+    figure = Figure(figsize=(7.2, 8.6 if alone else 12.4), layout="constrained")
+    heights = [1, 1, 1.9] if alone else [1, 1, 1, 1, 2.6]
+    grid = figure.add_gridspec(len(heights), 2 if alone else len(models), height_ratios=heights)
+    places = np.ndindex(2, 2) if alone else np.ndindex(4, len(models))
+    axes = np.array([figure.add_subplot(grid[place]) for place in places]).reshape(4, -1)
     for column, model in enumerate(models):
         mine = drawn[drawn["model"] == model]
         _network(axes[:, column], mine, still[still["model"] == model])
         _mark_best(axes[:, column], model)
-        axes[0, column].set_title(f"{summary.BACKBONES[model]}, {summary.epochs_words(mine['epochs'].iloc[0])}")
+        axes[3, column].set_xlabel("power at the end, o (log)")
+        if alone:
+            axes[2, column].set_xlabel("power at the end, o (log)")
+            for place, said in zip(axes[:, column], _said(mine, summary.BACKBONES[model]), strict=True):
+                place.set_title(said)
+        else:
+            axes[0, column].set_title(f"{summary.BACKBONES[model]}, {summary.epochs_words(mine['epochs'].iloc[0])}")
     for place, said in zip(axes[:, 0], ("e / ceiling", "s, var(|g|)", "spread, std/mean", "top-1 (%)"), strict=True):
         place.set_ylabel(said)
     figure.align_ylabels(axes[:, 0])
-    _plane(figure.add_subplot(grid[4, :]), plane)
+    draw_plane(figure.add_subplot(grid[-1, :]), plane)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
+
+
+def _said(lines: pd.DataFrame, network: str) -> list[str]:
+    """What each panel shows: how the ends of its series differ, and where accuracy is highest."""
+    means = lines.groupby("o")[["share_definition", "instability_definition", "spread", "top1"]].mean()
+    rises = {name: means[name].iloc[-1] > means[name].iloc[0] for name in means}
+    ends = f"from o = {means.index[0]:g} to {means.index[-1]:g}"
+    return [
+        f"{network}: error {'rises' if rises['share_definition'] else 'falls'} with o",
+        f"Instability {'rises' if rises['instability_definition'] else 'falls'} {ends}",
+        f"Scale-free spread {'rises' if rises['spread'] else 'does not rise'}",
+        f"Accuracy is highest at o = {means['top1'].idxmax():g}" if means["top1"].notna().any() else "Accuracy",
+    ]
 
 
 def _network(axes: np.ndarray, lines: pd.DataFrame, still: pd.DataFrame) -> None:
@@ -71,7 +95,6 @@ def _network(axes: np.ndarray, lines: pd.DataFrame, still: pd.DataFrame) -> None
         place.set_xticks(POWERS, [f"{o:g}" if o in (1, 2, 3, 5, 10, 20) else "" for o in POWERS])
         place.minorticks_off() if place is not axes[1] else place.xaxis.minorticks_off()
         place.tick_params(labelsize=8)
-    axes[3].set_xlabel("power at the end, o (log)")
 
 
 def _series(axes: Axes, lines: pd.DataFrame, column: str, **style: object) -> None:
@@ -101,7 +124,8 @@ def _mark_best(axes: np.ndarray, model: str) -> None:
         place.axvline(best_power(model), color=SOFT, lw=0.9, ls=(0, (2, 2)), zorder=0, label="the paper's best power")
 
 
-def _plane(axes: Axes, plane: pd.DataFrame) -> None:
+def draw_plane(axes: Axes, plane: pd.DataFrame, size: float = 7.5) -> None:
+    """Every estimator by its error and its instability, accuracy as colour; ``size``: of the names, in points."""
     if plane.empty:
         return absent(axes, "The plane needs runs of ResNet-20; this call had none.")
     powers = plane.dropna(subset=["o"]).sort_values("o")
@@ -115,8 +139,9 @@ def _plane(axes: Axes, plane: pd.DataFrame) -> None:
     bar.outline.set_visible(False)
     axes.set(xlabel="estimating error e, as defined", ylabel="gradient instability s, as defined", yscale="log")
     axes.margins(x=0.13, y=0.12)
-    axes.set_title("ResNet-20: every power (circles), Table 3's estimators (diamonds)")
+    axes.set_title("ReSTE moves along the line; diamonds: other estimators; yellow: accurate")
     most = plane["n"].max()  # the caption counts the figure's own seeds; a point of fewer says so
     counts = ["" if n == most else f" (n = {n})" for n in plane["n"]]
-    label_points(axes, [(r.e, r.s, r.label + count) for r, count in zip(plane.itertuples(), counts, strict=True)])
+    names = [(r.e, r.s, method(r.label) + count) for r, count in zip(plane.itertuples(), counts, strict=True)]
+    label_points(axes, names, size, line=list(zip(powers["e"], powers["s"], strict=True)))
     return None
