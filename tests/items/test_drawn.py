@@ -113,7 +113,7 @@ def test_a_tables_chart_shows_every_seed_their_mean_and_the_published_figure(ite
 
 def test_table_3s_chart_shows_the_columns_difference_and_interval() -> None:
     runs = fake_runs("table3", score=lambda row, seed: 60 + len(row) + [0.3, -0.2, 0.4][seed] * len(row) / 5)
-    frame = table3.table(runs, "short").frame.set_index("row")
+    frame, ste = table3.table(runs, "short").frame.set_index("row"), paper.find("table3", "ste")
     (axes,) = table3.figure(runs).axes
     names = {f"{method(row)} (n = {line.n})": row for row, line in frame.iterrows()}
     shown = [names[label.get_text()] for label in axes.get_yticklabels()]
@@ -124,8 +124,9 @@ def test_table_3s_chart_shows_the_columns_difference_and_interval() -> None:
         assert drawn(axes, [row.difference], [y])
         assert drawn(axes, [row.ci_low, row.ci_high], [y, y])
         cell = paper.find("table3", name)
+        published = [cell.value - ste.value] if cell is not None and cell.value is not None else []
         diamonds = [each for each in axes.lines if each.get_marker() == "D" and list(each.get_ydata()) == [y]]
-        assert bool(diamonds) <= (cell is not None and cell.value is not None)
+        assert [each.get_xdata().item() for each in diamonds] == pytest.approx(published)
 
 
 # --- figures of training ---------------------------------------------------------------------------------------------
