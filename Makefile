@@ -9,7 +9,7 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
-ITEMS := table1 table2 table3 figure1 figure2 figure3 figure4 figure5 figure6 why lemma deploy
+ITEMS := table1 table2 table3 figure1 figure2 figure3 figure4 figure5 figure6 why order lemma deploy
 
 # --- what a reproduction takes: set on the command line; the last four also from the environment ---------------------
 PROFILE := demo

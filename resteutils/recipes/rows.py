@@ -145,6 +145,8 @@ def _items() -> dict[str, ItemSpec]:
         ItemSpec("why", "What ReSTE's lead is made of", "why_the_lead",
              "Our own item: the lead, taken apart into the activations' clip, a gain on the weights, and the curve.",
              _why(table3)),
+        ItemSpec("order", "The order of scaling", "order_of_scaling",
+             "Our own item: scaled before the convolution, the gradient of a binary network hangs on one last bit."),
         ItemSpec("lemma", "Lemma 3.1", "lemma_estimating_error", "The estimating error never grows with o."),
         ItemSpec("deploy", "One bit for real", "deploy_one_bit",
              "Our own item: packed 1-bit models are smaller and faster, with identical predictions.",
