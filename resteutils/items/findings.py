@@ -15,7 +15,7 @@ from resteutils.evidence.comparison import Rows
 from resteutils.evidence.markers import replaced
 from resteutils.evidence.names import in_words
 from resteutils.evidence.stats import Difference
-from resteutils.items import design, table3, why
+from resteutils.items import design, order, table3, why
 from resteutils.recipes import ITEMS, recipe
 from resteutils.runs.records import Runs, ended_runs
 from resteutils.system.files import write_atomic
@@ -85,6 +85,7 @@ def blocks(places: Places) -> dict[str, str]:
         "evidence-blocks": "\n".join(
             f"* **{o.block.name}**: {in_words(o.words)}. Rule: {o.block.rule}." for o in found
         ),
+        "evidence-order": _order(places),
         "evidence-notes": "\n".join(
             f"* {in_words(note)}" for note in table3.table(runs, PROFILE).notes if "Detectable" not in note
         ),
@@ -101,6 +102,25 @@ def picture(places: Places) -> bytes:
     by_power = {float(row.removeprefix("resnet20-o")): at[row] for row in at if row.startswith("resnet20-o")}
     caption = f"ResNet-20, W/A 1/1. {summary.caption(powers, PROFILE)}"
     return cover.png(cover.figure(by_power, Rows.of(table, EPOCHS), plane.points(powers, places), caption))
+
+
+def _order(places: Places) -> str:
+    """What the item ``order`` measured, from its committed table."""
+    import pandas as pd
+
+    path = places.results / PROFILE / "order" / "table.csv"
+    if not path.is_file():
+        return f"Not measured: `make reproduce-order PROFILE={PROFILE}` does it."
+    found = pd.read_csv(path)
+    ours, theirs = (found[found["Order"] == order.ORDERS[each]] for each in ("after", "before"))
+    changed, norm = "Changed by one last bit (%)", 100 * (theirs["Gradient's norm"] - 1)
+    return (
+        f"* Their order changes the gradient of the binary weights: its norm is {order.span(norm)} % larger, "
+        f"its cosine to ours {order.span(theirs['Cosine to ours'], '.2f')}.\n"
+        f"* One last bit more in the scales changes their gradient by {order.span(theirs[changed])} %, ours by "
+        f"{order.span(ours[changed], '.1g')} %.\n"
+        f"* Fresh ResNet-20, seeds {', '.join(map(str, found['Seed'].unique()))}; 64 images of noise: item `order`."
+    )
 
 
 def rewrite(root: Path, places: Places) -> list[Path]:
