@@ -56,10 +56,13 @@ def _run_program(x, tensors, code, classes, path=""):
     return x.new_empty((x.shape[0], classes))
 
 
+_run_planes = _run_program
+
+
 def register() -> None:
     """Called once, after the library is loaded."""
     for name in (
         "pack_bits", "prepare_weight", "conv2d_packed", "conv2d", "input_gradient", "weight_gradient",
-        "reste_backward", "run_program",
+        "reste_backward", "run_program", "run_planes",
     ):  # fmt: skip
         torch.library.register_fake(f"resteutils::{name}", globals()[f"_{name}"])

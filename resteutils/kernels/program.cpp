@@ -1,5 +1,5 @@
 // A whole packed network in one call: a list of steps, each making one value, run without going back to Python. What the steps
-// mean is written down in resteutils/packed.py, whose torch-only executor is the reference for this one.
+// mean is written down in resteutils/onebit/model.py, whose torch-only executor is the reference for this one.
 #include <ATen/ops/adaptive_avg_pool2d.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/linear.h>
@@ -9,17 +9,10 @@
 #include <limits>
 
 #include "conv.h"
+#include "program.h"
 
 namespace resteutils {
 namespace {
-
-enum Operation : int64_t { STEM, PROJECT, BINARY_VALUE, BINARY_SIGN, MAX_POOL, PAD, AVG_POOL, FLATTEN, AFFINE, LINEAR };
-
-struct Step {  // the fields that packed.py writes, in its order
-  int64_t operation, source, skip, relu, floats, bits, kh, kw, sh, sw, ph, pw, in, out, first;
-};
-constexpr int64_t FIELDS = 15;
-static_assert(sizeof(Step) == FIELDS * sizeof(int64_t));
 
 struct Value {   // one of, or both of: floats (N, H, W, C), bits (N, H, W, bytes); the network's input is (N, C, H, W)
   Tensor floats, bits;
@@ -59,7 +52,7 @@ struct Sink {
 struct Network {
   const Path& path;
   const std::vector<Tensor>& tensors;
-  std::vector<Value> values;
+  const std::vector<Value>& values;
 
   const float* numbers(const Step& s, int i) const { return tensors.at(s.first + i).const_data_ptr<float>(); }
 
@@ -206,24 +199,13 @@ struct Network {
   }
 };
 
-// The program comes as a tensor: a list of hundreds of numbers would be turned from Python to C++ at every call.
 Tensor run_program(const Tensor& x, at::TensorList tensors, const Tensor& code, int64_t classes, c10::string_view name) {
-  TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat, "a packed network takes float32 images (N, C, H, W), got ", x.sizes(), " ", x.scalar_type());
-  TORCH_CHECK(code.dim() == 2 && code.size(0) && code.size(1) == FIELDS && code.scalar_type() == at::kLong && code.is_contiguous() && !tensors.empty(),
-              "damaged program of a packed network");
   const std::vector<Tensor> held(tensors.begin(), tensors.end());
-  Network network{path(name), held, {}};
-  network.values.push_back({x.contiguous(), {}, x.size(1)});
-  network.values.reserve(code.size(0) + 1);
-  for (int64_t i = 0; i < code.size(0); ++i) {
-    Step step;
-    std::memcpy(&step, code.const_data_ptr<int64_t>() + i * FIELDS, sizeof step);
-    TORCH_CHECK(step.source >= 0 && step.source <= i && step.skip <= i && step.first >= 0, "damaged program of a packed network");
-    network.values.push_back(network.run(step));
-  }
-  const Tensor logits = network.values.back().floats.flatten(1);
-  TORCH_CHECK(logits.size(1) == classes, "the program yields ", logits.size(1), " numbers an image, not ", classes);
-  return logits;
+  const Path& chosen = path(name);
+  return run_steps<Value>(x, held, code, classes, [&](const Tensor& part, std::vector<Value>& values) {
+    values[0] = {part, {}, part.size(1)};
+    return Network{chosen, held, values};
+  });
 }
 
 }  // namespace

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from resteutils.data.base import normalise
 from resteutils.nn.binarize import sign
-from resteutils.onebit.check import OPERATIONS, check
+from resteutils.onebit.check import check
+from resteutils.onebit.compiled import Compiled, compiled
 from resteutils.onebit.file import VERSION, PackedFileError, parsed, serialised
 from resteutils.onebit.fold import Program, fold, unpack_signs
 from resteutils.recipes.build import open_data
@@ -45,7 +46,7 @@ class PackedModel(nn.Module):
         super().__init__()
         check(program, header)
         self.header, self.program, self.path = header, program, path
-        self._compiled: tuple[list[Tensor], Tensor, int, str] | None = None
+        self._compiled: Compiled | None = None
         self._signs: dict[str, Tensor] = {}
 
     def extra_repr(self) -> str:
@@ -73,7 +74,7 @@ class PackedModel(nn.Module):
         if torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
                 return self.forward(x)
-        logits = torch.ops.resteutils.run_program(x, *self._compiled) if self._runs_compiled() else self.run_in_torch(x)
+        logits = self._compiled(x) if self._runs_compiled() else self.run_in_torch(x)
         if math.isfinite(x.sum().item()):  # a sum is, where all its terms are, and costs the least
             return logits
         lost = ~torch.isfinite(x).flatten(1).all(1)  # a bit cannot be NaN: it would be taken for +1 and hidden
@@ -160,55 +161,11 @@ class PackedModel(nn.Module):
 
             if not kernels.available():
                 return False
-            path = self.path or kernels.paths()[0]
-            self._compiled = (*_compile(self.program, path), self.program.steps[-1]["out"], path)
+            self._compiled = compiled(self.program, self.header["input"], self.path or kernels.paths()[0])
         return True
 
 
 @torch_defaults()
-def _compile(program: Program, path: str) -> tuple[list[Tensor], Tensor]:
-    """The program as kernels/program.cpp reads it: 15 numbers a step (its struct Step) and a list of tensors."""
-    from resteutils import kernels
-
-    tensors, code = [torch.zeros(1)], []
-    for number, step in enumerate(program.steps):
-        first = len(tensors)
-        out, channels = step["out"], step.get("channels", 0)
-        kh, kw = step.get("kernel", (1, 1))
-        ph, pw = step.get("padding", (step.get("before", 0), 0))
-        flags = [int(step.get("relu", False)), int(step["floats"]), int(step["bits"])]
-        code += [list(OPERATIONS).index(step["do"]), step["source"], step.get("skip", -1), *flags]
-        code += [kh, kw, *step.get("stride", (1, 1)), ph, pw, channels, out, first]
-
-        def padded(tensor, fill=0.0, out=out):
-            room = torch.full((-(-out // 32) * 32,), fill)
-            room[:out] = tensor.float().expand(out)
-            return room
-
-        def of(name, number=number):
-            return program.of(number, name)
-
-        match step["do"]:
-            case "stem":
-                tensors += [of("weight"), padded(torch.ones(1)), padded(of("gain")), padded(of("offset"))]
-            case "project":
-                weight = of("weight").view(out, channels).t().contiguous()
-                tensors += [weight, padded(torch.ones(1)), padded(of("gain")), padded(of("offset"))]
-            case "binary":
-                blob = kernels.prepare_bits(of("bits"), channels, path).blob
-                tensors += [blob, padded(of("alpha")), padded(of("gain")), padded(of("offset"))]
-            case "threshold":
-                blob = kernels.prepare_bits(of("bits"), channels, path).blob
-                flip = torch.zeros(-(-out // 32) * 4, dtype=torch.uint8)
-                flip[: len(of("flip"))] = of("flip")
-                tensors += [blob, padded(of("cuts"), -torch.inf), flip.view(torch.int32)]
-            case "affine":
-                tensors += [padded(torch.ones(1)), padded(of("gain")), padded(of("offset"))]
-            case "linear":
-                tensors += [of("weight"), of("bias")]
-    return tensors, torch.tensor(code).view(-1, 15)
-
-
 # --- from a model, to and from a file -------------------------------------------------------------------------------
 
 
