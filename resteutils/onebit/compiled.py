@@ -1,8 +1,8 @@
 """A packed network's program as the compiled executors read it: a list of numbers for each step, and tensors.
 
-There are two. kernels/program.cpp gathers the bits under each output pixel, for blocks of 32 output channels at a time; it
-runs every program on every path. kernels/planes.cpp keeps the pixels in the lanes, which is faster for few channels; it
-runs networks of at most 64 with AVX2. Both give the same numbers to the last bit.
+There are two. kernels/program.cpp gathers the bits under each output pixel, for blocks of 32 output channels; it runs
+every program on every path. kernels/planes.cpp keeps the pixels in the lanes, which is faster for few channels; it runs
+networks of at most 64 with AVX2. Both give the same numbers to the last bit.
 """
 
 from __future__ import annotations
