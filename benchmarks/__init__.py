@@ -28,6 +28,7 @@ GROUPS = (
     "scaling",
     "peers",
     "onebit",
+    "int8",
 )
 
 

@@ -27,8 +27,9 @@ TITLES = {
     "scaling": "Scaling",
     "peers": "Other libraries",
     "onebit": "One bit",
+    "int8": "One bit beside INT8",
 }
-PACKAGES = ("brevitas", "bitorch")
+PACKAGES = ("brevitas", "bitorch", "openvino", "nncf")
 
 
 def write(rows: list[Row], skipped: dict[str, str], folder: str | Path, full: bool, seconds: float) -> Path:

@@ -103,3 +103,15 @@ def test_report_is_complete(tmp_path) -> None:
 def test_an_unknown_group_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="no rows 'speed'; the groups are: estimator, step"):
         benchmarks.main(rows="speed", out=str(tmp_path))
+
+
+def test_the_rivals_network_is_the_twin_with_a_batchnorm_that_folds() -> None:
+    """As many weights and layers; every BatchNorm of a block stands where a runtime takes it into the convolution."""
+    from benchmarks.int8 import AIMS, folded_twin
+
+    for name in AIMS:
+        parts = [type(part).__name__ for part in folded_twin(name).modules()]
+        usual = [type(part).__name__ for part in ru.create(name, "32/32").modules()]
+        assert sorted(parts) == sorted(usual)
+        following = {b for a, b in zip(parts, parts[1:], strict=False) if a == "Conv2d"}
+        assert following == {"BatchNorm2d"}
