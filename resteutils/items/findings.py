@@ -199,20 +199,27 @@ def _comparisons(checks: tuple[verdict.Check, ...]) -> str:
 
 
 def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
-    effects, lead = design.effects(rows), said(rows.difference("reste", "ste"))
+    effects, lead = design.effects(rows), rows.difference("reste", "ste")
+    curve = rows.difference("reste", "ste-gain-clip")
     best = sorted(powers.values, key=lambda row: -stats.mean(powers.values[row]))[:2]
     named = " and ".join(sorted((row.removeprefix("resnet20-o") for row in best), key=float))
     order = next(outcome for outcome in found if outcome.block.name.startswith("C "))
-    state = f"{in_words(order.words)}" if order.complete else f"is open (block C: {in_words(order.words)})"
+    both = all(effects[factor].low > 0 for factor in ("clip", "gain"))
     return [
-        f"* **ReSTE beats the clipped STE** by {lead} points. Accuracy is highest in the middle, at o = {named}; "
-        "the paper's power is 3.",
-        f"* **Its lead is made of a clip and a gain.** The activations' clip at 1.5 adds {said(effects['clip'])}, the "
-        f"slope on the weights {said(effects['gain'])}. ReSTE over both without its curve: "
-        f"{said(rows.difference('reste', 'ste-gain-clip'))}, nothing that is seen.",
-        f"* **The order of scaling** {state}. The authors scale before the convolution, we after it. Until that is "
-        "settled, no number here is the paper's recipe.",
+        f"* **ReSTE {'beats' if lead.low > 0 else 'is not shown to beat'} the clipped STE**: {said(lead)} points. "
+        f"Accuracy is highest at o = {named}; the paper's power is 3.",
+        f"* **{'Its lead is made of a clip and a gain' if both else 'Clip and gain do not explain its lead'}.** The "
+        f"activations' clip at 1.5 adds {said(effects['clip'])}, the slope on the weights {said(effects['gain'])}. "
+        f"ReSTE over both without its curve: {said(curve)}, {_seen(curve)}.",
+        f"* **The order of scaling** {'decides' if order.complete else 'is open'}. Block C: {in_words(order.words)}. "
+        "The authors scale before the convolution, we after it. Until that is settled, no number here is the paper's "
+        "recipe.",
     ]
+
+
+def _seen(d: Difference) -> str:
+    """What an interval says about a difference."""
+    return "more" if d.low > 0 else "less" if d.high < 0 else "no difference that is seen"
 
 
 def _items() -> str:

@@ -156,7 +156,7 @@ def _outcome(block: Block, rows: Rows) -> Outcome:
         return Outcome(block, found, lacking, block.decide(found) if known else "undecided: no spread is known")
     own = [row for row in block.rows if row not in BASE] or block.rows
     begun = any(ended[row] for row in own)
-    return Outcome(block, found, lacking, f"undecided: not complete ({', '.join(lacking)})" if begun else "not run")
+    return Outcome(block, found, lacking, f"undecided, not complete: {', '.join(lacking)}" if begun else "not run")
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

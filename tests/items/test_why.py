@@ -45,7 +45,7 @@ def test_blocks_that_have_no_runs_are_named_as_not_run() -> None:
 def test_a_block_that_has_begun_says_how_far_it_is_and_decides_nothing() -> None:
     found = outcomes({**BASE, "reste-before": 64.0})["C"]
     assert not found.complete and "reste-before 3 of 3" not in found.words
-    assert found.words.startswith("undecided: not complete (ste-before 0 of 3, ste-gain-clip-before 0 of 3)")
+    assert found.words.startswith("undecided, not complete: ste-before 0 of 3, ste-gain-clip-before 0 of 3")
     assert found.found["reste, scaled before above after"].estimate == pytest.approx(3.7)
 
 
