@@ -91,7 +91,7 @@ PLACES = $(call option,--runs-dir,RUNS_DIR)$(call option,--results-dir,RESULTS_D
 OPTIONS = --profile $(call q,PROFILE)$(call option,--rows,ROWS)$(call option,--epochs,EPOCHS)$(call \
   option,--seeds,SEEDS)$(call option,--set,SET)$(call option,--device,DEVICE)$(DATA)$(PLACES)
 
-.PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test lint format bench bench-full doctor verify-models test-slurm test-arm test-gpu gpu-acceptance clean
+.PHONY: help reproduce $(addprefix reproduce-,$(ITEMS)) report list lab explore app test test-faults lint format bench bench-full doctor verify-models test-slurm test-arm test-gpu gpu-acceptance clean
 
 help: ## this list
 	@echo "ReSTE Reproduced: make TARGET [PROFILE=demo|smoke|short|paper] [ROWS=a,b] [EPOCHS=n] [SEEDS=0,1,2] [SET=lr=0.05]"
@@ -133,6 +133,9 @@ app: $(CORE) ## serve the explorer's page, without a kernel, on this machine onl
 # One thread a process: two pytest workers then share two cores fairly, and results do not depend on the machine's size.
 test: $(DEV) ## the whole test suite; PYTEST_ARGS="-k layers" for a part of it
 	OMP_NUM_THREADS=1 WANDB_MODE=disabled $(PY) -m pytest -n $(call q,TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+
+test-faults: $(DEV) ## kills, failing disks, flipped bits and more, all tries: survived / tried by kind; `make test` has a few of each
+	FAULTS=full OMP_NUM_THREADS=1 WANDB_MODE=disabled $(PY) -m pytest -m faults tests $(PYTEST_ARGS)
 
 lint: $(DEV) ## ruff over code and notebooks; notebooks carry no outputs
 	$(PY) -m ruff check .

@@ -24,6 +24,25 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("suite")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    from helpers import faults
+
+    report = yield
+    if call.when == "call" or (call.when == "setup" and not report.passed):
+        faults.noted(report, [kind for marker in item.iter_markers("faults") for kind in marker.args])
+    return report
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    from helpers import faults
+
+    reports = [report for state in ("passed", "failed", "skipped") for report in terminalreporter.stats.get(state, ())]
+    if found := faults.lines(report for report in reports if hasattr(report, "user_properties")):
+        terminalreporter.section("faults")
+        terminalreporter.write_line("\n".join(found))
+
+
 @pytest.fixture(scope="session")
 def device(pytestconfig: pytest.Config):
     """The torch device of `pytest --device ...`; the tests that take it are skipped where the machine has none."""

@@ -9,7 +9,6 @@ import json
 import os
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def shared_scan(root: Path) -> tuple[tuple[str, ...], Split, Split, str]:
     """What :func:`scan` finds and :func:`listed` makes of it, once for the processes that ask at the same time: of
     ImageNet's 1.33 million files the first one makes the list, the others wait for it and read it.
     """
-    began, place = time.time(), cache_dir() / "listings" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.npz"
+    began, place = time.time(), cache_dir() / "listings" / hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
     with locked(place.with_suffix(".lock")):
         if found := _left(place, root, began):
             return found
@@ -100,12 +99,15 @@ def shared_scan(root: Path) -> tuple[tuple[str, ...], Split, Split, str]:
 def _left(place: Path, root: Path, since: float) -> tuple[tuple[str, ...], Split, Split, str] | None:
     """The list that another process made after ``since``; None where there is none, or only an older one."""
     try:
-        with np.load(place, allow_pickle=False) as kept:
+        known, _, content = place.read_bytes().partition(b"\n")
+        if hashlib.sha256(content).hexdigest().encode() != known:  # damaged
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as kept:
             if kept["made"] < since:
                 return None
             train, test = (Split(root / part, kept[part], kept[f"{part}_labels"]) for part in ("train", "val"))
             return tuple(kept["classes"].tolist()), train, test, str(kept["digest"])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except (OSError, KeyError, ValueError):  # none, or that of another version
         return None
 
 
@@ -115,8 +117,9 @@ def _leave(place: Path, classes: tuple[str, ...], train: Split, test: Split, dig
         content, made=time.time(), classes=np.array(classes), digest=digest,
         train=train.names, train_labels=train.labels, val=test.names, val_labels=test.labels,
     )  # fmt: skip
+    known = hashlib.sha256(content.getvalue()).hexdigest().encode()
     with contextlib.suppress(OSError):  # the others then make it themselves
-        write_atomic(place, content.getvalue())
+        write_atomic(place, known + b"\n" + content.getvalue())
 
 
 def listed(train: Split, test: Split) -> str:

@@ -40,7 +40,7 @@ def batches(
     says is wrong with one of them.
 
     A batch is valid until the next one is asked for: its memory is then filled again. Raises ``RuntimeError`` where
-    /dev/shm has no room for the workers' semaphores.
+    /dev/shm has no room for the workers' semaphores, and where a worker was killed.
     """
     if not shares:
         return
@@ -62,11 +62,19 @@ def batches(
         _check_room(workers)
     with _signals_held():  # a worker is born deaf to them, and listens once it knows what to do
         delivered = iter(loader)
-    for number, labels in enumerate(delivered):
-        if isinstance(labels, Refused):
-            yield labels
-            return
-        yield places[number % len(places), : len(labels)], torch.from_numpy(labels)
+    try:
+        for number, labels in enumerate(delivered):
+            if isinstance(labels, Refused):
+                yield labels
+                return
+            yield places[number % len(places), : len(labels)], torch.from_numpy(labels)
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise RuntimeError(
+            f"a worker that decodes images was killed, by the system if memory ran out ({error}); the same call goes "
+            f"on from the last checkpoint; fewer workers than {workers} (--set workers=N) take less memory"
+        ) from error
 
 
 @dataclass(frozen=True)

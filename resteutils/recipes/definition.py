@@ -109,7 +109,7 @@ class Recipe:
     def _check(self, entry) -> None:
         name, value = entry.name, getattr(self, entry.name)
         accepted, low = entry.metadata.get("accepted"), entry.metadata.get("low")
-        if accepted and value not in accepted:
+        if accepted and not (isinstance(value, str) and value in accepted):
             raise ValueError(f"{name} = {value!r}, expected one of {', '.join(accepted)}")
         if low is not None:
             whole = entry.type == "int"

@@ -241,5 +241,5 @@ def _listed(what: str, values: str | Iterable, example: str) -> list[str]:
 
 def known(what: str, value: str, accepted: Iterable[str]) -> None:
     """Raise ``ValueError``, naming what is accepted, where ``value`` is not among it."""
-    if value not in accepted:
+    if value not in list(accepted):  # a list: a value that has no hash is none of them either
         raise ValueError(f"unknown {what} {value!r}; known: {', '.join(accepted)}")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from resteutils.runs import validity
 from resteutils.runs.provenance import provenance
 from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import write_atomic
@@ -29,22 +30,25 @@ def kept(what: str, run: Any, measure: Callable[[Any], dict[str, Any]], results:
         measure: makes it from the run, as plain JSON values; only called where the trained network is there.
         results: the results folder.
 
-    A kept measurement of an earlier training of the same recipe does not count; nor does a damaged one, which is said.
+    A kept measurement of an earlier training of the same recipe does not count; nor does a damaged one, which is said:
+    its checksum is that of records (:mod:`resteutils.runs.validity`), where it has one.
     """
     recipe, trained = run.recipe, (run.provenance or {}).get("created")
     path = results / recipe.profile / "measured" / f"{what}-{recipe.run_id}.json"
     if path.is_file():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = validity.parsed(path.read_text(encoding="utf-8"))
+            if reason := validity.fields_problem(found, ("trained", "value", "provenance"), (validity.CHECKSUM,)):
+                raise ValueError(reason)
             if found["trained"] == trained:
                 return found["value"]
-        except (ValueError, KeyError, TypeError) as error:
-            print(f"{path} does not count as a measurement ({type(error).__name__}: {error})")
+        except ValueError as error:
+            print(f"{path} does not count as a measurement ({error})")
     if not run.model_file:
         return None
     value = measure(run)
-    text = json.dumps({"trained": trained, "value": value, "provenance": provenance()}, allow_nan=False)
-    write_atomic(path, text + "\n")
+    plain = json.dumps({"trained": trained, "value": value, "provenance": provenance()}, allow_nan=False)
+    write_atomic(path, json.dumps(validity.sealed(json.loads(plain))) + "\n")
     return value
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from resteutils.recipes import Recipe
 
-__all__ = ["checksum", "parsed", "problem", "sealed", "fields_problem"]
+__all__ = ["CHECKSUM", "checksum", "parsed", "problem", "sealed", "fields_problem"]
 
 CHECKSUM = "sha256"
 REQUIRED = ("schema", "run_id", "identity", "recipe", "history", "provenance")

@@ -58,6 +58,7 @@ def with_shm(size: str, *command: str) -> subprocess.CompletedProcess:
     return subprocess.run(shell, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.faults("/dev/shm is small")
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/shm is Linux's")
 def test_a_small_dev_shm_is_room_enough() -> None:
     """160 images of 64x64 are 2 MB; a loader that shares each batch in /dev/shm would wait there for ever."""
@@ -65,6 +66,7 @@ def test_a_small_dev_shm_is_room_enough() -> None:
     assert (done.returncode, done.stdout) == (0, "160\n"), done.stderr
 
 
+@pytest.mark.faults("/dev/shm is small")
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/shm is Linux's")
 def test_a_training_without_room_for_semaphores_ends_in_one_line(tmp_path: Path) -> None:

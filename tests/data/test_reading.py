@@ -85,6 +85,7 @@ def test_the_decoders_read_the_same_files(decoder: str, tmp_path: Path) -> None:
         decode(tmp_path / "cut.jpg", decoder)
 
 
+@pytest.mark.faults("a picture bomb")
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_picture_bomb_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)

@@ -217,6 +217,7 @@ def test_an_archive_that_lies_there_already_is_unpacked(
         open_images("cifar10", tmp_path)
 
 
+@pytest.mark.faults("a download is damaged")
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "html"])
 def test_a_damaged_download_is_not_unpacked(
     damage: str, tmp_path: Path, own_cache, monkeypatch: pytest.MonkeyPatch
@@ -231,6 +232,7 @@ def test_a_damaged_download_is_not_unpacked(
     assert not data.exists()
 
 
+@pytest.mark.faults("paths of an archive climb")
 @pytest.mark.parametrize("name", ["../evil", "cifar-10-batches-py/../../evil", "/etc/evil", "elsewhere/evil"])
 def test_an_archive_whose_paths_climb_is_refused_by_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -247,6 +249,7 @@ def test_an_archive_whose_paths_climb_is_refused_by_name(
     assert not list(data.iterdir()) and {path.name for path in tmp_path.iterdir()} == {"data", "payload", "a.tar.gz"}
 
 
+@pytest.mark.faults("paths of an archive climb")
 def test_a_link_in_an_archive_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from resteutils.data.download import unpack
 

@@ -272,6 +272,7 @@ def library(folder: Path) -> Path:
 ASKED = "from resteutils import kernels; print(kernels.ready(), kernels.available(), kernels.why_not())"
 
 
+@pytest.mark.faults("the kernel library is damaged")
 @available
 def test_a_library_that_is_whole_is_loaded_and_a_damaged_one_is_not(tmp_path):
     """Each kind of damage, with no compiler at hand: nothing crashes, and what is lacking is said."""
@@ -292,6 +293,7 @@ def test_a_library_that_is_whole_is_loaded_and_a_damaged_one_is_not(tmp_path):
         assert python(ASKED, **without).stdout.startswith("False False ")
 
 
+@pytest.mark.faults("two processes compile the kernels at once")
 @available
 @pytest.mark.slow
 def test_a_damaged_library_is_compiled_again_by_one_of_two_processes(tmp_path):
@@ -307,6 +309,7 @@ def test_a_damaged_library_is_compiled_again_by_one_of_two_processes(tmp_path):
     assert hashlib.sha256(path.read_bytes()).hexdigest() == path.with_suffix(".sha256").read_text().strip()
 
 
+@pytest.mark.faults("another user may change the kernel library")
 @available
 @pytest.mark.parametrize("who", ["others may write it", "user 12345 owns it"])
 def test_a_library_that_another_user_may_change_is_not_loaded(tmp_path, who):
@@ -322,6 +325,7 @@ def test_a_library_that_another_user_may_change_is_not_loaded(tmp_path, who):
     assert who in done.stdout and "TORCH_EXTENSIONS_DIR" in done.stderr and "chmod go-w" in done.stderr
 
 
+@pytest.mark.faults("the compiler is lost midway")
 def test_a_compiler_that_is_lost_midway_leaves_nothing_and_says_what_to_check(tmp_path):
     """The compiler answers what torch asks of it at first, and is killed when it compiles."""
     compiler = tmp_path / "g++"

@@ -69,6 +69,7 @@ def test_two_local_workers_finish_every_run_once(runs_dir: Path, results_dir: Pa
     assert logs.count("top-1") >= len(expected)
 
 
+@pytest.mark.faults("launch is killed")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_the_workers_of_a_launch_that_is_killed_save_and_leave(runs_dir: Path, results_dir: Path, number) -> None:

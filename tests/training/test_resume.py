@@ -243,6 +243,7 @@ def _written(path: Path) -> int:
         return 0
 
 
+@pytest.mark.faults("killed five times at random moments")
 @pytest.mark.slow
 def test_killed_at_random_moments(undisturbed, tmp_path: Path) -> None:
     """SIGKILL leaves no chance to save. Checkpoints are written after every step: kills land there too."""

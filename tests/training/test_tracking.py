@@ -167,6 +167,7 @@ def served(tmp_path_factory) -> dict:
     }
 
 
+@pytest.mark.faults("a W&B server is dead")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DEAD)
 def test_beside_a_dead_server_the_first_run_is_an_offline_one_that_wandb_syncs(served: dict, kind: str) -> None:
@@ -181,6 +182,7 @@ def test_beside_a_dead_server_the_first_run_is_an_offline_one_that_wandb_syncs(s
     assert done.returncode == 0 and folder.name in done.stdout + done.stderr
 
 
+@pytest.mark.faults("a W&B server goes in mid-run")
 @pytest.mark.slow
 def test_epochs_of_an_outage_arrive_when_the_server_is_back(served: dict) -> None:
     assert served["outage"]["refused"] > 0
@@ -188,6 +190,7 @@ def test_epochs_of_an_outage_arrive_when_the_server_is_back(served: dict) -> Non
     assert served["outage"]["said"] == []
 
 
+@pytest.mark.faults("a W&B server goes in mid-run")
 @pytest.mark.slow
 def test_a_server_that_stays_away_is_said_and_the_run_is_on_this_disk(served: dict) -> None:
     (line,) = served["lost"]["said"]
