@@ -164,7 +164,8 @@ def _compile(path: Path) -> None:
             print("failed.", file=sys.stderr)
             raise CannotBuild(
                 "compiling or loading the kernels failed; everything else works without them. Check the compiler "
-                f"(Debian and Ubuntu: apt-get install g++ libgomp1) and the room in {path.parent}.\n{error}"
+                f"(Debian and Ubuntu: apt-get install g++ libgomp1), the room in {path.parent} and that it is not "
+                f"mounted noexec; TORCH_EXTENSIONS_DIR names another folder.\n{error}"
             ) from error
         try:
             write_atomic(_digest(path), hashlib.sha256(content).hexdigest() + "\n")

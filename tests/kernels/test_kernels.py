@@ -338,6 +338,25 @@ def test_a_compiler_that_is_lost_midway_leaves_nothing_and_says_what_to_check(tm
     assert [name for name in left if not name.endswith(".lock")] == []
 
 
+@available
+def test_a_library_that_cannot_be_loaded_says_what_to_do(tmp_path, monkeypatch, capsys):
+    """As where the folder is mounted noexec: neither the one that is there nor a new one."""
+    from torch.utils import cpp_extension
+
+    def refuse(*arguments, **options):
+        raise OSError("Could not load this library: failed to map segment from shared object")
+
+    path = library(tmp_path)
+    monkeypatch.setattr(build, "library_path", lambda: path)
+    monkeypatch.setattr(torch.ops, "load_library", refuse)
+    monkeypatch.setattr(cpp_extension, "load", refuse)
+    said = build.load.__wrapped__()
+    assert "Could not load this library" in said and "everything else works without them" in said
+    for remedy in ("apt-get install g++ libgomp1", str(tmp_path), "noexec", "TORCH_EXTENSIONS_DIR"):
+        assert remedy in said
+    assert "cannot be loaded here and is compiled again" in capsys.readouterr().err
+
+
 def test_importing_builds_nothing():
     code = "import sys, resteutils.kernels; print('torch.utils.cpp_extension' in sys.modules)"
     assert python(code).stdout.strip() == "False"
