@@ -120,6 +120,7 @@ def device() -> Iterator[Finding]:
         for index in range(torch.cuda.device_count()):
             gpu = torch.cuda.get_device_properties(index)
             yield Finding("ok", "device", f"cuda:{index} {gpu.name}, {gpu.total_memory / 1e9:.0f} GB")
+        yield mps()
     elif shutil.which("nvidia-smi") and _prints(["nvidia-smi", "-L"]):
         build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
         text = (
@@ -130,6 +131,15 @@ def device() -> Iterator[Finding]:
         cost = "no GPU: one ResNet-20 run of profile paper takes days here, its tables years"
         yield Finding("ok", "device", f"cpu, torch {torch.__version__} ({cost})")
     yield Finding("ok", "threads", threads)
+
+
+def mps() -> Finding:
+    """CUDA's Multi-Process Service lets the kernels of several processes run on a GPU at once."""
+    control = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps") / "control"
+    if control.exists():
+        return Finding("ok", "mps", f"{control.parent}: `launch --parallel 4` shares a GPU among small runs")
+    remedy = "for several small runs on one GPU (`launch --parallel 4`) start it: nvidia-cuda-mps-control -d"
+    return Finding("optional", "mps", f"no CUDA MPS daemon, so processes take turns on a GPU; {remedy}")
 
 
 def compiler() -> Finding:

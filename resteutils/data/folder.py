@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +21,8 @@ from torch import Tensor
 
 from resteutils.data.base import IMAGENET_MEAN, IMAGENET_STD, Data, EpochPlan, chosen
 from resteutils.data.files import Split, check_readable, shared_scan
-from resteutils.data.loader import Refused, batches
-from resteutils.data.reading import UnreadableImage, decode
+from resteutils.data.loader import Refused, batches, worker_count
+from resteutils.data.reading import UnreadableImage, check_decoder, decode
 
 __all__ = ["Folder", "UnreadableImage", "central_crop", "folder_digest", "open_folder"]
 
@@ -48,6 +47,7 @@ class Folder(Data):
     workers: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     digest: str = ""
+    decoder: str = "pillow"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -67,16 +67,16 @@ class Folder(Data):
         """
         order = EpochPlan.draw(self.train_size, "none", 0, seed, epoch).order
         batches = [order[places] for places in self.places(batch_size, start, rank, world)]
-        return self._deliver(_Decoded(self.train, self.train_transform, (seed, epoch)), batches)
+        return self._deliver(_Decoded(self.train, self.train_transform, self.decoder, (seed, epoch)), batches)
 
     def test_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised test batches in order, without padding: process ``rank`` gets every ``world``-th image."""
         mine = np.arange(rank, self.test_size, world)
         batches = [mine[begin : begin + batch_size] for begin in range(0, len(mine), batch_size)]
-        return self._deliver(_Decoded(self.test, self.test_transform), batches)
+        return self._deliver(_Decoded(self.test, self.test_transform, self.decoder), batches)
 
     def _deliver(self, images: _Decoded, shares: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-        delivered = batches(images, shares, self.image_size, min(self.workers, os.cpu_count() or 1))
+        delivered = batches(images, shares, self.image_size, worker_count(self.workers))
         with contextlib.closing(delivered):
             for batch in delivered:
                 if isinstance(batch, Refused):
@@ -93,11 +93,12 @@ class _Decoded:
 
     split: Split
     transform: Callable[[Tensor], Tensor]
+    decoder: str = "pillow"
     key: tuple[int, ...] = ()
 
     def __call__(self, index: int) -> tuple[Tensor, int] | Refused:
         try:
-            image = decode(self.split.path(index))
+            image = decode(self.split.path(index), self.decoder)
         except UnreadableImage as error:
             return Refused(error)
         with torch.random.fork_rng(devices=[], enabled=bool(self.key)):
@@ -125,6 +126,7 @@ def open_folder(
     test_size: int = 0,
     holdout: int = 0,
     augment: str = "crop-flip",
+    decoder: str = "pillow",
     workers: int = 0,
     device: torch.device | str = "cpu",
     patience: Callable[[], None] = lambda: None,
@@ -136,8 +138,10 @@ def open_folder(
     is called, which may raise. The other arguments are as in :func:`resteutils.data.sources.open_images`.
 
     Raises ``FileNotFoundError`` where train/ or val/ is missing or a class is empty, ``ValueError`` where the two, or
-    they and the arguments, disagree about classes or images, ``UnreadableImage`` with the names of damaged files.
+    they and the arguments, disagree about classes or images, ``UnreadableImage`` with the names of damaged files, and
+    what :func:`resteutils.data.reading.check_decoder` raises.
     """
+    check_decoder(decoder)
     classes, train, test, digest = shared_scan(root)
     if num_classes not in (0, len(classes)):
         raise ValueError(
@@ -145,10 +149,10 @@ def open_folder(
         )
     if num_classes == 1000 and not (train_size or test_size):
         _check_imagenet(root, {"train": len(train), "val": len(test)})
-    check_readable(train, test, digest, workers, patience)
+    check_readable(train, test, digest, worker_count(workers), patience)
     train, test = chosen(train, test, train_size, test_size, holdout)
     transforms = _transforms(image_size, augment)
-    return Folder(name, classes, train, test, *transforms, image_size, workers, torch.device(device), digest)
+    return Folder(name, classes, train, test, *transforms, image_size, workers, torch.device(device), digest, decoder)
 
 
 def _check_imagenet(root: Path, found: dict[str, int]) -> None:

@@ -22,15 +22,26 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-__all__ = ["Refused", "batches"]
+__all__ = ["Refused", "batches", "worker_count"]
 
 PREFETCH = 2  # batches that each worker has under way
 GROUP_SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, n)]
+MOST_WORKERS = 32  # that -1 stands for: each has some batches under way, and ImageNet's are 38 MB
 LONGEST_STEP = 60  # seconds that a worker outlives a SIGTERM, for the training process to save meanwhile
 
 
 class Refused(str):
     """What is wrong with which image: a value, because an exception leaves a worker wrapped in its traceback."""
+
+
+def worker_count(asked: int) -> int:
+    """How many workers to start: at most as many as this process may use cores; -1 is as many as are its share where
+    torchrun started several processes on this machine, up to 32.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if asked >= 0:
+        return min(asked, cores)
+    return min(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))), MOST_WORKERS)
 
 
 def batches(

@@ -16,7 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["BACKGROUND", "DECODERS", "UnreadableImage", "decode", "opened"]
+__all__ = ["BACKGROUND", "DECODERS", "UnreadableImage", "check_decoder", "decode", "opened"]
 
 BACKGROUND = (128, 128, 128)  # behind transparent parts
 DECODERS = ("pillow", "torchvision")
@@ -76,6 +76,24 @@ def _opaque(image: Image) -> Image:
         return image
     behind = Image.new("RGBA", image.size, (*BACKGROUND, 255))
     return Image.alpha_composite(behind, image.convert("RGBA"))
+
+
+def check_decoder(decoder: str) -> None:
+    """Raise ``ValueError`` for a decoder of another name, ``RuntimeError`` where torchvision cannot decode JPEG files:
+    reading them all by Pillow instead would give other pixels than the recipe says.
+    """
+    if decoder not in DECODERS:
+        raise ValueError(f"decoder = {decoder!r}, expected one of {', '.join(DECODERS)}")
+    if decoder == "torchvision":
+        from torchvision.io import decode_jpeg, encode_jpeg
+
+        try:
+            decode_jpeg(encode_jpeg(torch.zeros(3, 8, 8, dtype=torch.uint8)))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise RuntimeError(
+                f"decoder = 'torchvision': this build of it decodes no JPEG files ({reason}); use decoder=pillow"
+            ) from error
 
 
 def decode(path: Path, decoder: str = "pillow") -> Tensor:

@@ -65,6 +65,7 @@ class Options:
     augment: str = "crop-flip"
     padding: int = 4
     normalization: str = "dataset"
+    decoder: str = "pillow"
     workers: int = 0
 
     @classmethod

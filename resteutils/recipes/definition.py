@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from resteutils.data.base import AUGMENTATIONS, NORMALIZATIONS
+from resteutils.data.reading import DECODERS
 from resteutils.data.sources import DATASETS
 from resteutils.estimators import ESTIMATORS, Estimator, ReSTE, estimator
 from resteutils.models import BITS, MODELS
@@ -68,6 +69,7 @@ class Recipe:
     augment: str = _choice(*AUGMENTATIONS, default="crop-flip")
     padding: int = _at_least(0, 4)
     normalization: str = _choice(*NORMALIZATIONS, default="imagenet")
+    decoder: str = _choice(*DECODERS, default="pillow")  # of image files; the other's pixels differ by a few levels
     # optimisation
     epochs: int = _at_least(1, 1000)
     batch_size: int = _at_least(2, 256)  # all processes together
@@ -88,7 +90,9 @@ class Recipe:
     packed_forward: bool | None = None  # the forward pass on packed bits, the same integers; None: where it is faster
     table_gradients: bool | None = None  # sums in another order, equal to rounding; None: where it is faster
     eval_batch_size: int = _at_least(1, 500)
-    workers: int = _at_least(0, 4)
+    workers: int = _at_least(
+        -1, -1
+    )  # processes that decode image files; -1: a core each, shared by this machine's runs
     checkpoint_minutes: float = _at_least(0, 10.0)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from resteutils import kernels
 from resteutils.recipes import Recipe
 from resteutils.system.settings import cache_dir
 from resteutils.training.gpu import gpu_environment
+from resteutils.training.processes import together
 
 __all__ = [
     "Execution",
@@ -198,7 +199,8 @@ def _older(owner: Any, switch: Any) -> bool:
 def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Callable[[str], None] = print) -> str:
     """The recipe's ``compile`` with "auto" decided: "off" or a mode of ``torch.compile``.
 
-    "auto" compiles where the run is long enough to repay it and the machine has what that takes.
+    "auto" compiles where the run is long enough to repay it and the machine has what that takes; on one GPU, with
+    batches that are not accumulated, into CUDA graphs.
     Raises ``RuntimeError`` where compilation is asked for and something is lacking, ``ValueError`` for CUDA graphs with
     an accumulated batch.
     """
@@ -219,7 +221,8 @@ def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Call
     if lacking:
         say(f"training without torch.compile, which would be faster: it needs {lacking}")
         return "off"
-    return "default"
+    graphed = device.type == "cuda" and recipe.accumulate == 1 and together() == 1
+    return "reduce-overhead" if graphed else "default"  # small networks wait for the host to launch their kernels
 
 
 def _lacking(device: torch.device) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,6 +12,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from resteutils.training.syncbn import synchronised
 
 __all__ = ["Processes", "first_process", "processes", "together", "without_sync"]
 
@@ -63,10 +66,10 @@ class Processes:
             dist.barrier()
 
     def sync_batchnorm(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The model with BatchNorm over the images of all processes, as on the authors' one GPU. torch's refuses CPU
-        tensors: on CPUs each process normalises with its own images, and the leading one's running statistics count.
+        """The model with BatchNorm over the images of all processes, as on the authors' one GPU. On CPUs each process
+        normalises with its own images, and the leading one's running statistics count.
         """
-        return model if self.world == 1 or device.type == "cpu" else nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return model if self.world == 1 or device.type == "cpu" else synchronised(model)
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The model with its gradients averaged over processes."""
@@ -75,7 +78,9 @@ class Processes:
         local = [self.local_rank] if device.type == "cuda" else None
         # SyncBatchNorm keeps the buffers equal. Without it the leading process's count, in every forward pass.
         synced = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
-        return nn.parallel.DistributedDataParallel(model, local, broadcast_buffers=not synced)
+        ddp = nn.parallel.DistributedDataParallel
+        newer = "forward_sync_buffers" in inspect.signature(ddp).parameters  # torch's name for it since 2.14
+        return ddp(model, local, **{"forward_sync_buffers" if newer else "broadcast_buffers": not synced})
 
 
 @contextmanager

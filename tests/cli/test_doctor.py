@@ -146,3 +146,15 @@ def test_a_python_without_torch_says_so_in_one_line(root: Path) -> None:
     done = subprocess.run([sys.executable, "-S", "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "torch is not installed" in done.stderr and "pip install" in done.stderr
+
+
+def test_doctor_says_whether_runs_can_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from resteutils.cli import doctor
+
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    found = doctor.mps()
+    assert (found.state, found.subject) == ("optional", "mps")
+    assert "nvidia-cuda-mps-control -d" in found.text
+    (tmp_path / "control").touch()
+    assert doctor.mps().state == "ok"
+    assert str(tmp_path) in doctor.mps().text

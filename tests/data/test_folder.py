@@ -11,6 +11,7 @@ from helpers.pictures import here, small, two_classes
 from PIL import Image
 
 from resteutils.data import folder as image_folder
+from resteutils.data import reading
 from resteutils.data.digits import digits_folder
 from resteutils.data.files import scan
 from resteutils.data.folder import UnreadableImage
@@ -57,6 +58,16 @@ def test_batches_are_pure_functions_of_seed_epoch_and_step(workers: int) -> None
             assert images.equal(same)
             assert labels.equal(same_labels)
     assert torch.get_rng_state().equal(before)  # nobody else's random numbers were used
+
+
+@pytest.mark.parametrize("decoder", ["pillow", "torchvision"])
+def test_images_are_decoded_as_the_recipe_says(decoder: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, asked = open_data(here(decoder=decoder), folder), set()
+    plain = reading.decode
+    monkeypatch.setattr("resteutils.data.folder.decode", lambda path, by: asked.add(by) or plain(path, by))
+    next(data.train_batches(4, 0, 0))
+    next(data.test_batches(4))
+    assert asked == {decoder}
 
 
 def test_augmentation_differs_by_epoch_seed_and_image(folder: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from resteutils.data.loader import PREFETCH, Refused, batches
+from resteutils.data.loader import PREFETCH, Refused, batches, worker_count
 
 
 def painted(index: int) -> tuple[torch.Tensor, int] | Refused:
@@ -79,3 +79,15 @@ def test_a_training_without_room_for_semaphores_ends_in_one_line(tmp_path: Path)
     assert "Traceback" not in done.stderr
     for name in ("/dev/shm", "--shm-size", "--set workers=0"):
         assert name in last
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "processes", "count"),
+    [(-1, 16, 1, 16), (-1, 16, 8, 2), (-1, 2, 8, 1), (-1, 192, 1, 32), (0, 16, 1, 0), (4, 16, 1, 4), (64, 16, 8, 16)],
+)
+def test_workers_are_a_core_each_and_the_processes_of_a_machine_share_them(
+    asked: int, cores: int, processes: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert worker_count(asked) == count

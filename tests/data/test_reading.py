@@ -10,7 +10,7 @@ import torch
 from helpers.pictures import noise
 from PIL import Image
 
-from resteutils.data.reading import BACKGROUND, DECODERS, UnreadableImage, decode, opened
+from resteutils.data.reading import BACKGROUND, DECODERS, UnreadableImage, check_decoder, decode, opened
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,17 @@ def test_what_is_no_file_or_no_image_is_said(tmp_path: Path) -> None:
     ):
         with pytest.raises(UnreadableImage, match=rf"{name} cannot be decoded.*{said}"):
             opened(tmp_path / name)
+
+
+def test_a_torchvision_that_decodes_no_jpeg_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's pixels instead would be another recipe's."""
+    check_decoder("torchvision")
+
+    def lacking(*arguments):
+        raise RuntimeError("not compiled with libjpeg")
+
+    monkeypatch.setattr("torchvision.io.decode_jpeg", lacking)
+    with pytest.raises(RuntimeError, match=r"not compiled with libjpeg.*decoder=pillow"):
+        check_decoder("torchvision")
+    with pytest.raises(ValueError, match="'opencv', expected one of pillow, torchvision"):
+        check_decoder("opencv")

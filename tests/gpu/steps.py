@@ -1,6 +1,6 @@
 """What one training step launches, copies and waits for, on made images; runs under fakecuda, one line a case.
 
-python steps.py sweep | signs | resume | bad
+python steps.py sweep | signs | resume | bad FLAW
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ MODELS = ("resnet18", "resnet20", "resnet20_bireal", "vgg_small", "resnet18_imag
 BITS = ("1/1", "1/32", "32/32")
 
 
+def made_loop(recipe: Recipe, train: int, test: int, group: Processes | None = None) -> training._Loop:
+    """A training on so many made images, before its first step."""
+    data, folder = images(recipe, train, test), Path(tempfile.mkdtemp())
+    device = torch.device("cuda")
+    return training._Loop(recipe, folder, device, data, group or Processes(), NoTracker(), lambda line: None, False)
+
+
 def images(recipe: Recipe, train: int, test: int) -> Images:
     draw = torch.Generator().manual_seed(0)
 
@@ -46,14 +53,11 @@ def look(loop) -> None:
     int(loop.first_bad)
 
 
-def counted(recipe: Recipe, steps: int = 2, bad: bool = False):
+def counted(recipe: Recipe, steps: int = 2, flaw: str = ""):
     """What ``steps`` steps did after one that warms up, away from the steps that look at the device."""
     device = torch.device("cuda")
-    data = images(recipe, 8 * recipe.batch_size, 16)
     with numerics(recipe, device):
-        loop = training._Loop(
-            recipe, Path(tempfile.mkdtemp()), device, data, Processes(), NoTracker(), lambda line: None, False
-        )
+        loop = made_loop(recipe, 8 * recipe.batch_size, 16)
         loop.restore()
         sums = training.Sums({}, device)
         loop.model.train()
@@ -63,14 +67,21 @@ def counted(recipe: Recipe, steps: int = 2, bad: bool = False):
         with fakecuda.watched() as found:
             for _ in range(steps):
                 loop.train_step(*next(batches), sums, False)
-                if bad:
+                if flaw == "item":
                     sums.loss.item()
+                if flaw == "copy":
+                    sums.loss += torch.tensor([1.0]).to(device).sum()
+                if flaw == "device":
+                    loop.model(torch.zeros(2, 3, 32, 32))
     return found
 
 
 def sweep() -> None:
     cases = [(m, b, "reste", "fp32", {"image_size": 64} if "imagenet" in m else {}) for m in MODELS for b in BITS]
     cases += [("resnet20", "1/1", name, "fp32", {}) for name in ru.ESTIMATORS if name != "reste"]
+    cases += [
+        (m, "1/1", "reste", "fp32", {"deterministic": True}) for m in ("resnet20", "resnet20_bireal", "vgg_small")
+    ]
     cases += [("resnet20", b, "reste", p, {}) for p in ("tf32", "bf16") for b in BITS]
     options = ({"standardize": True}, {"scale": "channel"}, {"scale_order": "before"}, {"accumulate": 2})
     cases += [("resnet20", "1/1", "reste", "fp32", o) for o in (*options, {"schedule": "step"})]
@@ -89,9 +100,9 @@ def report(label: str, found, steps: int) -> None:
             print(f"  waits at {who}", flush=True)
 
 
-def bad() -> None:
+def bad(flaw: str) -> None:
     """A known-bad step, which the budget must refuse."""
-    report("bad", counted(Recipe(compile="off", batch_size=8, epochs=10), bad=True), 2)
+    report(flaw, counted(Recipe(compile="off", batch_size=8, epochs=10), flaw=flaw), 2)
 
 
 def signs() -> None:
@@ -141,6 +152,6 @@ def integral(*call) -> bool:
 if __name__ == "__main__":
     training._Loop.raise_if_bad = look
     gpu.integral = integral
-    {"sweep": sweep, "signs": signs, "bad": bad, "resume": resume}[sys.argv[1]]()
+    {"sweep": sweep, "signs": signs, "bad": bad, "resume": resume}[sys.argv[1]](*sys.argv[2:])
     sys.stdout.flush()
     os._exit(0)  # torch's teardown expects a real driver

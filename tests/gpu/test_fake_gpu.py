@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.fake_gpu import said
+import pytest
+from helpers.fake_gpu import SCRIPTS, said, under
 
 
 def test_no_step_of_any_network_estimator_or_precision_waits_for_the_gpu(library: Path) -> None:
@@ -28,9 +29,16 @@ def test_signs_are_convolved_in_tf32_whatever_the_precision_and_nothing_else_is(
     }
 
 
-def test_a_step_that_looks_at_a_number_is_found(library: Path) -> None:
-    (line,) = [line for line in said(library, "bad") if line.startswith("CASE")]
-    assert float(line.split()[3]) >= 1
+@pytest.mark.parametrize(("flaw", "copies", "waits"), [("item", 0, 1), ("copy", 1, 1)])
+def test_a_step_that_looks_at_a_number_or_brings_one_along_is_found(library, flaw, copies, waits) -> None:
+    (line,) = [line for line in said(library, f"bad {flaw}") if line.startswith("CASE")]
+    assert [float(word) for word in line.split()[2:4]] == [copies, waits]
+
+
+def test_images_on_another_device_are_refused_as_on_a_gpu(library: Path) -> None:
+    done = under(library, str(SCRIPTS / "steps.py"), "bad", "device")
+    assert done.returncode != 0
+    assert "Expected all tensors to be on the same device" in done.stderr or "same device" in done.stderr
 
 
 def test_training_stops_and_goes_on_and_records_the_gpu(library: Path) -> None:

@@ -45,8 +45,9 @@ def under(library: Path, *command: str, devices: int = 1, **more: str) -> subpro
     return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=600)
 
 
-def said(library: Path, what: str, script: str = "steps.py", **more) -> list[str]:
-    """The lines that a script of tests/gpu printed."""
-    done = under(library, str(SCRIPTS / script), *what.split(), **more)
+def said(library: Path, what: str, script: str = "steps.py", devices: int = 1, **more: str) -> list[str]:
+    """The lines that a script of tests/gpu printed; for two GPUs, its two processes."""
+    many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"] if devices > 1 else []
+    done = under(library, *many, str(SCRIPTS / script), *what.split(), devices=devices, **more)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.splitlines()

@@ -16,10 +16,12 @@ from resteutils.training import loop as training
 from resteutils.training.epoch import evaluate
 from resteutils.training.loop import train
 from resteutils.training.processes import Processes
+from resteutils.training.syncbn import SyncedBatchNorm
 
 # 23 images in batches of 8: the last batch gives the processes 4 and 3 of them.
 RECIPE = tiny(train_size=23, test_size=9, batch_size=8, eval_batch_size=4)
 SIZES = (1, 2, 7, 20)
+NORMALISED = (7, 5, 3, 2)  # images that BatchNorm sees: 4 of them in one process and 3 in the other
 ACCUMULATED = tiny(train_size=22, batch_size=22, epochs=1, warmup_epochs=0, lr=0.05, momentum=0, weight_decay=0)
 
 
@@ -67,6 +69,26 @@ def trained(recipe, folder: Path):
     return {"model": dict(model.state_dict()), "history": history}
 
 
+def normalised(layer: torch.nn.Module, rank: int = 0, world: int = 1) -> dict[str, torch.Tensor]:
+    """Two steps of a BatchNorm on every ``world``-th image: output, gradients and buffers."""
+    draw = torch.Generator().manual_seed(1)
+    for _ in range(2):
+        x, grad = 3 * torch.randn(2, *NORMALISED, generator=draw, dtype=torch.float64) + 1
+        x = x[rank::world].requires_grad_()
+        layer.zero_grad()
+        out = layer(x)
+        out.backward(grad[rank::world])
+    evaluated = layer.eval()(x).detach()
+    gradients = {f"grad {name}": value.grad for name, value in layer.named_parameters()}
+    return {"out": out.detach(), "evaluated": evaluated, "grad x": x.grad, **gradients, **dict(layer.named_buffers())}
+
+
+def batchnorm() -> torch.nn.Module:
+    layer = torch.nn.BatchNorm2d(NORMALISED[1]).double()
+    layer.weight.data.copy_(torch.linspace(0.5, 2, NORMALISED[1]))
+    return layer
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
@@ -80,6 +102,7 @@ def main(folder: Path) -> None:
     for size in SIZES:
         recipe = tiny(test_size=size, eval_batch_size=3)
         found[f"evaluated {size}"] = evaluate(model, open_data(recipe), recipe, group)
+    found["normalised"] = normalised(SyncedBatchNorm.of(batchnorm()), group.rank, group.world)
     torch.save(found, folder / f"rank{group.rank}.pt")
     dist.destroy_process_group()
 

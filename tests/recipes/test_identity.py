@@ -14,8 +14,8 @@ DEFAULTS = {
     "padding": 4, "normalization": "imagenet", "epochs": 1000, "batch_size": 256, "accumulate": 1, "lr": 0.1,
     "momentum": 0.9, "weight_decay": 1e-4, "warmup_epochs": 5.0, "schedule": "epoch", "precision": "fp32",
     "sync_bn": True, "deterministic": False, "seed": 0, "compile": "auto", "channels_last": "auto",
-    "packed_forward": None, "eval_batch_size": 500, "workers": 4, "checkpoint_minutes": 10.0,
-    "optimizer": "sgd", "weight_scale": 1.0, "table_gradients": None,
+    "packed_forward": None, "eval_batch_size": 500, "workers": -1, "checkpoint_minutes": 10.0,
+    "optimizer": "sgd", "weight_scale": 1.0, "table_gradients": None, "decoder": "pillow",
 }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ OTHER = {
     "accumulate": 2, "lr": 0.05, "momentum": 0.8, "weight_decay": 0.0, "warmup_epochs": 0.0, "schedule": "step",
     "precision": "bf16", "sync_bn": False, "seed": 5, "deterministic": True, "compile": "off", "channels_last": "on",
     "packed_forward": True, "eval_batch_size": 100, "workers": 0, "checkpoint_minutes": 1.0, "optimizer": "adam",
-    "weight_scale": 0.5, "table_gradients": True,
+    "weight_scale": 0.5, "table_gradients": True, "decoder": "torchvision",
 }  # fmt: skip
 
 
@@ -267,7 +267,8 @@ BAD = {
     "image_size": [0],
     "in_channels": [0],
     "eval_batch_size": [0],
-    "workers": [-1],
+    "workers": [-2, 1.5],
+    "decoder": ["opencv", None],
     "checkpoint_minutes": [-1],
     "packed_forward": ["on", 1],
     "table_gradients": ["auto", 0],

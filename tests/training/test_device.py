@@ -106,9 +106,19 @@ def test_a_gpu_without_what_compiling_takes_trains_uncompiled(monkeypatch, compi
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     heard: list[str] = []
     mode = resolve_compile(Recipe(compile="auto", epochs=10), torch.device("cuda"), 50_000, heard.append)
-    assert mode == ("off" if said else "default")
+    assert mode == ("off" if said else "reduce-overhead")
     assert said in "".join(heard)
     assert bool(heard) == bool(said)
+
+
+def test_auto_takes_cuda_graphs_on_one_gpu_where_no_batch_is_accumulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resteutils.training.device._lacking", lambda device: "")
+    recipe, cuda = Recipe(compile="auto", epochs=10), torch.device("cuda")
+    assert resolve_compile(recipe, cuda, 50_000) == "reduce-overhead"
+    assert resolve_compile(replace(recipe, accumulate=2), cuda, 50_000) == "default"
+    assert resolve_compile(recipe, torch.device("cpu"), 50_000) == "default"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert resolve_compile(recipe, cuda, 50_000) == "default"
 
 
 @pytest.mark.slow

@@ -17,7 +17,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.tiny import tiny
-from helpers.two_processes import ACCUMULATED, RECIPE, SIZES, float64, frozen_statistics, trained
+from helpers.two_processes import (
+    ACCUMULATED,
+    RECIPE,
+    SIZES,
+    batchnorm,
+    float64,
+    frozen_statistics,
+    normalised,
+    trained,
+)
 from safetensors.torch import load_file
 from torch import nn
 
@@ -156,6 +165,19 @@ def test_only_the_leading_process_writes(pair) -> None:
     written = {path.name for path in (folder / "run").iterdir()}
     assert written == {"checkpoint.pt", "checkpoint.previous.pt", "history.csv"}
     assert len((folder / "run" / "history.csv").read_text().splitlines()) == 1 + RECIPE.epochs
+
+
+def test_batchnorm_over_processes_is_that_of_all_images(pair) -> None:
+    """Of 4 images in one process and 3 in the other: output, statistics, and gradients, which are summed."""
+    found, expected = [each["normalised"] for each in pair[0]], normalised(batchnorm())
+    for name in ("out", "evaluated", "grad x"):
+        for rank in (0, 1):
+            torch.testing.assert_close(found[rank][name], expected[name][rank::2])
+    for name in ("grad weight", "grad bias"):
+        torch.testing.assert_close(found[0][name] + found[1][name], expected[name])
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        for rank in (0, 1):
+            torch.testing.assert_close(found[rank][name], expected[name])
 
 
 # --- SyncBatchNorm and the refusals ----------------------------------------------------------------------------------

@@ -1,0 +1,104 @@
+"""Kernels and bytes of a compiled training step, from Inductor's own schedule, beside the float twin's.
+
+    python -m benchmarks.gpu.roofline [MODEL [BATCH [SIZE]]]
+
+For a GPU that is not there: nothing is run, no Triton kernel is compiled. Bytes are those that every kernel reads and
+writes; the time that they take at 0.8 of an H200's memory speed is a lower bound of a step.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.gpu import fakecuda
+
+__all__ = ["Scheduled", "scheduled"]
+
+BYTES_A_SECOND = 3.9e12  # 0.8 of an H200's 4.8 TB/s
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """Of one step, forward and backward: kernels, how many of them are libraries', and bytes moved."""
+
+    kernels: int
+    libraries: int
+    moved: int
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds that the bytes take."""
+        return 1e3 * self.moved / BYTES_A_SECOND
+
+
+def scheduled(model: str, bits: str, batch: int, size: int, precision: str = "fp32") -> Scheduled:
+    """What Inductor plans for a step of ``model`` on a GPU."""
+    import resteutils as ru
+    from resteutils.recipes import Recipe
+    from resteutils.training.device import numerics
+
+    parts: list[Scheduled] = []
+    device = torch.device("cuda")
+    classes = 1000 if "imagenet" in model else 10
+    torch.compiler.reset()
+    with numerics(Recipe(precision=precision), device):
+        network = ru.create(model, bits=bits, image_size=size, num_classes=classes)
+        network = network.to(device, memory_format=torch.channels_last).train()
+        images = torch.empty(batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
+        compiled = torch.compile(network, backend=_backend(parts), dynamic=False)
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+            logits = compiled(images)
+        F.cross_entropy(logits.float(), torch.zeros(batch, dtype=torch.int64, device=device)).backward()
+    sums = (sum(getattr(part, name) for part in parts) for name in ("kernels", "libraries", "moved"))
+    return Scheduled(*sums)
+
+
+def _backend(parts: list[Scheduled]):
+    """Inductor up to its schedule, which is noted; the graph then runs as it is."""
+    from functorch.compile import make_boxed_func
+    from torch._inductor import compile_fx
+    from torch._inductor.debug import DebugContext
+    from torch._inductor.graph import GraphLowering
+    from torch._inductor.utils import shape_env_from_inputs
+    from torch._inductor.virtualized import V
+
+    def inner(graph_module, inputs, **options):
+        mode = compile_fx.fake_tensor_prop(graph_module, inputs)
+        compile_fx.record_original_output_strides(graph_module)
+        with V.set_fake_mode(mode):
+            compile_fx._recursive_post_grad_passes(graph_module, False)
+            backward = options.get("is_backward", False)
+            graph = GraphLowering(graph_module, shape_env=shape_env_from_inputs(inputs), is_backward=backward)
+            with V.set_graph_handler(graph), V.set_debug_handler(DebugContext()):
+                graph.run(*inputs)
+                graph._update_scheduler()
+                nodes = [node for node in graph.scheduler.nodes if "Nop" not in type(node).__name__]
+                libraries = sum("Extern" in type(node).__name__ for node in nodes)
+                parts.append(Scheduled(len(nodes), libraries, sum(n.get_read_write_buffers_sizes() for n in nodes)))
+        return make_boxed_func(graph_module.forward)
+
+    return lambda graph_module, inputs: compile_fx.compile_fx(graph_module, inputs, inner_compile=inner)
+
+
+def main(model: str = "resnet20", batch: str = "256", size: str = "32") -> None:
+    """Print one line for the binary network and one for its float twin."""
+    for bits in ("1/1", "32/32"):
+        found = scheduled(model, bits, int(batch), int(size))
+        print(
+            f"ROOFLINE {model} {bits} batch {batch} {size}px: {found.kernels} kernels, {found.libraries} of libraries, "
+            f"{found.moved / 1e9:.3f} GB, {found.ms:.3f} ms",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    if not fakecuda.loaded() and not torch.cuda.is_available():
+        sys.exit(fakecuda.run(["-m", "benchmarks.gpu.roofline", *sys.argv[1:]]).returncode)
+    main(*sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(0)  # torch's teardown expects a real driver
