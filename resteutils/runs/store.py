@@ -11,11 +11,13 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from resteutils.recipes import Recipe, item_recipes
 from resteutils.runs import records as record_files
+from resteutils.runs.outlook import Outlook, cores_of
 from resteutils.runs.provenance import now, provenance
 from resteutils.runs.records import Diverged, Run, Runs, finished_runs
 from resteutils.runs.weights import serialized, sha256
@@ -106,7 +108,12 @@ def run_item(
     """
     recipes, runs, began = item_recipes(item, profile, rows, seeds, epochs, overrides), Runs(), now()
     places = places or Places.of()
+    ended = [r.run_id for r in recipes if record_files.find(r, places.runs / r.run_id, places.results, lambda _: None)]
+    outlook = Outlook(recipes, ended, cores_of(device))
+    if outlook.to_train:
+        say(outlook.before())
     for number, recipe in enumerate(recipes, 1):
+        start = time.monotonic()
         label = f"[{number}/{len(recipes)}] {recipe.row}, seed {recipe.seed}"
         try:
             run = load_or_train(recipe, places.runs, device, str(places.data), places.results, say=say, show=True)
@@ -114,10 +121,12 @@ def run_item(
             say(f"{label}: DIVERGED, no result. {error}")
             found = record_files.find(recipe, places.runs / recipe.run_id, places.results, say)
             runs.diverged.append(found)
+            outlook.after(recipe, time.monotonic() - start)
             continue
         read = "" if run.provenance.get("created", "") >= began else f" (read from its record: {run.origin})"
         page = f", {run.provenance['wandb']}" if run.provenance.get("wandb") else ""
-        say(f"{label}: top-1 {run.result['top1']:.2f} %{read}{page}")
+        whole = outlook.after(recipe, time.monotonic() - start)
+        say(f"{label}: top-1 {run.result['top1']:.2f} %{read}{page}{whole and f'  {whole}'}")
         runs.append(run)
     return runs
 

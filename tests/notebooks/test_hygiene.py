@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
@@ -34,6 +35,13 @@ def test_no_outputs_and_no_counts(notebook: dict) -> None:
         )
         assert cell["execution_count"] is None
     assert "widgets" not in notebook["metadata"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_saving_it_without_running_it_changes_nothing(path: Path) -> None:
+    """JupyterLab writes a notebook by nbformat: keys in order, one space of indent, a newline at the end."""
+    text = path.read_text(encoding="utf-8")
+    assert nbformat.writes(nbformat.reads(text, as_version=4)) + "\n" == text, "save it once in JupyterLab"
 
 
 def test_the_kernel_is_the_portable_one(notebook: dict) -> None:

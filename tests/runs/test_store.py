@@ -394,7 +394,9 @@ def test_every_run_of_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("reste", 1, 3),
     ]
     assert [run.recipe for run in found] == trained
-    assert said[-1] == "[4/4] reste, seed 1: top-1 50.00 % (read from its record: trained 2026-01-02 on a CPU)"
+    assert said[0].startswith("4 runs to train: about a minute on ")
+    assert said[-1].startswith("[4/4] reste, seed 1: top-1 50.00 % (read from its record: trained 2026-01-02 on a CPU)")
+    assert said[-1].endswith("[####################] 100 %") and "] 50 %" in said[2]
 
 
 def test_a_run_that_diverges_does_not_take_the_others_with_it(monkeypatch, tmp_path: Path) -> None:

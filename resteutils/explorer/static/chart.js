@@ -43,9 +43,10 @@ function ticks([low, high], log) {
 }
 
 // Where a label stands beside its dot, the best place first; wide and high as the style sheet's font.
-const PLACES = [[1, 0], [-1, 0], [0, -1], [0, 1], [0.8, -0.8], [-0.8, -0.8], [0.8, 0.8], [-0.8, 0.8], [1, -1.7], [-1, -1.7], [1, 1.7], [-1, 1.7]];
+const PLACES = [[1, 0], [-1, 0], [0, -1], [0, 1], [0.8, -0.8], [-0.8, -0.8], [0.8, 0.8], [-0.8, 0.8]];
 const LETTER = 7.1, HIGH = 15;
 const shared = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+const away = ([left, top, right, bottom], x, y) => Math.hypot(Math.max(left - x, 0, x - right), Math.max(top - y, 0, y - bottom));
 let charts = 0;
 
 export class Chart {
@@ -177,9 +178,11 @@ export class Chart {
       stroke: ring ? colour : "currentColor", "stroke-width": ring ? 3 : 1, "data-key": key}));
   }
 
-  // A name beside each dot where it covers no other name and no dot; a dot without such a place keeps its tooltip.
+  // A name beside each dot where it covers no other name and no dot, and no other dot is nearer to it; a dot without such
+  // a place keeps its tooltip.
   labels(marks) {
-    const dots = marks.filter(mark => mark.kind === "dots"), lines = marks.filter(mark => mark.kind === "line");
+    const dots = marks.filter(mark => mark.kind === "dots" && !mark.ring), lines = marks.filter(mark => mark.kind === "line");
+    if (!dots.some(mark => mark.labels?.some(Boolean))) return [];
     const taken = dots.flatMap(({x, y, radius = 5}) => x.map((value, i) => {
       const [cx, cy] = [this.px(value), this.py(y[i])];
       return [cx - radius, cy - radius, cx + radius, cy + radius];
@@ -196,8 +199,10 @@ export class Chart {
         const box = [left, middle - HIGH / 2, left + wide, middle + HIGH / 2];
         const out = box[0] < MARGIN.left || box[2] > this.width - MARGIN.right || box[1] < MARGIN.top - 4 || box[3] > this.height - MARGIN.bottom;
         const covered = taken.reduce((sum, other) => sum + shared(box, other), out ? 1e6 : 0);
+        const nearest = taken.slice(0, asked.length).some(([x0, y0, x1, y1]) => Math.hypot(cx - (x0 + x1) / 2, cy - (y0 + y1) / 2) > 1
+          && away(box, (x0 + x1) / 2, (y0 + y1) / 2) < away(box, cx, cy) + 3);
         const over = crossed.filter(([px, py]) => px > box[0] && px < box[2] && py > box[1] && py < box[3]).length;
-        return {box, x, middle, covered, cost: covered + 3 * over + 0.01 * order, anchor: dx > 0 ? "start" : dx < 0 ? "end" : "middle"};
+        return {box, x, middle, covered: covered + 1e3 * nearest, cost: covered + 1e3 * nearest + 3 * over + 0.01 * order, anchor: dx > 0 ? "start" : dx < 0 ? "end" : "middle"};
       }).reduce((best, each) => each.cost < best.cost ? each : best);
       if (found.covered > 0) return [];
       taken.push(found.box);

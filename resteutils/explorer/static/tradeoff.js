@@ -16,7 +16,7 @@ export function grouped(runs) {
   const groups = new Map();
   for (const run of runs) {
     if (run.top1 === null || !(run.error > 0) || !(run.instability > 0)) continue;
-    const group = groups.get(run.method) ?? {method: run.method, name: run.name ?? run.method, row: run.row, o: run.o, paired: run.paired, changed: run.changed, runs: []};
+    const group = groups.get(run.method) ?? {method: run.method, name: run.name ?? run.method, row: run.row, o: run.o, paired: run.paired, runs: []};
     group.runs.push(run);
     groups.set(run.method, group);
   }
@@ -43,9 +43,9 @@ function shade(share) {
 
 export function tradeoffTab({data, spec, state, set}) {
   const usable = data.runs.filter(run => run.dataset === "cifar10" && run.model === "resnet20" && run.bits === "1/1");
-  const longest = Math.max(0, ...usable.map(run => run.epochs)), groups = grouped(usable.filter(run => run.epochs === longest));
-  // The slider walks one recipe: a run that an override changed is a point of its own on the plane.
-  const powers = groups.filter(group => group.o !== null && !group.paired && !group.changed).sort((a, b) => a.o - b.o);
+  const longest = Math.max(0, ...usable.map(run => run.epochs)), groups = grouped(usable.filter(run => run.epochs === longest && !run.changed));
+  // One recipe: what an override changed is among the runs of the next tab.
+  const powers = groups.filter(group => group.o !== null && !group.paired).sort((a, b) => a.o - b.o);
   const control = groups.find(group => group.row === "ste-gain-clip");
   const say = html("p", {class: "rx-said", role: "status"}), note = html("p", {class: "rx-soft"});
   if (!powers.length) {
@@ -58,12 +58,12 @@ export function tradeoffTab({data, spec, state, set}) {
   const errors = groups.map(group => group.error), sizes = groups.map(group => group.instability);
   const accuracies = groups.map(group => group.top1), lowest = Math.min(...accuracies), highest = Math.max(...accuracies);
   const plane = new Chart({title: "Every method by error and instability; yellow is accurate", x: "estimating error e (L2 norm)", y: "instability s (variance of |g|)",
-    logY: true, xlim: [0.95 * Math.min(...errors), 1.08 * Math.max(...errors)], ylim: [Math.min(...sizes) / 3, Math.max(...sizes) * 3], name: "plane", width: 960, height: 330});
+    logY: true, xlim: [0.95 * Math.min(...errors), 1.08 * Math.max(...errors)], ylim: [Math.min(...sizes) / 3, Math.max(...sizes) * 3], name: "plane", width: 960, height: 420});
   plane.figure.classList.add("rx-wide");
   const key = html("div", {class: "rx-legend"}), readout = html("p", {class: "rx-readout"}, "\u00a0");
   const scale = html("p", {class: "rx-soft"}, `colour: top-1 from ${lowest.toFixed(1)} % `, html("span", {class: "rx-scale", role: "img", "aria-label": "dark blue is low, yellow is high"}), ` to ${highest.toFixed(1)} %`);
   const view = html("div", {}, say, html("div", {class: "rx-charts"}, ...overO.map(chart => chart.figure), plane.figure), readout, key, scale, note);
-  note.textContent = `Points: ${usable.filter(run => run.epochs === longest && run.top1 !== null).length} finished runs of ResNet-20 at W/A 1/1 on CIFAR-10, ${longest} epochs, e and s as defined in the paper after the last epoch; between measured powers the read-out is interpolated. Colour of the plane: mean top-1 of the method.`;
+  note.textContent = `Points: ${usable.filter(run => run.epochs === longest && run.top1 !== null && !run.changed).length} finished runs of ResNet-20 at W/A 1/1 on CIFAR-10, ${longest} epochs, e and s as defined in the paper after the last epoch; between measured powers the read-out is interpolated. Colour of the plane: mean top-1 of the method.`;
 
   function draw() {
     const s = state(), own = values(s), o = s.estimator === "reste" || s.estimator === "ste_gain" ? own.o : null;

@@ -1,0 +1,97 @@
+"""What the runs of an item will cost, before the first of them trains, and how far they are after each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from resteutils.recipes import Recipe
+
+__all__ = ["Outlook", "cores_of", "in_words", "seconds"]
+
+# Milliseconds of one core (AMD EPYC, AVX2) for a training image in an epoch, binary and float. CIFAR-10: the median of
+# the committed runs. Digits: processor time of three epochs of 128 or 384 images, scaled so that the 28 runs of Table 1
+# take the 6 minutes that they took on two idle cores.
+MILLISECONDS = {
+    ("resnet20", "cifar10"): (5.7, None),
+    ("resnet20", "digits"): (1.2, 0.6),
+    ("resnet20_bireal", "digits"): (1.1, 0.6),
+    ("vgg_small", "digits"): (6.1, 7.6),
+    ("resnet18", "digits"): (13.1, 11.8),
+}
+IMAGES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000}
+WIDTH = 20  # of the bar, in characters
+
+
+def seconds(recipe: Recipe, cores: int) -> float | None:
+    """How long a training takes on that many cores by what was measured; None for what was not."""
+    measured = MILLISECONDS.get((recipe.model, recipe.dataset))
+    images = recipe.train_size or IMAGES.get(recipe.dataset)
+    each = measured[recipe.bits == "32/32"] if measured else None
+    return each * images * recipe.epochs / 1000 / cores if each and images else None
+
+
+def cores_of(device: str) -> int:
+    """The cores that a training on this device uses; 0 on a GPU, whose pace is not known beforehand."""
+    import torch
+
+    gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    return 0 if gpu else torch.get_num_threads()
+
+
+def in_words(duration: float) -> str:
+    """``about 6 minutes``; nothing finer than a minute, since machines differ.
+
+    >>> in_words(20), in_words(350), in_words(9000), in_words(300_000)
+    ('about a minute', 'about 6 minutes', 'about 2.5 hours', 'about 3.5 days')
+    """
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if duration >= 1.5 * size:
+            count = duration / size
+            return f"about {count:.{int(count < 10 and unit != 'minutes')}f} {unit}"
+    return "about a minute"
+
+
+@dataclass
+class Outlook:
+    """The work of some runs. ``finished`` are ids of runs that will only be read; ``cores`` 0 where no pace is known,
+    as on a GPU.
+    """
+
+    recipes: Sequence[Recipe]
+    finished: Iterable[str] = ()
+    cores: int = 1
+    _weights: dict[str, float] = field(init=False)
+    _spent: float = 0.0
+    _done: float = 0.0
+
+    def __post_init__(self) -> None:
+        read = set(self.finished)
+        known = {r.run_id: seconds(r, self.cores) if self.cores else None for r in self.recipes}
+        self.known = all(known.values())
+        self._weights = {r.run_id: 0.0 if r.run_id in read else known[r.run_id] or r.epochs for r in self.recipes}
+        self.to_train = sum(r.run_id not in read for r in self.recipes)
+
+    def before(self) -> str:
+        """What the reader is told first: how many runs, how long, how to stop and how to go on."""
+        read = len(self.recipes) - self.to_train
+        said = f"{self.to_train} run{'s' * (self.to_train != 1)} to train{f', {read} to read' if read else ''}"
+        if self.known and self.cores:
+            said += f": {in_words(sum(self._weights.values()))} on {self.cores} core{'s' * (self.cores != 1)}"
+        return (
+            f"{said}. To stop: the square button, or Ctrl-C in a terminal. Everything is saved; the same cell or "
+            "command goes on from there."
+        )
+
+    def after(self, recipe: Recipe, took: float) -> str:
+        """A bar over all runs, and what is left by the pace so far; "" where nothing was to train."""
+        weight = self._weights[recipe.run_id]
+        whole = sum(self._weights.values())
+        self._done += weight
+        self._spent += took if weight else 0.0
+        if not whole:
+            return ""
+        share = min(self._done / whole, 1.0)
+        bar = "#" * round(WIDTH * share) + "." * (WIDTH - round(WIDTH * share))
+        left = self._spent / self._done * (whole - self._done) if self._done else 0.0
+        return f"[{bar}] {100 * share:.0f} %{f', {in_words(left)} left' if self._done < whole and self._spent else ''}"

@@ -1,0 +1,42 @@
+"""What a cell will cost is said before it trains, and how far it is after each run."""
+
+from __future__ import annotations
+
+import pytest
+
+from resteutils.recipes import item_recipes
+from resteutils.runs import outlook
+from resteutils.runs.outlook import Outlook, in_words, seconds
+
+
+@pytest.mark.parametrize("item", ["table1", "table3", "figure4", "figure6", "why", "deploy"])
+def test_every_demo_has_a_measured_pace(item: str) -> None:
+    assert all(seconds(r, cores=2) for r in item_recipes(item, "demo"))
+
+
+def test_seconds_grow_with_images_and_epochs_and_fall_with_cores(monkeypatch) -> None:
+    monkeypatch.setitem(outlook.MILLISECONDS, ("resnet20", "digits"), (10.0, 2.0))
+    (r,) = item_recipes("table3", "demo", "ste", "0")
+    whole = seconds(r, 1)
+    assert whole == pytest.approx(0.010 * outlook.IMAGES["digits"] * r.epochs)
+    assert seconds(r, 2) == whole / 2
+    (third,) = item_recipes("table3", "demo", "ste", "0", overrides="train_size=479")
+    assert seconds(third, 1) == pytest.approx(whole / 3)
+
+
+def test_the_bar_counts_work_not_runs_and_says_what_is_left(monkeypatch) -> None:
+    monkeypatch.setitem(outlook.MILLISECONDS, ("resnet20", "digits"), (10.0, 2.0))
+    first, second, read = item_recipes("table3", "demo", "ste,dsq,reste", "0")
+    found = Outlook([first, second, read], [read.run_id], cores=2)
+    assert found.before().startswith("2 runs to train, 1 to read: about 2 minutes on 2 cores. To stop: ")
+    assert found.after(first, 300.0) == f"[{'#' * 10}{'.' * 10}] 50 %, about 5 minutes left"
+    assert found.after(read, 0.1) == f"[{'#' * 10}{'.' * 10}] 50 %, about 5 minutes left"
+    assert found.after(second, 290.0) == f"[{'#' * 20}] 100 %"
+
+
+def test_what_is_not_known_is_not_said() -> None:
+    recipes = item_recipes("table3", "demo", "ste,dsq", "0")
+    assert "about" not in Outlook(recipes, cores=0).before()
+    assert "about" not in Outlook(item_recipes("table2", "demo"), cores=2).before()
+    assert Outlook(recipes, [r.run_id for r in recipes], 2).after(recipes[0], 1.0) == ""
+    assert in_words(5400) == "about 1.5 hours"
