@@ -161,7 +161,7 @@ verify-models: $(CORE) ## load every model of results/models strictly and re-sco
 	$(RUN) verify-models$(DATA)$(call option,--results-dir,RESULTS_DIR)
 
 test-gpu: $(DEV) ## the GPU paths on a CUDA runtime that computes nothing (Linux, gcc, a CUDA build of torch)
-	OMP_NUM_THREADS=1 WANDB_MODE=disabled $(PY) -m pytest tests/gpu $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 WANDB_MODE=disabled $(PY) -m pytest tests/gpu --fakecuda $(PYTEST_ARGS)
 
 gpu-acceptance: $(CORE) ## on a GPU, under eight minutes: are its numbers right, and how fast is it? results/gpu/
 	$(PY) -m benchmarks.gpu.material $(call option,--data-dir,DATA_DIR)

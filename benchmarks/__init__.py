@@ -29,6 +29,7 @@ GROUPS = (
     "peers",
     "onebit",
     "int8",
+    "gpu.roofline",
 )
 
 

@@ -28,6 +28,7 @@ TITLES = {
     "peers": "Other libraries",
     "onebit": "One bit",
     "int8": "One bit beside INT8",
+    "gpu.roofline": "Kernels and bytes on a GPU that is not there",
 }
 PACKAGES = ("brevitas", "bitorch", "openvino", "nncf")
 

@@ -11,6 +11,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="device that tests of tensors run on: cpu (default), cuda, mps")
+    parser.addoption("--fakecuda", action="store_true", help="all tests on the CUDA runtime that computes nothing")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,17 +8,24 @@ writes; the time that they take at 0.8 of an H200's memory speed is a lower boun
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
+import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
 
 from benchmarks.gpu import fakecuda
+from benchmarks.ratios import Row, steady
 
-__all__ = ["Scheduled", "scheduled"]
+__all__ = ["Scheduled", "rows", "scheduled"]
 
+WHY_EMPTY = "needs gcc and Triton"
+CASES = (("resnet20", 256), ("resnet18", 96), ("vgg_small", 256))
 BYTES_A_SECOND = 3.9e12  # 0.8 of an H200's 4.8 TB/s
 
 
@@ -85,15 +92,27 @@ def _backend(parts: list[Scheduled]):
     return lambda graph_module, inputs: compile_fx.compile_fx(graph_module, inputs, inner_compile=inner)
 
 
+def rows(full: bool) -> Iterator[Row]:
+    """Kernels and megabytes of each network beside its float twin's, from processes on fakecuda."""
+    if not shutil.which("gcc") or importlib.util.find_spec("triton") is None:
+        return
+    for model, batch in CASES if full else CASES[:1]:
+        done = fakecuda.run(["-m", "benchmarks.gpu.roofline", model, str(batch)], capture_output=True, text=True)
+        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        if done.returncode or len(lines) != 2:
+            raise RuntimeError(f"the schedule of {model} was not made: {done.stderr[-500:]}")
+        for what, unit, scale in (("kernels", "kernels", 1), ("moved", "MB", 1e-6)):
+            values = tuple(scale * line[what] for line in lines)
+            case = f"{model} batch {batch} on a GPU, {unit} of a compiled step"
+            yield steady("gpu.roofline", case, "ours, compiled", "float twin, compiled", values, unit)
+
+
 def main(model: str = "resnet20", batch: str = "256", size: str = "32") -> None:
-    """Print one line for the binary network and one for its float twin."""
+    """Print a line of JSON for the binary network and one for its float twin."""
     for bits in ("1/1", "32/32"):
         found = scheduled(model, bits, int(batch), int(size))
-        print(
-            f"ROOFLINE {model} {bits} batch {batch} {size}px: {found.kernels} kernels, {found.libraries} of libraries, "
-            f"{found.moved / 1e9:.3f} GB, {found.ms:.3f} ms",
-            flush=True,
-        )
+        line = {"model": model, "bits": bits, "batch": int(batch), **asdict(found), "ms": found.ms}
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

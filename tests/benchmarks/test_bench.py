@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 import benchmarks
 import resteutils as ru
 from benchmarks import authors, memory, scaling
+from benchmarks.gpu import roofline
 from benchmarks.networks import CASES, VARIANTS, Case, build
 from benchmarks.ratios import Row, row, steady
 from benchmarks.report import TITLES, write
@@ -115,3 +117,17 @@ def test_the_rivals_network_is_the_twin_with_a_batchnorm_that_folds() -> None:
         assert sorted(parts) == sorted(usual)
         following = {b for a, b in zip(parts, parts[1:], strict=False) if a == "Conv2d"}
         assert following == {"BatchNorm2d"}
+
+
+def test_kernels_and_bytes_of_a_step_are_ratios_to_the_float_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{"kernels": kernels, "libraries": 78, "moved": moved} for kernels, moved in ((429, 3.98e9), (260, 3.01e9))]
+    said = "a warning\n" + "\n".join(map(json.dumps, lines))
+    done = subprocess.CompletedProcess([], 0, stdout=said, stderr="")
+    monkeypatch.setattr(roofline.fakecuda, "run", lambda *command, **options: done)
+    monkeypatch.setattr(roofline.shutil, "which", lambda name: name)
+    kernels, moved = roofline.rows(False)
+    assert kernels.ratio == 429 / 260
+    assert (moved.value, moved.reference, moved.unit) == (pytest.approx(3980), pytest.approx(3010), "MB")
+    done.returncode = 1
+    with pytest.raises(RuntimeError, match="resnet20"):
+        next(roofline.rows(False))

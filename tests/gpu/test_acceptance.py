@@ -20,6 +20,7 @@ SECTIONS = [
 
 
 @pytest.mark.slow
+@pytest.mark.fakecuda
 def test_it_runs_end_to_end_without_a_gpu(library: Path, tmp_path: Path) -> None:
     done = under(library, "-m", "benchmarks.gpu", str(tmp_path / "out"), "--fake", "--material", str(tmp_path / "none"))
     found = json.loads((tmp_path / "out" / "acceptance.json").read_text())

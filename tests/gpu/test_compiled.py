@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.fake_gpu import said
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.fakecuda]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ def test_no_step_of_any_network_estimator_or_precision_waits_for_the_gpu(library
     assert [case for case in cases if (case[1], case[2]) != ("0.0", "0.0")] == [], "\n".join(lines)
 
 
+@pytest.mark.fakecuda
 def test_signs_are_convolved_in_tf32_whatever_the_precision_and_nothing_else_is(library: Path) -> None:
     found = {tuple(line.split()[1:4]): line.split()[4:] for line in said(library, "signs") if line.startswith("SIGNS")}
     assert found == {
@@ -29,12 +30,14 @@ def test_signs_are_convolved_in_tf32_whatever_the_precision_and_nothing_else_is(
     }
 
 
+@pytest.mark.fakecuda
 @pytest.mark.parametrize(("flaw", "copies", "waits"), [("item", 0, 1), ("copy", 1, 1)])
 def test_a_step_that_looks_at_a_number_or_brings_one_along_is_found(library, flaw, copies, waits) -> None:
     (line,) = [line for line in said(library, f"bad {flaw}") if line.startswith("CASE")]
     assert [float(word) for word in line.split()[2:4]] == [copies, waits]
 
 
+@pytest.mark.fakecuda
 def test_images_on_another_device_are_refused_as_on_a_gpu(library: Path) -> None:
     done = under(library, str(SCRIPTS / "steps.py"), "bad", "device")
     assert done.returncode != 0
