@@ -1,13 +1,18 @@
 """GPU-hours of every item in profile ``paper``, estimated: ``python -m benchmarks.gpu.hours`` prints the table.
 
-An estimate from what :mod:`benchmarks.gpu.roofline` counted and the assumptions below, for one H200; no GPU was
-measured. Runs that several items share are counted in each.
+For one H200, which nobody has measured. Bytes and kernels of a step come from what :mod:`benchmarks.gpu.roofline`
+counted of ResNet-20, scaled by the convolutions and their outputs; the speeds are assumptions. Runs that several items
+share are counted in each.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
+import torch
+
+import resteutils as ru
 from resteutils.data.folder import IMAGENET
 from resteutils.recipes import Recipe
 from resteutils.recipes.rows import ITEMS, item_recipes
@@ -16,48 +21,49 @@ __all__ = ["WAYS", "Way", "hours", "table"]
 
 
 @dataclass(frozen=True)
-class Counted:
-    """Of one network's compiled step: kernels, megabytes an image at 1/1 and 32/32, and millions of products an image
-    (:func:`ru.summary`)."""
-
-    kernels: int
-    binary_mb: float
-    float_mb: float
-    macs: float
-
-
-@dataclass(frozen=True)
 class Way:
-    """How a GPU is used: rate of products, host time of a kernel, runs at once."""
+    """How a GPU is used: ``products`` a second that convolutions reach, seconds of a ``launch``, runs at once."""
 
     name: str
-    products: float  # multiply-adds a second that convolutions reach
-    launch: float  # seconds of the host, or of the GPU between two kernels
+    products: float
+    launch: float
     together: int = 1
 
 
-COUNTED = {
-    "resnet20": Counted(429, 15.5, 11.8, 40.6),
-}
-BYTES_A_SECOND = 3.9e12  # 0.8 of the memory's 4.8 TB/s
-INPUT = 5_800  # images of ImageNet a second that 16 cores decode
-TRAINING = {"cifar10": 50_000, "imagenet": IMAGENET["train"]}
-EVALUATED = {"cifar10": 10_000, "imagenet": IMAGENET["val"]}
 WAYS = (
     Way("fp32, compiled", 20e12, 7e-6),
     Way("TF32, CUDA graphs", 60e12, 1.5e-6),
-    Way("TF32, four runs a GPU", 60e12, 7e-6, together=4),
+    Way("TF32, compiled, four runs a GPU", 60e12, 7e-6, together=4),
 )
+BYTES_A_SECOND = 3.9e12  # 0.8 of the memory's 4.8 TB/s
+BYTES = {"1/1": 82, "1/32": 82, "32/32": 62}  # moved in a step for each number that a convolution gives
+KERNELS = {"1/1": 24, "1/32": 24, "32/32": 13}  # of a step, for each convolution
+INPUT = 3_700  # images of ImageNet a second: 16 cores at 232
+TRAINED = {"cifar10": 50_000, "imagenet": IMAGENET["train"]}
+EVALUATED = {"cifar10": 10_000, "imagenet": IMAGENET["val"]}
+
+
+@functools.cache
+def _size(model: str, image: int) -> tuple[int, int, float]:
+    """Convolutions of a network, the numbers that they give for an image, and their multiply-adds."""
+    network, numbers = ru.create(model, image_size=image, num_classes=10).eval(), []
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda layer, inputs, output: numbers.append(output.numel()))
+    with torch.no_grad():
+        network(torch.zeros(1, 3, image, image))
+    found = ru.summary(network, (3, image, image))
+    return len(numbers), sum(numbers), found.binary_macs + found.mixed_macs + found.float_macs
 
 
 def hours(recipe: Recipe, way: Way) -> float:
-    """GPU-hours of a run: of each step the longer of host and GPU; an evaluated image costs a third of a trained."""
-    counted, images = COUNTED[recipe.model], TRAINING[recipe.dataset] + EVALUATED[recipe.dataset] / 3
-    megabytes = counted.float_mb if recipe.bits == "32/32" else counted.binary_mb
-    gpu = recipe.batch_size * (1e6 * megabytes / BYTES_A_SECOND + 3e6 * counted.macs / way.products)
-    step = max(gpu, counted.kernels * way.launch / way.together)
+    """GPU-hours of a run: a step is the longest of GPU, host and input; to evaluate an image costs a third."""
+    convolutions, numbers, products = _size(recipe.model, recipe.image_size)
+    gpu = recipe.batch_size * (numbers * BYTES[recipe.bits] / BYTES_A_SECOND + 3 * products / way.products)
+    step = max(gpu, convolutions * KERNELS[recipe.bits] * way.launch / way.together)
     if recipe.dataset == "imagenet":
         step = max(step, recipe.batch_size / INPUT)
+    images = TRAINED[recipe.dataset] + EVALUATED[recipe.dataset] / 3
     return recipe.epochs * images / recipe.batch_size * step / 3600
 
 
@@ -65,11 +71,10 @@ def table() -> list[str]:
     """Lines of Markdown: an item each, with its runs."""
     lines = [f"| item | runs | {' | '.join(way.name for way in WAYS)} |", f"| --- | ---: |{' ---: |' * len(WAYS)}"]
     for item in ITEMS.values():
-        if not item.rows:
-            continue
-        recipes = item_recipes(item.name, "paper")
-        sums = (sum(hours(recipe, way) for recipe in recipes) for way in WAYS)
-        lines.append(f"| `{item.name}` | {len(recipes)} | {' | '.join(f'{total:,.0f}' for total in sums)} |")
+        if item.rows:
+            recipes = item_recipes(item.name, "paper")
+            sums = (sum(hours(recipe, way) for recipe in recipes) for way in WAYS)
+            lines.append(f"| `{item.name}` | {len(recipes)} | {' | '.join(f'{total:,.0f}' for total in sums)} |")
     return lines
 
 
