@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from html import unescape
 from pathlib import Path
 
 from resteutils.evidence import html
@@ -29,9 +30,15 @@ def as_html(markdown: str) -> str:
     made = re.sub(r' style="text-align: ?right;?"', ' class="num"', made)
     made = re.sub(r"<th(?=[ >])", '<th scope="col"', made)
     made = re.sub(r"<th [^>]*>\s*</th>", "<td></td>", made)
-    made = re.sub(r'<a class="anchor-link".*?</a>', "", made)  # the headings keep their ids
+    made = re.sub(r'<a class="anchor-link".*?</a>', "", made)
+    made = re.sub(r'(<h\d id=")([^"]*)', lambda heading: heading[1] + _anchor(heading[2]), made)
     made = made.replace("<pre>", '<pre tabindex="0">')
     return made.replace("<table>", f"{html.WIDE}<table>").replace("</table>", "</table></div>")
+
+
+def _anchor(heading: str) -> str:
+    """The id of a heading as GitHub makes it, so that links within the documents lead where they do there."""
+    return re.sub(r"[^\w-]", "", unescape(heading).lower())
 
 
 def write(root: Path, site: Path, top: str, style: str) -> None:
@@ -58,7 +65,7 @@ def _led(link: re.Match[str], source: Path, root: Path, site: Path) -> str:
     aim = (source.parent / target).resolve()
     inside = aim.relative_to(root) if root in aim.parents else None
     if inside is not None and aim.suffix == ".md" and aim.is_file():
-        return f"{before}{target.removesuffix('.md')}.html{after}"
+        return f"{before}{target.removesuffix('.md')}.html{anchor or ''}{after}"
     if inside is not None and tag == "img" and aim.is_file():
         from_site = Path(*inside.parts[1:]) if inside.parts[0] == "results" else inside
         if not (site / from_site).is_file():

@@ -269,6 +269,10 @@ def test_the_kernel_has_what_the_page_shows(lab: Lab) -> None:
     lab.page.get_by_role("button", name="o = 10", exact=True).click()
     lab.page.wait_for_timeout(1000)
     assert "10" in lab.kernel("explorer.link")
+    for tab in TABS:
+        lab.page.get_by_role("tab", name=tab, exact=True).click()
+        assert violations(lab.page, ".rx") == [], tab
+    lab.page.get_by_role("tab", name="Curve", exact=True).click()
     lab.picture("lab-curve")
 
 

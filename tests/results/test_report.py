@@ -140,11 +140,13 @@ def test_links_of_the_documents_lead_to_pages_or_nowhere(tmp_path: Path) -> None
     root, site = tmp_path / "root", tmp_path / "site"
     (root / "docs").mkdir(parents=True)
     (root / "docs" / "a.png").write_bytes(b"png")
-    (root / "README.md").write_text("[one](docs/one.md#x) [code](setup.py) [out](https://example.org) ![a](docs/a.png)")
-    (root / "docs" / "one.md").write_text("[back](../README.md)\n\n| | n |\n| --- | ---: |\n| a | 1 |\n")
+    (root / "README.md").write_text(
+        "[one](docs/one.md#the-x-y) [code](setup.py) [out](https://example.org) ![a](docs/a.png)"
+    )
+    (root / "docs" / "one.md").write_text("## The X: y\n\n[back](../README.md)\n\n| | n |\n| --- | ---: |\n| a | 1 |\n")
     documents.write(root, site, '<a href="index.html">top</a>', "")
     readme, one = (site / "README.html").read_text(), (site / "docs" / "one.html").read_text()
-    assert '<a href="docs/one.html">one</a> code <a href="https://example.org">out</a>' in readme
+    assert '<a href="docs/one.html#the-x-y">one</a> code <a href="https://example.org">out</a>' in readme
     assert 'src="docs/a.png"' in readme and (site / "docs" / "a.png").is_file()
-    assert 'href="../index.html"' in one and 'href="../README.html"' in one
+    assert 'id="the-x-y"' in one and 'href="../index.html"' in one and 'href="../README.html"' in one
     assert '<th scope="col" class="num">n</th>' in one and "<th></th>" not in one
