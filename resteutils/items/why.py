@@ -1,23 +1,24 @@
 """What ReSTE's lead is made of: the blocks of ``docs/protocol.md``, version 2, each with its rule and its outcome.
 
 The rows are Table 3's 2x2 cells of clip and gain and its ReSTE, and what each block changes in them. A block that is
-not complete decides nothing; its outcome says how far it is. Blocks that have no rows here (the proxy, its ablations,
+not complete decides nothing; its outcome says how far it is. Blocks that have no rows here (ablations on the proxy,
 the rivals' further seeds) are named as not run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from resteutils.evidence import stats, summary, verdict
+from resteutils.evidence import summary, verdict
 from resteutils.evidence.checks import LAST_EPOCH, pipeline_check
 from resteutils.evidence.comparison import Rows, failed_words
 from resteutils.evidence.names import in_words
 from resteutils.evidence.stats import Difference
 from resteutils.evidence.table import Table, every_run
 from resteutils.items import design
+from resteutils.items.blocks import BASE, BLOCKS, ELSEWHERE, Block
 from resteutils.items.equivalence import Training
 from resteutils.items.style import COLOURS, INK, blank, instead, styled
 from resteutils.runs.records import Runs
@@ -26,95 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["BLOCKS", "Block", "Outcome", "figure", "judge", "measure", "table"]
-
-CELLS = tuple(design.CELLS)
-BASE = (*CELLS, "reste")
-FEW = ("ste", "reste", "ste-gain-clip")
-ELSEWHERE = ("B (proxy)", "F (ablations on the proxy)", "G (rivals' further seeds)")
-
-Contrasts = dict[str, dict[str, float]]
-
-
-def _lead(row: str, base: str, suffix: str = "") -> dict[str, float]:
-    return {f"{row}{suffix}": 1, f"{base}{suffix}": -1}
-
-
-def _change(row: str, base: str, suffix: str) -> dict[str, float]:
-    """How much larger a lead is in the block's rows than in the base's."""
-    return {f"{row}{suffix}": 1, f"{base}{suffix}": -1, row: -1, base: 1}
-
-
-def _order(found: dict[str, Difference]) -> str:
-    gain, change = found["reste, scaled before above after"], found["lead over ste, before above after"]
-    default = gain.estimate > 1.5 and gain.low > 0
-    said = "the paper's order becomes the default" if default else "the order of scaling stays a switch"
-    return (
-        f"{said}; {'claims hold for their order only' if abs(change.estimate) > 1.5 else 'the lead is alike in both'}"
-    )
-
-
-def _adam(found: dict[str, Difference]) -> str:
-    curve = found["curve: reste above the clip alone"]
-    if curve.low > 0:
-        return "the curve is real"
-    return "the curve is absent within 1.5 points" if stats.equivalent(curve, 1.5) else "undecided"
-
-
-def _curve(found: dict[str, Difference]) -> str:
-    curve = found["curve: reste above clip and gain"]
-    if stats.equivalent(curve, 1.0):
-        return "as good within 1 point"
-    return "the curve adds" if curve.low > 0 else "the curve costs" if curve.high < 0 else "undecided"
-
-
-def _decay(found: dict[str, Difference]) -> str:
-    return "the gain is a transient" if found["main effect of the gain"].high < 2 else "not shown to be a transient"
-
-
-def _budget(found: dict[str, Difference]) -> str:
-    change = found["lead over ste, long above short"]
-    return "the lead shrinks" if change.high < 0 else "the lead grows" if change.low > 0 else "undecided"
-
-
-def _cells(found: dict[str, Difference]) -> str:
-    sides = {name: "above 0" if d.low > 0 else "below 0" if d.high < 0 else "undecided" for name, d in found.items()}
-    return ", ".join(f"{name} {side}" for name, side in sides.items())
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block of the protocol: the rows and seeds it needs, the contrasts it looks at, and the word they decide on."""
-
-    name: str
-    rule: str
-    rows: tuple[str, ...]
-    n: int
-    contrasts: Contrasts
-    decide: Callable[[dict[str, Difference]], str]
-
-
-def _with(suffix: str, rows: Iterable[str]) -> tuple[str, ...]:
-    return tuple(f"{row}{suffix}" for row in rows)
-
-
-BLOCKS = (
-    Block("2x2", "clip and gain, their main effects and interaction", CELLS, 3, dict(design.EFFECTS), _cells),
-    Block("C (order of scaling)", "before above after by more than 1.5 points: it becomes the default",
-          (*FEW, *_with("-before", FEW)), 3,
-          {"reste, scaled before above after": {"reste-before": 1, "reste": -1},
-           "lead over ste, before above after": _change("reste", "ste", "-before")}, _order),
-    Block("A (Adam)", "the curve is real above 0, absent within 1.5 points",
-          _with("-adam", ("ste", "reste-o1", "reste")), 4,
-          {"clip: 1.5 above 1": _lead("reste-o1", "ste", "-adam"),
-           "curve: reste above the clip alone": _lead("reste", "reste-o1", "-adam")}, _adam),
-    Block("E (curve)", "as good within 1 point, else the sign", ("reste", "ste-gain-clip"), 7,
-          {"curve: reste above clip and gain": _lead("reste", "ste-gain-clip")}, _curve),
-    Block("D (matched forgetting)", "a transient if the gain's upper end is below 2", _with("-decay", BASE), 4,
-          {"main effect of the gain": {f"{row}-decay": w for row, w in design.EFFECTS["gain"].items()}}, _decay),
-    Block("H (budget)", "the lead at four times the epochs against that at one", (*FEW, *_with("-long", FEW)), 2,
-          {"lead over ste, long above short": _change("reste", "ste", "-long")}, _budget),
-)  # fmt: skip
+__all__ = ["BLOCKS", "Outcome", "figure", "judge", "measure", "table"]
 
 
 @dataclass(frozen=True)
@@ -153,9 +66,8 @@ def _outcome(block: Block, rows: Rows) -> Outcome:
     found = {name: d for name, d in found.items() if d.estimate == d.estimate}
     if not lacking and len(found) == len(block.contrasts):
         known = all(d.low == d.low for d in found.values())
-        return Outcome(block, found, lacking, block.decide(found) if known else "undecided: no spread is known")
-    own = [row for row in block.rows if row not in BASE] or block.rows
-    begun = any(ended[row] for row in own)
+        return Outcome(block, found, lacking, block.decide(found, rows) if known else "undecided: no spread is known")
+    begun = any(ended[row] for row in block.own)
     return Outcome(block, found, lacking, f"undecided, not complete: {', '.join(lacking)}" if begun else "not run")
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from resteutils.estimators import Estimator
 from resteutils.models.common import BITS, ConvFactory, conv_factory
+from resteutils.models.gates import resnet20_early, resnet20_half_gate, resnet20_random_gate
 from resteutils.models.resnet import resnet18, resnet18_imagenet, resnet20, resnet20_bireal, resnet34_imagenet
 from resteutils.models.summary import Summary, summary
 from resteutils.models.vgg_small import vgg_small
@@ -25,6 +26,9 @@ MODELS: dict[str, Builder] = {
     "vgg_small": vgg_small,
     "resnet18_imagenet": resnet18_imagenet,
     "resnet34_imagenet": resnet34_imagenet,
+    "resnet20_random_gate": resnet20_random_gate,
+    "resnet20_half_gate": resnet20_half_gate,
+    "resnet20_early": resnet20_early,
 }
 
 

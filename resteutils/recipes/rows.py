@@ -93,9 +93,14 @@ def _why(table3: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     few = ("ste", "ste-gain-clip", "reste")
     longer = {"demo": {"epochs": 16}, "short": {"epochs": 40}}
     adam = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0}
+    small = {"dataset": "cifar10-16px", "image_size": 16, "padding": 2, "train_size": 10_000}
+    proxy = {"short": small, "paper": small}  # the digits of the other profiles are small already
+    gates = {"random-gate": "resnet20_random_gate", "half-gate": "resnet20_half_gate", "early": "resnet20_early"}
     return {
         **cells,
         **{f"{row}-before": {**cells[row], "scale_order": "before"} for row in few},
+        **{f"reste-{name}": {**cells["reste"], "model": model} for name, model in gates.items()},
+        **{f"{row}-proxy": {**fields, **proxy} for row, fields in cells.items()},
         **{f"{row}-adam": {**cells[row], **adam} for row in ("ste", "reste-o1", "reste")},
         **{f"{row}-decay": {**fields, "weight_decay": 5e-3} for row, fields in cells.items()},
         **{f"{row}-long": {**cells[row], **longer} for row in few},

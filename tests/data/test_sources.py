@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from resteutils.data.base import Labelled
-from resteutils.data.sources import open_images
+from resteutils.data.sources import _halved, open_images
 
 # --- digits ----------------------------------------------------------------------------------------------------------
 
@@ -364,3 +364,8 @@ def test_a_dataset_of_ones_own_is_a_recipe_and_an_identity(monkeypatch: pytest.M
         register_dataset(type("Nameless", (InMemory,), {}))
     with pytest.raises(ValueError, match="dataset = 'mnist', expected one of digits, cifar10, cifar100"):
         ru.recipe("table3/reste", dataset="mnist")
+
+
+def test_the_proxy_is_the_rounded_mean_of_four_pixels() -> None:
+    images = torch.tensor([[0, 1, 255, 255], [2, 3, 255, 254]], dtype=torch.uint8).view(1, 1, 2, 4)
+    assert _halved(images).flatten().tolist() == [2, 255]

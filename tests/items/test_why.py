@@ -35,11 +35,11 @@ def test_every_row_serves_a_block() -> None:
 def test_blocks_that_have_no_runs_are_named_as_not_run() -> None:
     found = outcomes(BASE)
     assert found["2x2"].complete and "clip above 0, gain above 0" in found["2x2"].words
-    assert {name for name, outcome in found.items() if outcome.words == "not run"} == {"C", "A", "D", "H"}
+    assert {name for name, outcome in found.items() if outcome.words == "not run"} == {"C", "C2", "A", "B", "D", "H"}
     assert "reste 3 of 7" in found["E"].words
     assert "C (order of scaling): not run." in why.words(list(found.values()))
     judged = why.judge(fake_runs("why", rows=",".join(BASE)), list(found.values()), "short")
-    assert judged.status != "supported" and "B (proxy)" in judged.text
+    assert judged.status != "supported" and "B (proxy)" in judged.text and "F (ablations on the proxy)" in judged.text
 
 
 def test_a_block_that_has_begun_says_how_far_it_is_and_decides_nothing() -> None:
@@ -104,7 +104,7 @@ def test_table_verdict_and_picture_say_the_outcomes() -> None:
     assert "2x2: clip above 0, gain above 0, interaction undecided." in verdict.text
     assert {c.kind for c in verdict.checks} == {"pipeline", "control"}
     axes = why.figure(found).axes[0]
-    assert [text.get_text() for text in axes.texts].count("not run") == 4
+    assert [text.get_text() for text in axes.texts].count("not run") == 6
 
 
 def test_a_gain_trains_as_weights_smaller_by_it_do() -> None:
@@ -117,3 +117,29 @@ def test_a_gain_trains_as_weights_smaller_by_it_do() -> None:
     runs = fake_runs("why", rows="ste,reste", seeds="0,1")
     check = why.judge(runs, why.measure(runs), "smoke", trained).checks[1]
     assert (check.kind, check.status) == ("formula", "supported")
+
+
+def test_the_rule_of_the_explanation() -> None:
+    levels = {**BASE, "reste-before": 63.0, "reste-random-gate": 62.5, "reste-half-gate": 60.3, "reste-early": 61.0}
+    assert outcomes(levels)["C2"].words == "explained by reste-random-gate"
+    assert outcomes({**levels, "reste-random-gate": 61.5})["C2"].words.startswith("open")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, "the proxy is used"),
+        ({"ste-gain-clip-proxy": 47.9}, "gain outside"),
+        ({"ste-gain-proxy": 42.0}, "reste-o1 and ste-gain turns"),
+    ],
+)
+def test_the_rule_of_the_proxy(changed: dict[str, float], words: str) -> None:
+    proxy = {f"{row}-proxy": level - 10 for row, level in BASE.items()} | changed
+    found = outcomes({**BASE, **proxy}, ",".join(map(str, range(30))))["B"]
+    assert found.complete and words in found.words
+
+
+def test_the_proxy_is_small_and_not_the_papers_data() -> None:
+    small = recipe("why/reste-proxy", "short")
+    assert (small.dataset, small.image_size, small.train_size, small.padding) == ("cifar10-16px", 16, 10_000, 2)
+    assert recipe("why/reste-proxy", "demo").identity == recipe("why/reste", "demo").identity
