@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from typing import TYPE_CHECKING
 
 from resteutils.system import extensions
 
@@ -37,6 +38,13 @@ from resteutils.nn.binarize import binarize, sign
 from resteutils.nn.convert import binarize_model, restore_model
 from resteutils.nn.indicators import estimating_error, gradient_instability, gradient_spread, zone_shares
 from resteutils.nn.layers import BinaryConv1d, BinaryConv2d, BinaryLinear, anneal, binary_layers
+
+if TYPE_CHECKING:
+    from resteutils.data.sources import DATASETS, register_dataset
+    from resteutils.onebit.model import pack
+    from resteutils.recipes import ITEMS, PROFILES, Recipe, item_recipes, recipe
+    from resteutils.results.folder import Item, parameters
+    from resteutils.runs.store import Run, finished_runs, load_or_train, run_item
 
 __version__ = "0.2.0"
 
@@ -90,14 +98,29 @@ __all__ = [
     "sign",
     "summary",
     "zone_shares",
-    *_LAZY,
+    "Recipe",
+    "ITEMS",
+    "PROFILES",
+    "item_recipes",
+    "recipe",
+    "Run",
+    "finished_runs",
+    "load_or_train",
+    "run_item",
+    "pack",
+    "DATASETS",
+    "register_dataset",
+    "Item",
+    "parameters",
 ]
 
 
-def __getattr__(name: str):
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"resteutils.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'resteutils' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker is to refuse names that are not there
+
+    def __getattr__(name: str):
+        if name in _LAZY:
+            return getattr(importlib.import_module(f"resteutils.{_LAZY[name]}"), name)
+        raise AttributeError(f"module 'resteutils' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

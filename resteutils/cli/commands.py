@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Container
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
@@ -61,6 +61,10 @@ def reproduce(
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",
+    on: Annotated[Literal["local", "slurm"], arg(help="this machine, or jobs of a Slurm cluster")] = "local",
+    parallel: int = 1,
+    minutes: int = 24 * 60,
+    cluster: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE", help_behavior_hint="")] = (),
 ) -> None:
     """Run the notebook of an item: its table or picture with the published numbers beside it.
 
@@ -68,10 +72,15 @@ def reproduce(
 
     Args:
         items: table1 table2 table3 figure1 ... figure6 lemma deploy, or all (which ends with the report).
+        parallel: runs trained at the same time, before the notebook reads them.
+        minutes: time limit of a Slurm job; an unfinished run is queued again.
+        cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
     """
     from resteutils.recipes import ITEMS, item_recipes
     from resteutils.results.reproduce import reproduce as reproduce_item
     from resteutils.results.reproduce import reproduce_all
+    from resteutils.results.slurm import submit
+    from resteutils.runs.launch import check
 
     options = {"profile": profile, "seeds": seeds, "epochs": epochs, "device": device}
     options |= {"data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
@@ -87,7 +96,15 @@ def reproduce(
             if asked and "all" not in items and item in ITEMS and not ITEMS[item].rows:
                 raise ValueError(f"{asked[0]}: {item} has no training runs")
             item_recipes(item, profile, rows, seeds, epochs, overrides)
-        check_machine(device)
+        settings = dict(map(setting, cluster))
+        check(on, parallel, 0, minutes, settings)
+        check_machine(device, here=on == "local")
+    if on == "slurm":
+        submit(ITEMS if "all" in items else dict.fromkeys(items), parallel, minutes, settings, overrides,
+               **options, rows=rows)  # fmt: skip
+        print("they go on; when they are done: `resteutils report`")
+        return
+    options["parallel"] = parallel
     if "all" in items:
         reproduce_all(**options, write_report=_site)
         return

@@ -38,6 +38,8 @@ def launch(
     parallel: int = 1,
     threads: int = 0,
     minutes: int = 24 * 60,
+    gpus_per_run: int = 0,
+    nodes: int = 1,
     wait: Annotated[bool, arg(help="return at once, while the runs go on", help_behavior_hint="")] = True,
     device: Device = "auto",
     data_dir: DataDir = "",
@@ -54,6 +56,8 @@ def launch(
         parallel: runs at the same time.
         threads: of torch in each run; 0 leaves it to torch.
         minutes: time limit of a Slurm job; an unfinished run is queued again.
+        gpus_per_run: of each node of a Slurm job, whose processes train one run together; 0 is one process.
+        nodes: of a Slurm job that trains one run.
         cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
     """
     from resteutils.recipes import item_recipes
@@ -62,7 +66,7 @@ def launch(
 
     with usage():
         settings = dict(map(setting, cluster))
-        check(on, parallel, threads, minutes, settings)
+        check(on, parallel, threads, minutes, settings, gpus_per_run, nodes)
         if not item_recipes(item, profile, rows, seeds, epochs, ",".join(set)):
             raise ValueError(f"{item} has no training runs: `resteutils reproduce {item}` is all it takes")
         check_machine(device, here=on == "local")
@@ -78,6 +82,8 @@ def launch(
         threads=threads,
         device=device,
         minutes=minutes,
+        gpus_per_run=gpus_per_run,
+        nodes=nodes,
         wait=wait,
         **folders,
         **settings,

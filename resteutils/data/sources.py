@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -51,6 +51,7 @@ __all__ = [
 Split = tuple[tuple[str, ...], Labelled, Labelled]  # classes, training and test images
 
 DATASETS: dict[str, Dataset] = {}
+Kind = TypeVar("Kind", bound="Dataset")
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Dataset:
         return self.label
 
 
-def register_dataset(cls: type[Dataset]) -> type[Dataset]:
+def register_dataset(cls: type[Kind]) -> type[Kind]:
     """Decorator: make a dataset known by its name, to recipes, captions and every command.
 
     Raises ``ValueError`` where the name or the label is missing, or the name is another dataset's.

@@ -6,12 +6,13 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 ESTIMATORS: dict[str, type[Estimator]] = {}
+Kind = TypeVar("Kind", bound="Estimator")
 NEEDED = {  # what a class must say itself, as the clipped identity would
     "name": "name: ClassVar[str] = 'mine'",
     "surrogate": "def surrogate(self, z): return z.clamp(-1, 1)",
@@ -19,7 +20,7 @@ NEEDED = {  # what a class must say itself, as the clipped identity would
 }
 
 
-def register(cls: type[Estimator]) -> type[Estimator]:
+def register(cls: type[Kind]) -> type[Kind]:
     """Class decorator: make an estimator known by its ``name`` to :func:`estimator`, recipes, notebooks and sliders.
 
     Raises ``TypeError`` for a class that lacks what an estimator needs, ``ValueError`` for a name that is taken.

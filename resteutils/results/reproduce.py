@@ -60,18 +60,19 @@ def reproduce(
     runs_dir: str = "",
     results_dir: str = "",
     overrides: str = "",
+    parallel: int = 1,
     **extra: Any,
 ) -> Path:
     """Reproduce one table or figure; return ``results/<profile>/<item>``.
 
     Arguments as in the notebooks' parameters cell: ``rows`` and ``seeds`` are comma-separated, "" and 0 mean the
-    profile's own; ``overrides`` ("accumulate=2,lr=0.05") changes fields of every recipe. ``extra`` are further
-    parameters of that one notebook.
+    profile's own; ``overrides`` ("accumulate=2,lr=0.05") changes fields of every recipe. ``parallel`` processes train
+    the item's runs before the notebook reads them. ``extra`` are further parameters of that one notebook.
 
     Raises ValueError for an unknown item, profile or parameter, and ReproductionError where the notebook fails; the
     executed notebook then lies under ``<runs_dir>/failed/``.
     """
-    from resteutils.recipes import PROFILES, item_recipes
+    from resteutils.recipes import ITEMS, PROFILES, item_recipes
 
     notebook, root = notebook_of(item), settings.project_root()
     if profile not in PROFILES:
@@ -92,11 +93,24 @@ def reproduce(
         **extra,
     }
     writable(target.parent, "RESULTS_DIR")
+    if parallel > 1 and ITEMS[item].rows:
+        _train_first(item, profile, rows, seeds, epochs, device, places, overrides, parallel)
     with replaced(target) as folder:
         _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, places.runs)
         _finish(folder, item, profile, target, root)
     _log(item, profile, target, runs_dir)
     return target
+
+
+def _train_first(item, profile, rows, seeds, epochs, device, places, overrides, parallel) -> None:
+    """By processes of this machine; a run that fails or diverges is the notebook's to report."""
+    from resteutils.runs.launch import launch, told
+
+    threads = max(1, (os.cpu_count() or 1) // parallel)
+    folders = {"data_dir": str(places.data), "runs_dir": str(places.runs), "results_dir": str(places.results)}
+    outcomes = launch(item, profile, rows, seeds, epochs, overrides, "local", parallel, threads, device, **folders)
+    for line in told(outcomes):
+        _say(line)
 
 
 def reproduce_all(

@@ -12,15 +12,16 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from resteutils.recipes import Recipe, item_recipes
+from resteutils.runs.cluster import join_tasks, stopping
 from resteutils.runs.leash import Leash, followed
 from resteutils.runs.store import Busy, load_or_train
 from resteutils.system.settings import runs_dir as runs_folder
-from resteutils.training.stopping import Interrupted, NonFinite, StopSignals, stop_signals
+from resteutils.training.stopping import Interrupted, NonFinite, StopSignals
 
 __all__ = ["Outcome", "Worker", "check", "counted", "launch", "told"]
 
@@ -28,7 +29,11 @@ FOREVER = 1_000_000  # minutes for a local worker, times that an unfinished run 
 
 
 STATES = ("finished", "diverged", "failed")
-OURS = {"timeout_min": "--minutes", "slurm_array_parallelism": "--parallel"}  # settings of submitit's with an option
+OURS = {
+    "timeout_min": "--minutes",
+    "slurm_array_parallelism": "--parallel",
+    "nodes": "--nodes",
+}  # settings of submitit's with an option
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,12 @@ class Worker:
 
     def __call__(self) -> list[Outcome]:
         """What became of each run; one failure, its traceback printed, does not stop the others. Raises
-        ``Interrupted`` where SIGINT, SIGTERM or the end of the launch asks it to stop, everything being saved.
+        ``Interrupted`` where SIGINT, SIGTERM or the end of the launch asks it to stop, everything being saved; under
+        Slurm ``SystemExit``, so that the job is queued again and goes on.
         """
-        with stop_signals() as signals:
+        with stopping() as signals:
             followed(self.leash)
+            join_tasks()
             return self._train(signals)
 
     def _train(self, signals: StopSignals) -> list[Outcome]:
@@ -97,13 +104,21 @@ class Worker:
         return DelayedSubmission(self)
 
 
-def check(on: str, parallel: int, threads: int, minutes: int, cluster: dict[str, Any]) -> None:
+def check(
+    on: str, parallel: int, threads: int, minutes: int, cluster: dict[str, Any], gpus_per_run: int = 0, nodes: int = 1
+) -> None:
     """Raise ``ValueError``, naming the value, for what :func:`launch` does not take."""
     if on not in ("local", "slurm"):
         raise ValueError(f"on = {on!r}, expected local or slurm")
     if cluster and on == "local":
         raise ValueError(f"{', '.join(cluster)}: settings of a cluster, expected on = slurm")
-    for name, value, least in (("parallel", parallel, 1), ("threads", threads, 0), ("minutes", minutes, 1)):
+    if on == "local" and (gpus_per_run or nodes != 1):
+        raise ValueError(
+            "gpus_per_run and nodes belong to on = slurm; here `torchrun --nproc-per-node N -m resteutils train "
+            "ITEM/ROW` trains one run on many GPUs"
+        )
+    numbers = {"parallel": (parallel, 1), "threads": (threads, 0), "minutes": (minutes, 1), "nodes": (nodes, 1)}
+    for name, (value, least) in (numbers | {"gpus_per_run": (gpus_per_run, 0)}).items():
         if value < least:
             raise ValueError(f"{name} = {value}, expected at least {least}")
     if on == "slurm":
@@ -125,7 +140,7 @@ def _check_cluster(cluster: dict[str, Any]) -> None:
             raise ValueError(f"{name} = {value!r}, expected {kind.__name__}")
         if name.removeprefix("slurm_") in ("tasks_per_node", "ntasks_per_node", "nodes") and value != 1:
             raise ValueError(
-                f"{name} = {value}, expected 1: a run of `launch` is one task; torchrun trains on many GPUs"
+                f"{name} = {value}, expected 1: --gpus-per-run N --nodes M says how many tasks train a run together"
             )
 
 
@@ -167,6 +182,9 @@ def launch(
     results_dir: str = "",
     minutes: int = 24 * 60,
     wait: bool = True,
+    gpus_per_run: int = 0,
+    nodes: int = 1,
+    then: Callable[[], Any] | None = None,
     **cluster: Any,
 ) -> list[Outcome]:
     """Train every run of an item; returns what became of each (``wait=False``: nothing, at once).
@@ -177,22 +195,30 @@ def launch(
             at most ``parallel`` at a time).
         threads: of torch in each process; 0 leaves it to torch.
         minutes: time limit of a Slurm job; an unfinished run is queued again.
+        gpus_per_run, nodes: of a Slurm job that trains one run together, a process for each GPU of each node; with
+            ``device="cpu"`` that many processes without GPUs.
+        then: with on = slurm and ``wait=False``, a job of one task that follows once all runs have ended.
         cluster: passed on to submitit, e.g. ``slurm_partition="gpu", gpus_per_node=1, cpus_per_task=8``.
 
     Raises ``ValueError`` for unknown names and wrong numbers, ``RuntimeError`` where submitit is missing,
     ``Interrupted`` after SIGINT or SIGTERM, once the local workers have saved their runs and left; they also do so
     where this process is killed.
     """
-    check(on, parallel, threads, minutes, cluster)
+    check(on, parallel, threads, minutes, cluster, gpus_per_run, nodes)
+    given = cluster
+    if gpus_per_run or nodes > 1:
+        gpus = {} if device == "cpu" else {"gpus_per_node": max(gpus_per_run, 1)}
+        cluster = {"tasks_per_node": max(gpus_per_run, 1), "nodes": nodes, **gpus, **cluster}
     recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
     recipes.sort(key=lambda recipe: recipe.seed)  # all rows of a seed, then the next: broken off, it is balanced
     options = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
+    then = None if then is None else (then, given)
     leash = Leash() if on == "local" and wait else None
     with leash.held() if leash else contextlib.nullcontext():
-        return _launched(item, recipes, options, on, parallel, threads, minutes, wait, cluster, leash)
+        return _launched(item, recipes, options, on, parallel, threads, minutes, wait, cluster, leash, then)
 
 
-def _launched(item, recipes, options, on, parallel, threads, minutes, wait, cluster, leash: Leash | None):
+def _launched(item, recipes, options, on, parallel, threads, minutes, wait, cluster, leash: Leash | None, then):
     """:func:`launch`, once everything is checked."""
     submitit, logs = _submitit(), runs_folder(options["runs_dir"]) / "launch"
     if on == "local":
@@ -209,6 +235,8 @@ def _launched(item, recipes, options, on, parallel, threads, minutes, wait, clus
         work = [Worker([recipe], options, threads) for recipe in recipes]
         with executor.batch():  # one job array
             jobs = [executor.submit(worker) for worker in work]
+    if then is not None:
+        _follow(item, executor, jobs, minutes, *then)
     print(f"{counted(len(recipes), 'run')} in {counted(len(jobs), 'job')}; logs in {logs}", flush=True)
     if not wait:
         return []
@@ -220,6 +248,14 @@ def _launched(item, recipes, options, on, parallel, threads, minutes, wait, clus
     # Of what several workers say of one run the best counts: another one may have finished what the first could not.
     best = {outcome.recipe: outcome for outcome in sorted(said, key=lambda o: STATES.index(o.state), reverse=True)}
     return [best[recipe] for recipe in recipes]
+
+
+def _follow(item: str, executor: Any, jobs: list[Any], minutes: int, then: Callable[[], Any], cluster: dict) -> None:
+    """Queue ``then`` behind the jobs, however they end: what is missing, it trains or names itself."""
+    ids = dict.fromkeys(job.job_id.split("_")[0] for job in jobs)  # an array has one
+    after = {"slurm_additional_parameters": {"dependency": ":".join(["afterany", *ids])}} if ids else {}
+    executor.update_parameters(name=f"reste-{item}-notebook", timeout_min=minutes, **{**cluster, **after})
+    print(f"{item}: notebook in job {executor.submit(then).job_id}", flush=True)
 
 
 @contextlib.contextmanager

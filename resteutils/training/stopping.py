@@ -94,14 +94,16 @@ def stop_signals() -> Iterator[StopSignals]:
 
 
 @contextlib.contextmanager
-def handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Let ``handler`` have SIGINT and SIGTERM for the length of the block. Only the main thread may; in another one
-    nothing is changed.
+def handling(
+    handler: Callable[[int, Any], None], numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+) -> Iterator[None]:
+    """Let ``handler`` have these signals for the length of the block. Only the main thread may; in another one nothing
+    is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

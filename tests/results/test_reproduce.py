@@ -277,3 +277,29 @@ def test_papermill_gets_a_path_as_it_is_whatever_it_holds() -> None:
 
     odd = Path("/it's $HOME ${x} 100% {a} {} {0!r}/notebook.ipynb")
     assert parameterize_path(_verbatim(odd), {"a": 1}) == str(odd)
+
+
+def test_runs_are_trained_by_processes_before_the_notebook(monkeypatch, runs_dir, results_dir) -> None:
+    from resteutils.results import reproduce as module
+    from resteutils.runs import launch
+
+    order: list[str] = []
+    monkeypatch.setattr(launch, "launch", lambda item, *given, **more: order.append(f"{item} by {given[6]}") or [])
+    monkeypatch.setattr(module, "_execute", lambda *given: order.append("notebook"))
+    monkeypatch.setattr(module, "_finish", lambda *given: None)
+    monkeypatch.setattr(module, "_log", lambda *given: None)
+    for item in ("table3", "figure1"):
+        module.reproduce(item, "smoke", parallel=2)
+    assert order == ["table3 by 2", "notebook", "notebook"]  # figure1 has no runs
+
+
+def test_a_reproduction_on_slurm_queues_each_notebook_behind_its_runs(monkeypatch) -> None:
+    from resteutils.results import slurm
+
+    queued: list[tuple] = []
+    monkeypatch.setattr(slurm, "launch", lambda item, **given: queued.append((item, given)))
+    slurm.submit(["table3", "figure1"], 4, 60, {"slurm_partition": "gpu"}, rows="", seeds="0", profile="smoke")
+    assert [item for item, _ in queued] == ["table3", "figure1"]
+    given = queued[0][1]
+    assert (given["on"], given["wait"], given["parallel"], given["slurm_partition"]) == ("slurm", False, 4, "gpu")
+    assert given["then"] == slurm.Notebook("table3", {"rows": "", "seeds": "0", "profile": "smoke", "overrides": ""})

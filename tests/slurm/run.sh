@@ -39,7 +39,7 @@ SlurmctldPort=16817
 SlurmdPort=16818
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket=$work/munge.socket
+AuthInfo=socket=$work/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation=$work/state
 SlurmdSpoolDir=$work/spool
@@ -93,4 +93,25 @@ before=$(find "$RUNS_DIR" -name record.json | wc -l)
 # shellcheck disable=SC2086
 "$python" -m resteutils reproduce $item --seeds 0,1
 [ "$(find "$RUNS_DIR" -name record.json | wc -l)" = 4 ]
-echo "test-slurm: 4 runs trained by Slurm, read by the notebook"
+
+echo "== a run that Slurm queues again in the middle: its second life ends it"
+"$python" -m resteutils launch table3 --profile smoke --rows ste --seeds 7 --epochs 400 --on slurm --threads 1 >"$work/requeued" 2>&1 &
+launched=$!
+tries=0
+until find "$RUNS_DIR" -path '*-400ep-*-s7/*' -type f | grep -q .; do
+  tries=$((tries + 1))
+  [ "$tries" -lt 240 ] || { cat "$work/requeued" >&2; exit 1; }
+  sleep 0.5
+done
+sleep 2
+job=$(squeue --noheader --states=RUNNING --format %i)
+scontrol requeue "$job"
+wait "$launched" || { cat "$work/requeued" >&2; exit 1; }
+cat "$work/requeued"
+grep -q "1 of 1 finished" "$work/requeued"
+scontrol show job "$job" | grep -q "Restarts=1"
+
+echo "== a run of two processes"
+"$python" -m resteutils launch table3 --profile smoke --rows ste --seeds 8 --on slurm --threads 1 --gpus-per-run 2 --device cpu
+[ "$(find "$RUNS_DIR" -path '*-s8/record.json' | wc -l)" = 1 ]
+echo "test-slurm: 4 runs trained by Slurm, read by the notebook; one queued again and finished; one of two processes"
