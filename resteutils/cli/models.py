@@ -169,8 +169,8 @@ def _block() -> str:
 
 
 def _run_named(name: str, runs_dir: str, results_dir: str, profile: str = ""):
-    from resteutils.onebit.export import find_run
     from resteutils.recipes import recipe
+    from resteutils.runs.find import find_run
 
     with usage():
         if profile and "/" in name:  # several profiles may be finished: the run id says which

@@ -24,7 +24,8 @@ __all__ = ["CheckpointError", "WrongRecipe", "compare_environment", "load_checkp
 
 LAST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 MAGIC = b"RESTE1 "
-BEFORE_THEY_WERE_RECORDED = {"table_gradients": False}  # what runs did whose checkpoint does not say
+# What runs did whose checkpoint does not say.
+BEFORE_THEY_WERE_RECORDED = {"table_gradients": False, "packed_evaluation": False}
 
 
 class CheckpointError(RuntimeError):

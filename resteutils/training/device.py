@@ -12,7 +12,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,8 @@ class Execution:
     """How one run is executed here: everything that a recipe leaves to the machine, decided once.
 
     ``compile`` is "off" or a mode of ``torch.compile``; ``packed`` whether training computes 1/1 layers on packed bits,
-    ``tables`` whether it computes their gradients by tables of signed sums.
+    ``tables`` whether it computes their gradients by tables of signed sums; ``packed_evaluation`` whether the test
+    images of each epoch go through the packed network.
     """
 
     device: torch.device
@@ -77,6 +78,7 @@ class Execution:
     compile: str = "off"
     packed: bool = False
     tables: bool = False
+    packed_evaluation: bool = False
 
     @classmethod
     def resolve(
@@ -86,7 +88,8 @@ class Execution:
         :func:`resolve_packed` and :func:`resolve_tables` raise."""
         mode = resolve_compile(recipe, device, images, say)
         packed, tables = resolve_packed(recipe, device, images), resolve_tables(recipe, device, images)
-        return cls._of(recipe, device, mode, packed, tables)
+        found = cls._of(recipe, device, mode, packed, tables)
+        return replace(found, packed_evaluation=packed and recipe.precision != "bf16" and kernels.available())
 
     @classmethod
     def uncompiled(cls, recipe: Recipe, device: torch.device) -> Execution:
@@ -126,6 +129,7 @@ class Execution:
             "compile": self.compile,
             "packed_forward": self.packed,
             "table_gradients": self.tables,
+            "packed_evaluation": self.packed_evaluation,
             "kernels": self.device.type == "cpu" and kernels.ready(),
         }
         return here | (gpu_environment(self.device, self.precision) if self.device.type == "cuda" else {})

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from resteutils.nn import indicators
 from resteutils.nn.layers import binary_layers
+from resteutils.onebit.model import pack
 from resteutils.recipes import Recipe
 from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import write_atomic
@@ -29,6 +31,7 @@ from resteutils.training.processes import Processes
 
 __all__ = ["Sums", "epoch_row", "evaluate", "measured_steps", "write_history"]
 
+COMPARED = 32  # test images whose predictions on packed bits are compared with the modules'
 INDICATOR_BATCHES = 16  # batches of an epoch over which the indicators "as defined" are averaged
 
 
@@ -99,10 +102,28 @@ def epoch_row(model: nn.Module, recipe: Recipe, sums: dict[str, float], test: di
     }
 
 
+def packed_scorer(model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """The network on packed bits, where it predicts of these images what the modules predict; else the modules.
+
+    The modules too where a part has no packed form. Only the last bit of a logit may differ: memory formats pool in
+    another order.
+    """
+    try:
+        small = pack(model, input_size=tuple(images.shape[1:]))
+    except ValueError:
+        return model
+    return small if small(images).argmax(1).equal(model(images).argmax(1)) else model
+
+
 @torch_defaults()
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Any, recipe: Recipe, group: Processes | None = None) -> dict[str, float]:
-    """Loss, top-1 and top-5 (both in %) on the test images, each scored once; split over processes without padding."""
+def evaluate(
+    model: nn.Module, data: Any, recipe: Recipe, group: Processes | None = None, packed: bool = False
+) -> dict[str, float]:
+    """Loss, top-1 and top-5 (both in %) on the test images, each scored once; split over processes without padding.
+
+    ``packed`` scores the network on packed bits where that makes no difference, :func:`packed_scorer`.
+    """
     group = group or Processes()
     device = next(model.parameters()).device
     execution = Execution.uncompiled(recipe, device)
@@ -110,9 +131,12 @@ def evaluate(model: nn.Module, data: Any, recipe: Recipe, group: Processes | Non
     training = model.training
     model.eval()
     totals = torch.zeros(4, dtype=torch.float64, device=device)  # loss, top-1, top-5, images
+    score = None if packed else model
     for images, labels in data.test_batches(recipe.eval_batch_size, group.rank, group.world):
+        images = execution.place(images)
         with execution.autocast():
-            logits = model(execution.place(images)).float()
+            score = score or packed_scorer(model, images[:COMPARED])
+            logits = score(images).float()
         labels = labels.to(device)
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels.unsqueeze(1)
         loss = F.cross_entropy(logits, labels, reduction="sum")

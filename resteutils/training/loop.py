@@ -301,7 +301,7 @@ class _Loop:
         """Evaluate, write the epoch's row to the history and checkpoint."""
         recipe, state = self.recipe, self.state
         begun = time.monotonic()
-        test = evaluate(self.model, self.data, recipe, self.group)
+        test = evaluate(self.model, self.data, recipe, self.group, self.execution.packed_evaluation)
         row = {}
         if self.group.leads:
             last, seconds = self.global_step - 1, state.sums["seconds"]

@@ -12,6 +12,7 @@ from helpers.packable import small_network, trained
 import resteutils as ru
 from resteutils.onebit import export as deploy
 from resteutils.onebit import model as packed
+from resteutils.runs.find import find_run
 
 
 @pytest.fixture(scope="module")
@@ -111,19 +112,18 @@ def test_a_run_is_found_by_its_names(run):
     folder = run.path.parent
     results = folder.parent / "results"
     for name in (run.recipe.run_id, run.recipe.run_id[:20], "deploy/resnet20-1w1a", str(run.path)):
-        assert deploy.find_run(name, str(folder), str(results)).recipe == run.recipe
+        assert find_run(name, str(folder), str(results)).recipe == run.recipe
     with pytest.raises(ValueError, match="no finished run"):
-        deploy.find_run("table9/none", str(folder), str(results))
+        find_run("table9/none", str(folder), str(results))
 
 
 @pytest.mark.parametrize("name", ["table1/resnet20-1w1a", "table3/reste", "figure6/o3", "figure4/resnet20-o3"])
 def test_a_row_of_any_item_finds_the_run_they_share_and_no_shorter_one(name, tmp_path, monkeypatch):
-    from resteutils.runs import records
-    from resteutils.runs import store as runs
+    from resteutils.runs import find, records
 
     full, brief = ru.recipe("table3/reste", "short"), ru.recipe("table1/resnet20-1w1a", "short", epochs=3)
     found = [records.Run(r, tmp_path / r.run_id, {}) for r in (brief, full)]
-    monkeypatch.setattr(runs, "finished_runs", lambda *folders: found)
-    assert deploy.find_run(name).recipe == full
-    monkeypatch.setattr(runs, "finished_runs", lambda *folders: found[:1])
-    assert deploy.find_run("table1/resnet20-1w1a").recipe == brief  # better than none: its record says what it is
+    monkeypatch.setattr(find, "finished_runs", lambda *folders: found)
+    assert find_run(name).recipe == full
+    monkeypatch.setattr(find, "finished_runs", lambda *folders: found[:1])
+    assert find_run("table1/resnet20-1w1a").recipe == brief  # better than none: its record says what it is

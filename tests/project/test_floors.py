@@ -12,9 +12,10 @@ PACKAGE = Path(__file__).resolve().parents[2] / "resteutils"
 FLOORS = (
     ("cli",),
     ("items", "explorer", "results"),
-    ("evidence", "onebit"),
+    ("evidence",),
     ("runs",),
     ("training",),
+    ("onebit",),
     ("recipes",),
     ("models",),
     ("nn",),

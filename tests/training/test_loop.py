@@ -12,6 +12,7 @@ from helpers.tiny import run, tiny
 import resteutils as ru
 from resteutils import kernels
 from resteutils.nn.indicators import estimating_error, gradient_instability
+from resteutils.onebit.model import pack
 from resteutils.recipes.build import build_model, open_data
 from resteutils.training import epoch as epoch_module
 from resteutils.training import loop as module
@@ -86,7 +87,7 @@ def test_what_decides_the_rounding_is_recorded(trained) -> None:
     assert environment["device"] == "cpu"
     assert environment["threads"] == torch.get_num_threads()
     assert environment["compile"] == "off"
-    assert environment["packed_forward"] is environment["table_gradients"] is False
+    assert not any(environment[name] for name in ("packed_forward", "table_gradients", "packed_evaluation"))
     assert environment["kernels"] is kernels.available()  # whether or not anything had compiled them before
 
 
@@ -109,6 +110,24 @@ def test_evaluation_against_a_plain_loop(trained) -> None:
     assert history[-1]["test_top1"] == pytest.approx(expected["top1"])
     odd = evaluate(model, data, tiny(eval_batch_size=7))  # every image once, whatever the batches
     assert odd == pytest.approx(expected, rel=1e-5)
+
+
+def test_evaluation_on_packed_bits_is_the_same_and_only_where_it_is(trained, monkeypatch) -> None:
+    if not kernels.available():
+        pytest.skip(kernels.why_not())
+    (model, _, _), recipe, seen = trained, tiny(), []
+    data = open_data(recipe)
+    monkeypatch.setattr(epoch_module, "pack", lambda *args, **kw: seen.append(pack(*args, **kw)) or seen[-1])
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model.to(memory_format=layout)
+        expected = evaluate(model, data, recipe)
+        assert evaluate(model, data, recipe, packed=True) == pytest.approx(expected, rel=1e-6)
+    assert len(seen) == 2  # the packed network is what was asked
+    wrong = pack(model.eval(), input_size=(1, 8, 8))
+    wrong.program.tensors[f"{len(wrong.program.steps) - 1}.bias"][3] += 1000  # it would always say 3
+    model.train()
+    monkeypatch.setattr(epoch_module, "pack", lambda *args, **kw: wrong)
+    assert evaluate(model, data, recipe, packed=True) == evaluate(model, data, recipe)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 15, 16, 17, 196, 391])

@@ -1,0 +1,38 @@
+"""The finished run that a name means: on a command line, and for export."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from resteutils.recipes import ITEMS, PROFILES, recipe
+from resteutils.runs.records import Run, finished_runs
+
+__all__ = ["find_run"]
+
+
+def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Run:
+    """The finished run of this name: its folder, its run id or the beginning of one, or ``item/row``, in whatever
+    profile it is finished; items share runs, so that the record may name another item.
+
+    Runs whose weights are on this disk go before those of which only the record survives; of several seeds of one row
+    the first counts. Raises ``ValueError`` where none or several fit.
+    """
+    runs = {run.recipe.run_id: run for run in finished_runs(runs_dir, results_dir)}
+    wanted = Path(name).name if os.path.isdir(name) else name
+    if wanted in runs:
+        return runs[wanted]
+    item, _, row = wanted.partition("/")
+    rows = ITEMS[item].rows if item in ITEMS else ()
+    asked = {recipe(wanted, profile).identity for profile in PROFILES} if row in rows else ()
+    fitting = [run for run_id, run in runs.items() if run_id.startswith(wanted) or run.recipe.identity in asked]
+    fitting = fitting or [run for run in runs.values() if run.recipe.name == wanted]
+    fitting = [run for run in fitting if run.model_file] or fitting  # of the others there is nothing to export
+    if len({run.recipe.identity for run in fitting}) == 1:
+        return min(fitting, key=lambda run: run.recipe.seed)
+    if fitting:
+        raise ValueError(f"{name} could be any of {', '.join(run.recipe.run_id for run in fitting)}: name one of them")
+    known = ", ".join(runs) or "none is finished"
+    raise ValueError(
+        f"no finished run is called {name!r}; there is: {known}. Train one with `resteutils train ITEM/ROW`"
+    )
