@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from resteutils.data.reading import UnreadableImage, decode, missing
@@ -43,6 +44,10 @@ class Split:
 
     def path(self, index: int) -> Path:
         return self.root / os.fsdecode(self.names[index])
+
+    def image(self, index: int, decoder: str = "pillow") -> Tensor:
+        """uint8 (3, H, W), by :func:`resteutils.data.reading.decode`."""
+        return decode(self.path(index), decoder)
 
     def subset(self, index: np.ndarray) -> Split:
         return Split(self.root, self.names[index], self.labels[index])

@@ -22,7 +22,8 @@ from torch import Tensor
 from resteutils.data.base import IMAGENET_MEAN, IMAGENET_STD, Data, EpochPlan, chosen
 from resteutils.data.files import Split, check_readable, shared_scan
 from resteutils.data.loader import Refused, batches, worker_count
-from resteutils.data.reading import UnreadableImage, check_decoder, decode
+from resteutils.data.reading import UnreadableImage, check_decoder
+from resteutils.data.shrunk import shrunk
 
 __all__ = ["Folder", "UnreadableImage", "central_crop", "folder_digest", "open_folder"]
 
@@ -98,7 +99,7 @@ class _Decoded:
 
     def __call__(self, index: int) -> tuple[Tensor, int] | Refused:
         try:
-            image = decode(self.split.path(index), self.decoder)
+            image = self.split.image(index, self.decoder)
         except UnreadableImage as error:
             return Refused(error)
         with torch.random.fork_rng(devices=[], enabled=bool(self.key)):
@@ -151,6 +152,9 @@ def open_folder(
         _check_imagenet(root, {"train": len(train), "val": len(test)})
     check_readable(train, test, digest, worker_count(workers), patience)
     train, test = chosen(train, test, train_size, test_size, holdout)
+    if decoder == "shrunk":
+        side = evaluated_side(image_size)
+        train, test = (shrunk(part, side, digest, worker_count(workers), patience) for part in (train, test))
     transforms = _transforms(image_size, augment)
     return Folder(name, classes, train, test, *transforms, image_size, workers, torch.device(device), digest, decoder)
 
@@ -161,13 +165,18 @@ def _check_imagenet(root: Path, found: dict[str, int]) -> None:
         raise ValueError(f"{root} is not the whole of ImageNet: {counts}; num_classes=0 takes what is there")
 
 
+def evaluated_side(size: int) -> int:
+    """The shorter side of an image before its central crop of ``size``."""
+    return round(size * 256 / 224)
+
+
 def central_crop(size: int) -> Callable[[Tensor], Tensor]:
     """Evaluation: the shorter side brought to 256/224 of ``size``, then the central crop; uint8 (3, H, W) -> (3, size,
     size).
     """
     from torchvision.transforms import v2
 
-    return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
+    return v2.Compose([v2.Resize(evaluated_side(size), antialias=True), v2.CenterCrop(size)])
 
 
 def _transforms(size: int, augment: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

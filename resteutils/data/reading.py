@@ -16,10 +16,11 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["BACKGROUND", "DECODERS", "UnreadableImage", "check_decoder", "decode", "opened"]
+__all__ = ["BACKGROUND", "DECODERS", "READERS", "UnreadableImage", "check_decoder", "decode", "opened"]
 
 BACKGROUND = (128, 128, 128)  # behind transparent parts
 DECODERS = ("pillow", "torchvision")
+READERS = (*DECODERS, "shrunk")  # what recipes may say: the last is of resteutils.data.shrunk
 ORIENTATION = 0x0112  # the tag's number in EXIF
 
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error)  # what Pillow raises for broken files
@@ -82,8 +83,8 @@ def check_decoder(decoder: str) -> None:
     """Raise ``ValueError`` for a decoder of another name, ``RuntimeError`` where torchvision cannot decode JPEG files:
     reading them all by Pillow instead would give other pixels than the recipe says.
     """
-    if decoder not in DECODERS:
-        raise ValueError(f"decoder = {decoder!r}, expected one of {', '.join(DECODERS)}")
+    if decoder not in READERS:
+        raise ValueError(f"decoder = {decoder!r}, expected one of {', '.join(READERS)}")
     if decoder == "torchvision":
         from torchvision.io import decode_jpeg, encode_jpeg
 

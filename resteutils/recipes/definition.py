@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from resteutils.data.base import AUGMENTATIONS, NORMALIZATIONS
-from resteutils.data.reading import DECODERS
+from resteutils.data.reading import READERS
 from resteutils.data.sources import DATASETS
 from resteutils.estimators import ESTIMATORS, Estimator, ReSTE, estimator
 from resteutils.models import BITS, MODELS
@@ -69,7 +69,7 @@ class Recipe:
     augment: str = _choice(*AUGMENTATIONS, default="crop-flip")
     padding: int = _at_least(0, 4)
     normalization: str = _choice(*NORMALIZATIONS, default="imagenet")
-    decoder: str = _choice(*DECODERS, default="pillow")  # of image files; the other's pixels differ by a few levels
+    decoder: str = _choice(*READERS, default="pillow")  # of image files; the others give other pixels
     # optimisation
     epochs: int = _at_least(1, 1000)
     batch_size: int = _at_least(2, 256)  # all processes together

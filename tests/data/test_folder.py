@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.pictures import here, small, two_classes
+from helpers.pictures import here, noise, small, two_classes
 from PIL import Image
 
 from resteutils.data import folder as image_folder
@@ -15,6 +15,7 @@ from resteutils.data import reading
 from resteutils.data.digits import digits_folder
 from resteutils.data.files import scan
 from resteutils.data.folder import UnreadableImage
+from resteutils.data.shrunk import _check_room
 from resteutils.recipes import recipe
 from resteutils.recipes.build import open_data
 
@@ -64,7 +65,7 @@ def test_batches_are_pure_functions_of_seed_epoch_and_step(workers: int) -> None
 def test_images_are_decoded_as_the_recipe_says(decoder: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, asked = open_data(here(decoder=decoder), folder), set()
     plain = reading.decode
-    monkeypatch.setattr("resteutils.data.folder.decode", lambda path, by: asked.add(by) or plain(path, by))
+    monkeypatch.setattr("resteutils.data.files.decode", lambda path, by: asked.add(by) or plain(path, by))
     next(data.train_batches(4, 0, 0))
     next(data.test_batches(4))
     assert asked == {decoder}
@@ -163,3 +164,26 @@ def test_the_paper_profile_wants_the_whole_of_imagenet(folder: Path, monkeypatch
     monkeypatch.setattr(image_folder, "shared_scan", lambda root: (thousand, train, test, ""))
     with pytest.raises(ValueError, match="not the whole of ImageNet: 6 of 1,281,167 images in train/ and 4 of 50,000"):
         open_data(full, folder)
+
+
+def test_shrunk_images_are_decoded_once_and_are_what_evaluation_sees(tmp_path: Path, monkeypatch) -> None:
+    for part in ("train", "val"):
+        for number, (name, size) in enumerate({"cat": (90, 60), "dog": (50, 80)}.items()):
+            noise(tmp_path / "data" / part / name / "0.png", size=size, seed=number)
+    plain = open_data(here(augment="none", train_size=0, test_size=0, batch_size=2), tmp_path / "data")
+    recipe = here(augment="none", train_size=0, test_size=0, batch_size=2, decoder="shrunk")
+    data = open_data(recipe, tmp_path / "data")
+    assert [min(size) for size in data.test.sizes.tolist()] == [37, 37]  # 32 * 256 / 224
+    monkeypatch.setattr("resteutils.data.shrunk.decode", lambda path: 1 / 0)
+    monkeypatch.setattr("resteutils.data.files.decode", lambda path, by: 1 / 0)
+    again = open_data(recipe, tmp_path / "data")
+    found, labels = next(again.test_batches(2))
+    monkeypatch.undo()
+    expected, same = next(plain.test_batches(2))
+    assert labels.equal(same)
+    assert found.equal(expected)
+
+
+def test_a_cache_without_room_for_shrunk_images_is_named_before_the_first(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"GB in .*shrunk.*XDG_CACHE_HOME.*decoder=torchvision"):
+        _check_room(tmp_path / "shrunk" / "key", 10**12, 256)

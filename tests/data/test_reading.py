@@ -122,5 +122,5 @@ def test_a_torchvision_that_decodes_no_jpeg_files_is_refused(monkeypatch: pytest
     monkeypatch.setattr("torchvision.io.decode_jpeg", lacking)
     with pytest.raises(RuntimeError, match=r"not compiled with libjpeg.*decoder=pillow"):
         check_decoder("torchvision")
-    with pytest.raises(ValueError, match="'opencv', expected one of pillow, torchvision"):
+    with pytest.raises(ValueError, match="'opencv', expected one of pillow, torchvision, shrunk"):
         check_decoder("opencv")
