@@ -38,7 +38,7 @@ WAYS = (
 BYTES_A_SECOND = 3.9e12  # 0.8 of the memory's 4.8 TB/s
 BYTES = {"1/1": 82, "1/32": 82, "32/32": 62}  # moved in a step for each number that a convolution gives
 KERNELS = {"1/1": 24, "1/32": 24, "32/32": 13}  # of a step, for each convolution
-INPUT = 3_700  # images of ImageNet a second: 16 cores at 232
+INPUT = 3_700  # images of ImageNet a second: 16 cores at 230
 TRAINED = {"cifar10": 50_000, "imagenet": IMAGENET["train"]}
 EVALUATED = {"cifar10": 10_000, "imagenet": IMAGENET["val"]}
 
