@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -141,9 +142,9 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """The inverse of :meth:`to_dict`. Raises ``ValueError`` for unknown fields."""
-        return replace(cls(), **parsed(values))
+        return cls(**parsed(values))
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """12 hexadecimal digits: a hash of every field that changes the result, except the seed."""
         return hashlib.sha256(json.dumps(self.identifying(), sort_keys=True).encode()).hexdigest()[:12]
@@ -157,7 +158,7 @@ class Recipe:
         """``NAME = VALUE`` of every field that changes the result and is not as in ``usual``."""
         return [f"{name} = {getattr(self, name)}" for name in _differing(self.to_dict(), usual.to_dict())]
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         """Readable and unique, e.g. ``resnet20-1w1a-reste3-cifar10-10ep-1a2b3c4d5e6f-s0``: folder and W&B id."""
         weights, activations = self.bits.split("/")
