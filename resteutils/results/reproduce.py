@@ -97,7 +97,7 @@ def reproduce(
         _train_first(item, profile, rows, seeds, epochs, device, places, overrides, parallel)
     with replaced(target) as folder:
         _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, places.runs)
-        _finish(folder, item, profile, target, root)
+        _finish(folder, item, profile, target, root, places)
     _log(item, profile, target, runs_dir)
     return target
 
@@ -255,7 +255,7 @@ def _kernel_config() -> Any:
     return Config({"KernelManager": {"transport_encryption": "auto"}} if zmq.has("curve") else {})
 
 
-def _finish(folder: Path, item: str, profile: str, target: Path, root: Path) -> None:
+def _finish(folder: Path, item: str, profile: str, target: Path, root: Path, places: settings.Places) -> None:
     """See that the item is all there, tidy its executed notebook and write that as HTML."""
     import nbformat
 
@@ -266,8 +266,12 @@ def _finish(folder: Path, item: str, profile: str, target: Path, root: Path) -> 
         raise ReproductionError(f"the notebook of {item} left no {', '.join(missing)}: it has to call item.save")
     path = folder / "notebook.ipynb"
     text = path.read_text(encoding="utf-8")
-    # Paths of this machine say nothing to a reader: the folder by its final name, everything else from the root.
+    # Paths of this machine say nothing to a reader: the folder by its final name, everything else from the root, and
+    # data and runs that lie outside of it by what they are.
     text = text.replace(_quoted(folder), _quoted(_from_root(target, root))).replace(_quoted(f"{root}{os.sep}"), "")
+    for place, name in ((places.data, "data"), (places.runs, "runs")):
+        if root not in place.parents:
+            text = text.replace(_quoted(place), name)
     notebook = tidy(nbformat.reads(text, as_version=4))
     write_atomic(path, nbformat.writes(notebook) + "\n")
     write_atomic(folder / "notebook.html", notebook_html(notebook, f"{item}, profile {profile}"))

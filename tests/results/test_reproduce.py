@@ -94,7 +94,8 @@ def test_everything_arrives_together_and_is_fit_to_read(notebook, results_dir: P
     monkeypatch.setattr(tracking, "log_item", lambda *args: logged.append(args))
     bar = "import sys\nfor i in range(3): print(f'\\r{i * 50}%|##   | {i}/2', end='', file=sys.stderr)\nrows"
     notebook(LEAVE, bar)
-    folder = reproduce.reproduce("table1", profile="smoke", rows="resnet20-1w1a")
+    elsewhere = results_dir.parent / "my-data"
+    folder = reproduce.reproduce("table1", profile="smoke", rows="resnet20-1w1a", data_dir=str(elsewhere))
     assert folder == results_dir / "smoke" / "table1"
     assert sorted(os.listdir(folder)) == [
         "notebook.html", "notebook.ipynb", "provenance.json", "table.csv", "verdict.json",
@@ -105,6 +106,7 @@ def test_everything_arrives_together_and_is_fit_to_read(notebook, results_dir: P
     assert [output.get("text", "") for output in outputs[:-1]] == [f"written to {folder}\n"]
     assert outputs[-1].data["text/plain"] == "'resnet20-1w1a'"
     assert ".tmp" not in (folder / "notebook.ipynb").read_text()
+    assert str(elsewhere) not in (folder / "notebook.ipynb").read_text()
     (item, profile, table, picture, where, summary, _) = logged[0]
     assert (item, profile, picture, where) == ("table1", "smoke", None, folder)
     assert list(table.a) == [1]
