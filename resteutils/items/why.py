@@ -194,5 +194,5 @@ def figure(found: Sequence[Outcome]) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("difference in top-1 (points); hollow: block not complete")
     known = [f"{name} {d.estimate:+.1f}" for name in ("clip", "gain") if (d := found[0].found.get(name)) is not None]
-    axes.set_title("What ReSTE's lead is made of" + f": {' and '.join(known)} points" * bool(known))
+    axes.set_title(f"ReSTE's lead: {', '.join(known)} points" if known else "What ReSTE's lead is made of")
     return figure
