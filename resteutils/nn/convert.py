@@ -7,6 +7,7 @@ checkpoint is a warm start.
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -34,8 +35,6 @@ Network = TypeVar("Network", bound=nn.Module)
 BITS = ("1/1", "1/32")
 RELUS = (nn.ReLU, nn.ReLU6)
 EXPECTED = ("first layer", "last layer", "skip", "binary already", "a table of rows, no product")  # not warned of
-OURS = ("estimator", "input_estimator", "current", "input_current", "progress", "scale", "scale_order", "standardize",
-        "packed", "weight_scale", "_filled")  # fmt: skip
 
 
 def binarize_model(
@@ -140,16 +139,24 @@ def _same_state(module: nn.Module, kind: type[nn.Module], without: tuple[str, ..
     return made
 
 
+@functools.cache
+def _added(kind: type[nn.Module]) -> dict[str, Any]:
+    """The attributes that a binary layer has beside those of the plain one, at their defaults."""
+    plain = next(plain for plain, binary in TWINS.items() if binary is kind)
+    sizes = (1, 1) if plain is nn.Linear else (1, 1, 1)
+    own, known = vars(kind(*sizes, device="meta")), vars(plain(*sizes, device="meta"))
+    return {name: value for name, value in own.items() if name not in known}
+
+
 def _twin(
     layer: nn.Module, sets: tuple[Any, ...], scale_order: str, standardize: bool, weight_scale: float
 ) -> nn.Module:
     made = _same_state(layer, TWINS[type(layer)])
+    vars(made).update(_added(type(made)))
     if not isinstance(layer, nn.Linear):
         made.padding = padding_of(layer)
         made._check_arguments(scale_order, made.padding)
         made.scale_order, made.standardize = scale_order, standardize
-    if isinstance(layer, nn.Conv2d):
-        made.packed = None
     made.weight_scale = float(weight_scale)
     made._set_up(*sets)
     return made
@@ -157,7 +164,7 @@ def _twin(
 
 def _plain(layer: nn.Module) -> nn.Module:
     kind = next(plain for plain, binary in TWINS.items() if isinstance(layer, binary))
-    made = _same_state(layer, kind, OURS)
+    made = _same_state(layer, kind, (*_added(TWINS[kind]), "weight_scale"))
     made._buffers.pop("coefficients")
     made._non_persistent_buffers_set.discard("coefficients")
     return made

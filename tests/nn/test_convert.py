@@ -245,3 +245,13 @@ def test_what_cannot_be_done_is_refused() -> None:
 def test_the_table_says_shares() -> None:
     said = str(ru.binarize_model(plain()).conversion).splitlines()
     assert said[-1] == f"2 of 4 layers binary, {100 * (80 + 32) / (224 + 80 + 32 + 50):.1f} % of weights"
+
+
+def test_a_twin_has_every_attribute_of_a_layer_built_by_hand_and_gives_each_back() -> None:
+    plain_layers = [nn.Conv1d(4, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 4)]
+    byhand = [ru.BinaryConv1d(4, 4, 3), ru.BinaryConv2d(4, 4, 3), ru.BinaryLinear(4, 4)]
+    model = ru.binarize_model(nn.ModuleList(plain_layers), skip=())
+    restored = ru.restore_model(model)
+    for plain_layer, layer, twin, back in zip(plain_layers, byhand, model, restored, strict=True):
+        assert vars(twin).keys() - {"weight_scale"} == vars(layer).keys()
+        assert vars(back).keys() == vars(plain_layer).keys()
