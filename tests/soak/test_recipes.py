@@ -81,6 +81,7 @@ def valid(draw: random.Random, model: str) -> Recipe:
     )
 
 
+@pytest.mark.timeout(7200 if FULL else 600)
 def test_valid_recipes_train(small: str, tmp_path: Path, request) -> None:
     """To their end in finite numbers, or to one error that names the step of the first that is not."""
     draw, lost = random.Random(2308), []
