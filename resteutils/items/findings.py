@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from resteutils.evidence import html, paper, stats, summary, verdict
+from resteutils.evidence import html, paper, speed, stats, summary, verdict
 from resteutils.evidence.comparison import Rows
 from resteutils.evidence.markers import replaced
 from resteutils.evidence.names import in_words
@@ -86,6 +86,7 @@ def blocks(places: Places) -> dict[str, str]:
             f"* **{o.block.name}**: {in_words(o.words)}. Rule: {o.block.rule}." for o in found
         ),
         "evidence-order": _order(places),
+        **speed.blocks(places.results),
         "evidence-notes": "\n".join(
             f"* {in_words(note)}" for note in table3.table(runs, PROFILE).notes if "Detectable" not in note
         ),
