@@ -41,7 +41,7 @@ def test_a_step_that_looks_at_a_number_or_brings_one_along_is_found(library, fla
 def test_images_on_another_device_are_refused_as_on_a_gpu(library: Path) -> None:
     done = under(library, str(SCRIPTS / "steps.py"), "bad", "device")
     assert done.returncode != 0
-    assert "Expected all tensors to be on the same device" in done.stderr or "same device" in done.stderr
+    assert "Input type (torch.FloatTensor) and weight type (torch.cuda.FloatTensor)" in done.stderr
 
 
 def test_training_stops_and_goes_on_and_records_the_gpu(library: Path) -> None:
