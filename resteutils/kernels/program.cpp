@@ -1,6 +1,8 @@
 // A whole packed network in one call: a list of steps, each making one value, run without going back to Python. What the steps
-// mean is written down in resteutils/onebit/model.py, whose torch-only executor is the reference for this one.
+// mean is written down in resteutils/onebit/program.py; the executor of model.py, in torch alone, is the reference for this one.
 #include <ATen/ops/adaptive_avg_pool2d.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
@@ -94,14 +96,42 @@ struct Network {
   }
 
   Value stem(const Step& s) const {  // torch's own convolution, in the layout that the float model uses: the same rounding
-    const Tensor y = at::conv2d(values[s.source].floats, tensors[s.first], {}, {s.sh, s.sw}, {s.ph, s.pw}).contiguous();
+    const Tensor y = at::conv2d(planes(s), tensors[s.first], {}, {s.sh, s.sw}, {s.ph, s.pw}, {1, 1}, s.groups).contiguous();
     Value v = prepare(s, y.size(0), y.size(2), y.size(3));
     finish(s, y.const_data_ptr<float>(), y.size(0) * y.size(2) * y.size(3), y.size(2) * y.size(3), sink(s, v));
     return v;
   }
 
+  // Groups: torch's convolution of the signs as floats, which gives the same integers.
+  Value grouped(const Step& s) const {
+    const Tensor& bits = values[s.source].bits;
+    const int64_t n = bits.size(0), pixels = bits.size(1) * bits.size(2), bytes = bits.size(3);
+    Tensor signs = at::empty({n, s.in, bits.size(1), bits.size(2)}, bits.options().dtype(at::kFloat));
+    const uint8_t* from = bits.const_data_ptr<uint8_t>();
+    float* to = signs.mutable_data_ptr<float>();
+    share(n * s.in, double(pixels) * 4, [&](int64_t begin, int64_t end) {
+      for (int64_t u = begin; u < end; ++u) {
+        const int64_t c = u % s.in;
+        const uint8_t* byte = from + u / s.in * pixels * bytes + c / 8;
+        for (int64_t p = 0; p < pixels; ++p) to[u * pixels + p] = byte[p * bytes] >> (c % 8) & 1 ? -1.0f : 1.0f;
+      }
+    });
+    const Tensor y = at::conv2d(signs, tensors[s.first], {}, {s.sh, s.sw}, {s.ph, s.pw}, {1, 1}, s.groups).contiguous();
+    Value v = prepare(s, n, y.size(2), y.size(3));
+    finish(s, y.const_data_ptr<float>(), n * y.size(2) * y.size(3), y.size(2) * y.size(3),
+           s.operation == BINARY_VALUE ? sink(s, v) : cut(s, v));
+    return v;
+  }
+
+  Sink cut(const Step& s, Value& to) const {
+    Sink out{path, s};
+    out.threshold = numbers(s, 1), out.flip = tensors[s.first + 2].const_data_ptr<int32_t>();
+    out.bits = to.bits.mutable_data_ptr<uint8_t>();
+    return out;
+  }
+
   Value project(const Step& s) const {  // 1x1 convolution: every stride-th pixel times a matrix (in, out)
-    const Tensor x = values[s.source].floats.slice(1, 0, {}, s.sh).slice(2, 0, {}, s.sw).contiguous();
+    const Tensor x = rows(s).slice(1, 0, {}, s.sh).slice(2, 0, {}, s.sw).contiguous();
     const Tensor y = at::mm(x.view({-1, s.in}), tensors[s.first]);
     Value v = prepare(s, x.size(0), x.size(1), x.size(2));
     finish(s, y.const_data_ptr<float>(), y.size(0), 0, sink(s, v));
@@ -109,6 +139,7 @@ struct Network {
   }
 
   Value binary(const Step& s) const {
+    if (s.groups > 1) return grouped(s);
     const Tensor& bits = values[s.source].bits;
     check_conv(bits, s.in, s.out, {s.kh, s.kw}, {s.sh, s.sw}, {s.ph, s.pw});
     const Conv conv(path, bits, tensors[s.first], s.in, s.out, {s.kh, s.kw}, {s.sh, s.sw}, {s.ph, s.pw});
@@ -117,10 +148,7 @@ struct Network {
       conv.run(4, sink(s, v));
       return v;
     }
-    Sink out{path, s};
-    out.threshold = numbers(s, 1), out.flip = tensors[s.first + 2].const_data_ptr<int32_t>();
-    out.bits = v.bits.mutable_data_ptr<uint8_t>();
-    conv.run(4, out);
+    conv.run(4, cut(s, v));
     return v;
   }
 
@@ -154,29 +182,68 @@ struct Network {
     Value v;
     v.channels = x.channels;
     if (s.floats)  // a NaN wins, as in torch
-      v.floats = pool<float>(s, x.floats, -std::numeric_limits<float>::infinity(), [](float a, float b) { return b > a || b != b ? b : a; });
+      v.floats = pool<float>(s, rows(s), -std::numeric_limits<float>::infinity(), [](float a, float b) { return b > a || b != b ? b : a; });
     if (s.bits) v.bits = pool<uint8_t>(s, x.bits, 0xff, [](uint8_t a, uint8_t b) { return uint8_t(a & b); });
     return v;
   }
 
   Value pad(const Step& s) const {  // ResNet-20's shortcut: every stride-th pixel, zero channels before (ph) and after
-    const Tensor x = values[s.source].floats.slice(1, 0, {}, s.sh).slice(2, 0, {}, s.sw).contiguous();
-    Value v = prepare(s, x.size(0), x.size(1), x.size(2));
+    const Tensor x = rows(s).slice(1, 0, {}, s.sh).slice(2, 0, {}, s.sw).contiguous();
+    Tensor y = at::empty({x.size(0), x.size(1), x.size(2), s.out}, x.options());
     const float* from = x.const_data_ptr<float>();
-    float* to = v.floats.mutable_data_ptr<float>();
+    float* to = y.mutable_data_ptr<float>();
     for (int64_t p = 0; p < x.numel() / s.in; ++p, to += s.out, from += s.in) {
       std::fill(to, to + s.out, 0.0f);
       std::copy(from, from + s.in, to + s.ph);
     }
+    return made(s, y);
+  }
+
+  // The source's floats as (N, H, W, C) and as (N, C, H, W); the image is kept as it comes, everything else by pixels.
+  Tensor rows(const Step& s) const { return s.source ? values[s.source].floats : values[0].floats.permute({0, 2, 3, 1}).contiguous(); }
+  Tensor planes(const Step& s) const { return s.source ? values[s.source].floats.permute({0, 3, 1, 2}).contiguous() : values[0].floats; }
+
+  // Floats (N, H, W, C) that torch computed, and their signs where somebody reads them.
+  Value made(const Step& s, const Tensor& y) const {
+    Value v{y.contiguous(), {}, s.out};
+    if (!s.bits) return v;
+    const int64_t pixels = v.floats.numel() / s.out, bytes = (s.out + 7) / 8;
+    v.bits = at::empty({y.size(0), y.size(1), y.size(2), bytes}, y.options().dtype(at::kByte)).zero_();
+    const float* from = v.floats.const_data_ptr<float>();
+    uint8_t* to = v.bits.mutable_data_ptr<uint8_t>();
+    share(pixels, double(s.out) * 4, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p)
+        for (int64_t c = 0; c < s.out; ++c) to[p * bytes + c / 8] |= uint8_t((from[p * s.out + c] < 0) << (c % 8));
+    });
+    if (!s.floats) v.floats = Tensor();
     return v;
   }
 
-  Tensor planes(const Step& s) const { return values[s.source].floats.permute({0, 3, 1, 2}).contiguous(); }
+  Value rows_of(const Step& s, const Tensor& matrix) const { return made(s, matrix.view({matrix.size(0), 1, 1, matrix.size(1)})); }
 
-  Value rows_of(const Step& s, const Tensor& matrix) const { return {matrix.view({matrix.size(0), 1, 1, matrix.size(1)}), {}, s.out}; }
+  Value activate(const Step& s) const {
+    const Tensor x = rows(s);
+    const float *slope = numbers(s, 0), *limits = numbers(s, 1);
+    Tensor y = at::empty(x.sizes(), x.options());
+    const float* from = x.const_data_ptr<float>();
+    float* to = y.mutable_data_ptr<float>();
+    share(x.numel() / s.out, double(s.out) * 2, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p)
+        for (int64_t c = 0; c < s.out; ++c) {
+          const float z = from[p * s.out + c], line = z < 0 ? z * slope[c] : z;
+          to[p * s.out + c] = line < limits[0] ? limits[0] : line > limits[1] ? limits[1] : line;  // NaN stays
+        }
+    });
+    return made(s, y);
+  }
+
+  Value mean_pool(const Step& s) const {
+    const Tensor y = at::avg_pool2d(planes(s), {s.kh, s.kw}, {s.sh, s.sw}, {s.ph, s.pw}, false, s.relu != 0);
+    return made(s, y.permute({0, 2, 3, 1}));
+  }
 
   Value affine(const Step& s) const {
-    const Tensor x = values[s.source].floats;
+    const Tensor x = rows(s);
     Value v = prepare(s, x.size(0), x.size(1), x.size(2));
     finish(s, x.const_data_ptr<float>(), x.numel() / s.out, 0, sink(s, v, 0));
     return v;
@@ -194,6 +261,9 @@ struct Network {
       case FLATTEN: return rows_of(s, planes(s).flatten(1));
       case AFFINE: return affine(s);
       case LINEAR: return rows_of(s, at::linear(values[s.source].floats.flatten(1), tensors[s.first], tensors[s.first + 1]));
+      case ACTIVATE: return activate(s);
+      case ADD: return made(s, at::add(rows(s), values[s.skip].floats));
+      case MEAN_POOL: return mean_pool(s);
     }
     TORCH_CHECK(false, "unknown operation ", s.operation, " in a packed network's program");
   }

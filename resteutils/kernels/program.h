@@ -6,12 +6,12 @@
 
 namespace resteutils {
 
-enum Operation : int64_t { STEM, PROJECT, BINARY_VALUE, BINARY_SIGN, MAX_POOL, PAD, AVG_POOL, FLATTEN, AFFINE, LINEAR };
+enum Operation : int64_t { STEM, PROJECT, BINARY_VALUE, BINARY_SIGN, MAX_POOL, PAD, AVG_POOL, FLATTEN, AFFINE, LINEAR, ACTIVATE, ADD, MEAN_POOL };
 
 struct Step {  // the fields that onebit/compiled.py writes, in its order
-  int64_t operation, source, skip, relu, floats, bits, kh, kw, sh, sw, ph, pw, in, out, first;
+  int64_t operation, source, skip, relu, floats, bits, kh, kw, sh, sw, ph, pw, in, out, first, groups;
 };
-constexpr int64_t FIELDS = 15;
+constexpr int64_t FIELDS = 16;
 static_assert(sizeof(Step) == FIELDS * sizeof(int64_t));
 
 // At most so many images at a time: what lies between the layers stays in a cache. Never fewer than half as many of a larger

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from resteutils.onebit.fold import Program
+from resteutils.onebit.program import Program
 
 __all__ = ["OPERATIONS", "check"]
 
@@ -28,7 +28,12 @@ OPERATIONS = {
     "flatten": (),
     "affine": ("relu",),
     "linear": (),
+    "activate": (),
+    "add": ("skip",),
+    "mean_pool": ("kernel", "stride", "padding", "include"),
 }
+_OPTIONAL = {"stem": {"groups"}, "binary": {"skip", "groups"}, "threshold": {"groups"}}
+_OF_ROWS = ("affine", "linear", "binary", "threshold", "activate", "add")
 _LARGEST = 2**28  # numbers of all values for one image
 _LONGEST = 2**31  # of a size, a stride or a number of channels
 _F32, _BYTES, _CUTS = (torch.float32,), (torch.uint8,), (torch.int16, torch.int32)
@@ -92,13 +97,13 @@ def _whole(numbers: Any, count: int, least: int) -> bool:
 def _check_fields(step: Any, number_of_values: int) -> None:
     known = isinstance(step, dict) and isinstance(step.get("do"), str) and step["do"] in OPERATIONS
     _require(known, f"unknown operation {step.get('do') if isinstance(step, dict) else step!r}")
-    optional = {"skip"} if step["do"] == "binary" else set()
+    optional = _OPTIONAL.get(step["do"], set())
     names = {"do", "source", "out", "floats", "bits", *OPERATIONS[step["do"]]}
     _require(set(step) - optional == names, f"fields {sorted(step)}, expected {sorted(names)}")
     good = {
-        **dict.fromkeys(("relu", "floats", "bits"), lambda v: type(v) is bool),
+        **dict.fromkeys(("relu", "floats", "bits", "include"), lambda v: type(v) is bool),
         **dict.fromkeys(("kernel", "stride"), lambda v: _whole(v, 2, 1)),
-        **dict.fromkeys(("out", "channels"), lambda v: _whole([v], 1, 1)),
+        **dict.fromkeys(("out", "channels", "groups"), lambda v: _whole([v], 1, 1)),
         "padding": lambda v: _whole(v, 2, 0) and _whole(step["kernel"], 2, 1) and v[0] < step["kernel"][0] > 0
         and v[1] < step["kernel"][1],
         "before": lambda v: _whole([v], 1, 0),
@@ -114,14 +119,17 @@ def _expected_tensors(step: dict[str, Any], source: _Value) -> dict[str, tuple]:
     """Of each tensor the dtypes and shapes that it may have."""
     out, channels, kernel = step["out"], source.shape[0], tuple(step.get("kernel", ()))
     each = (_F32, (out,))
-    bits = (_BYTES, (out, *kernel, -(-channels // 8)))
+    groups = step.get("groups", 1)
+    _require(not channels % groups and not out % groups, f"{groups} groups of {channels} channels, to {out}")
+    bits = (_BYTES, (out, *kernel, -(-(channels // groups) // 8)))
     return {
-        "stem": {"weight": (_F32, (out, channels, *kernel)), "gain": each, "offset": each},
+        "stem": {"weight": (_F32, (out, channels // groups, *kernel)), "gain": each, "offset": each},
         "project": {"weight": (_F32, (out, channels, *kernel)), "gain": each, "offset": each},
         "binary": {"bits": bits, "alpha": (_F32, (1,), (out,)), "gain": each, "offset": each},
         "threshold": {"bits": bits, "cuts": (_CUTS, (out,)), "flip": (_BYTES, (-(-out // 8),))},
         "affine": {"gain": each, "offset": each},
         "linear": {"weight": (_F32, (out, channels)), "bias": each},
+        "activate": {"slope": each, "limits": (_F32, (2,))},
     }.get(step["do"], {})
 
 
@@ -136,8 +144,11 @@ def _follow(step: dict[str, Any], values: list[_Value], bits: str) -> _Value:
     """The step's value, from what it reads."""
     do, out, source = step["do"], step["out"], values[step["source"]]
     channels, height, width = source.shape
-    _require((do == "stem") == (step["source"] == 0), "stems read the image, and nothing else does")
-    _require(not source.flat or do in ("affine", "linear"), f"{do} of rows, expected images")
+    _require(do != "project" or step["source"] > 0, "a project reads a step's value; a stem reads the image")
+    _require(not source.flat or do in _OF_ROWS, f"{do} of rows, expected images")
+    if source.flat and "kernel" in step:
+        plain = (step["kernel"], step["padding"]) in (((1, 1), (0, 0)), ([1, 1], [0, 0]))
+        _require(plain, f"a kernel of {step['kernel']} with padding {step['padding']} of rows")
     _require(step.get("channels", channels) == channels, f"{step.get('channels')} channels, its source has {channels}")
     if do in ("binary", "threshold"):
         _require(step["activations"] == (1 if bits == "1/1" else 32), f"activations = {step['activations']} at {bits}")
@@ -151,7 +162,7 @@ def _follow(step: dict[str, Any], values: list[_Value], bits: str) -> _Value:
     match do:
         case "project":
             _require(tuple(step["kernel"]) == (1, 1) and not any(step["padding"]), "a project is 1x1, without padding")
-        case "max_pool":
+        case "max_pool" | "mean_pool":
             for k, p, size in zip(step["kernel"], step["padding"], source.shape[1:], strict=True):
                 _require(2 * p <= k <= 2 * size + 1, f"a kernel of {k} with padding {p} for a source of {size}")
         case "pad":
@@ -163,7 +174,7 @@ def _follow(step: dict[str, Any], values: list[_Value], bits: str) -> _Value:
             channels, height, width = channels * height * width, 1, 1
         case "avg_pool":
             height, width = 1, 1
-    if do in ("max_pool", "avg_pool", "flatten", "affine"):
+    if do in ("max_pool", "mean_pool", "avg_pool", "flatten", "affine", "activate", "add"):
         _require(out == channels, f"out = {out}, its source gives {channels}")
     shape = (out, height, width)
     if "skip" in step:
@@ -180,6 +191,5 @@ def _check_forms(step: dict[str, Any], source: _Value) -> None:
     else:
         there = source.bits if step.get("activations") == 1 else source.floats
     _require(there, "its source is not kept in the form that it reads")
-    only_floats = do in ("pad", "avg_pool", "flatten", "linear")
     makes = (floats, bits) == (False, True) if do == "threshold" else floats or bits
-    _require(makes and not (only_floats and bits), f"{do} cannot give floats = {floats}, bits = {bits}")
+    _require(makes, f"{do} cannot give floats = {floats}, bits = {bits}")

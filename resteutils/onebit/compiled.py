@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resteutils.onebit.check import OPERATIONS
-from resteutils.onebit.fold import Program, unpack_signs
+from resteutils.onebit.program import Program, unpack_signs
 
 __all__ = ["Compiled", "compiled", "fits_planes"]
 
@@ -49,7 +49,7 @@ def compiled(program: Program, size: tuple[int, int, int], path: str, planes: bo
         tensors += _on_planes(program, number, (height, width)) if planes else _in_blocks(program, number, path)
         shapes.append(_size(step, height, width))
     executor = "run_planes" if planes else "run_program"
-    return Compiled(executor, tensors, torch.tensor(code).view(-1, 15), program.steps[-1]["out"], path)
+    return Compiled(executor, tensors, torch.tensor(code).view(-1, 16), program.steps[-1]["out"], path)
 
 
 def fits_planes(program: Program, path: str) -> bool:
@@ -57,6 +57,10 @@ def fits_planes(program: Program, path: str) -> bool:
 
     def fits(step: dict[str, Any]) -> bool:
         if step["do"] not in _ON_PLANES or (step["bits"] and step["out"] > _MOST_CHANNELS):
+            return False
+        if (step["do"] == "stem") != (step["source"] == 0) or step.get("groups", 1) > 1:
+            return False
+        if step["bits"] and step["do"] in ("pad", "avg_pool", "flatten", "affine", "linear"):
             return False
         if step["do"] not in ("binary", "threshold"):
             return True
@@ -71,11 +75,12 @@ def fits_planes(program: Program, path: str) -> bool:
 
 def _numbers(step: dict[str, Any], first: int) -> list[int]:
     """kernels/program.h's struct Step; ``first`` is where the step's tensors begin."""
-    flags = [int(step.get("relu", False)), int(step["floats"]), int(step["bits"])]
+    flags = [int(step.get("relu", step.get("include", False))), int(step["floats"]), int(step["bits"])]
     (kh, kw), (ph, pw) = step.get("kernel", (1, 1)), step.get("padding", (step.get("before", 0), 0))
     return [
         list(OPERATIONS).index(step["do"]), step["source"], step.get("skip", -1), *flags, kh, kw,
         *step.get("stride", (1, 1)), ph, pw, step.get("channels", 0), step["out"], first,
+        step.get("groups", 1),
     ]  # fmt: skip
 
 
@@ -107,6 +112,11 @@ def _in_blocks(program: Program, number: int, path: str) -> list[Tensor]:
     def of(name: str) -> Tensor:
         return program.of(number, name)
 
+    def weights() -> Tensor:
+        if (groups := step.get("groups", 1)) > 1:  # torch convolves them, as floats
+            return unpack_signs(of("bits"), channels // groups)
+        return kernels.prepare_bits(of("bits"), channels, path).blob
+
     match step["do"]:
         case "stem":
             return [of("weight"), padded(torch.ones(1)), padded(of("gain")), padded(of("offset"))]
@@ -114,17 +124,17 @@ def _in_blocks(program: Program, number: int, path: str) -> list[Tensor]:
             weight = of("weight").view(out, channels).t().contiguous()
             return [weight, padded(torch.ones(1)), padded(of("gain")), padded(of("offset"))]
         case "binary":
-            blob = kernels.prepare_bits(of("bits"), channels, path).blob
-            return [blob, padded(of("alpha")), padded(of("gain")), padded(of("offset"))]
+            return [weights(), padded(of("alpha")), padded(of("gain")), padded(of("offset"))]
         case "threshold":
-            blob = kernels.prepare_bits(of("bits"), channels, path).blob
             flip = torch.zeros(-(-out // 32) * 4, dtype=torch.uint8)
             flip[: len(of("flip"))] = of("flip")
-            return [blob, padded(of("cuts"), -torch.inf), flip.view(torch.int32)]
+            return [weights(), padded(of("cuts"), -torch.inf), flip.view(torch.int32)]
         case "affine":
             return [padded(torch.ones(1)), padded(of("gain")), padded(of("offset"))]
         case "linear":
             return [of("weight"), of("bias")]
+        case "activate":
+            return [of("slope"), of("limits")]
     return []
 
 

@@ -68,11 +68,10 @@ def export_onnx(model: nn.Module, input_size: tuple[int, int, int], path: str | 
     for module in ("onnx", "onnxscript"):
         if importlib.util.find_spec(module) is None:
             raise ModuleNotFoundError(f"ONNX export needs {module}: pip install 'resteutils[export]'", name=module)
-    network = _InTorch(packed.pack(model, input_size=input_size)) if _is_binary(model) else copy.deepcopy(model).cpu()
+    network = packed.pack(model, input_size=input_size) if _is_binary(model) else copy.deepcopy(model).cpu()
     network.eval()
     images = torch.zeros(2, *input_size)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        network(images)  # unpacks the signs, which the exporter then finds as constants
         file = Path(folder) / "model.onnx"
         torch.onnx.export(
             network, (images,), file, input_names=["images"], output_names=["logits"], dynamo=True, external_data=False,
@@ -85,17 +84,6 @@ def _is_binary(model: nn.Module) -> bool:
     from resteutils.nn.layers import binary_layers
 
     return bool(binary_layers(model))
-
-
-class _InTorch(nn.Module):
-    """A packed network run by torch's operations, which an exporter can read."""
-
-    def __init__(self, model: PackedModel) -> None:
-        super().__init__()
-        self.run = model.run_in_torch
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.run(images)
 
 
 # --- predict --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ It is a safetensors file whose metadata holds one entry, ``resteutils-packed``: 
 - ``model``, ``bits``, ``classes`` (names), ``input`` (C, H, W), ``mean`` and ``std`` (of pixels in [0, 1], per channel;
   empty where it is not known)
 - ``run_id``, ``recipe`` (the identity's hash), ``dataset``, ``top1`` (in %, as the run measured it)
-- ``steps``: the program, see :mod:`resteutils.onebit.fold`; tensor ``"3.bits"`` belongs to step 3
+- ``steps``: the program, see :mod:`resteutils.onebit.program`; tensor ``"3.bits"`` belongs to step 3
 - ``sha256``: of everything above and every tensor
 
 Other fields are kept as they are: the first files also hold ``float_bytes``, the size of the float twin's weights.
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resteutils.onebit.fold import Program
+from resteutils.onebit.program import Program
 
 __all__ = ["VERSION", "PackedFileError", "parsed", "serialised"]
 

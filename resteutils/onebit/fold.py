@@ -1,136 +1,276 @@
-"""A trained network as a short program over bits: which steps a packed model takes, and the numbers each one needs.
+"""A trained network as a short program over bits: its parts, folded into the steps of a packed model.
 
-A program is a list of steps. Value 0 is the image batch; step k makes value k + 1. Every step names its operation
-(``do``), the value it reads (``source``) and what its result must be available as: ``floats``, ``bits`` (signs) or
-both.
-
-====================  ===========================================================================================
-stem, project         full-precision convolution (3x3 or 7x7 of the image; 1x1), then ReLU if ``relu``, then
-                      ``x * gain + offset``: the folded BatchNorm
-binary                signs of the source (as they are where ``activations`` is 32) convolved with ``bits``: exact
-                      integers n; then ``relu(n * alpha) * gain + offset``, plus the value ``skip`` if there is one
-threshold             the same where only the sign is needed: +1 where n >= ``threshold``, reversed where ``flip``
-max_pool, pad,        what they say; sign(max) is the maximum of the signs, so bits are pooled as bits
-avg_pool, flatten
-affine                ``x * gain + offset`` per channel
-linear                ``x @ weight.T + bias``
-====================  ===========================================================================================
-
-A threshold is found by evaluating the model's own scale, ReLU and BatchNorm at every integer that the convolution can
-yield, so rounding cannot move it.
+A convolution takes the ReLU, the BatchNorm and the addition behind it into its step. A threshold is found by evaluating
+the model's own scale, ReLU and BatchNorm at every integer that the convolution can yield, so rounding cannot move it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resteutils.models.resnet import Block, PadShortcut, ResNet
+from resteutils.models.resnet import PadShortcut
 from resteutils.nn.binarize import scale_of, sign
 from resteutils.nn.layers import BinaryConv2d, BinaryLinear, binary_layers
+from resteutils.onebit.parts import Add, Part, parts_of
+from resteutils.onebit.program import Program, pack_signs
 
-__all__ = ["Program", "fold", "pack_signs", "unpack_signs"]
+__all__ = ["fold", "input_size_of"]
 
-
-@dataclass
-class Program:
-    """Steps, and their tensors by name: ``"<number of the step>.<name>"``."""
-
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-
-    def add(self, do: str, source: int, tensors: dict[str, Tensor] | None = None, **fields: Any) -> int:
-        """Append a step; return the number of its value."""
-        self.tensors.update(
-            {f"{len(self.steps)}.{name}": t.detach().contiguous() for name, t in (tensors or {}).items()}
-        )
-        self.steps.append({"do": do, "source": source, **fields})
-        return len(self.steps)
-
-    def of(self, step: int, name: str) -> Tensor:
-        return self.tensors[f"{step}.{name}"]
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.PReLU, nn.LeakyReLU)
+LARGEST = torch.finfo(torch.float32).max
 
 
-def fold(model: nn.Module) -> Program:
-    """The program of a trained network of :mod:`resteutils.models` at W/A 1/1 or 1/32.
+def input_size_of(model: nn.Module) -> tuple[int, int, int]:
+    """(C, H, W) of the images that a network was built for, as far as it says so; else 32x32."""
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    return getattr(model, "input_size", (first.in_channels if first else 3, 32, 32))
 
-    Raises ``ValueError`` for a network without binary layers, with weights that are not finite, or built of parts that
-    have no packed form.
+
+def fold(model: nn.Module, input_size: tuple[int, int, int] | None = None) -> Program:
+    """The program of a trained network at W/A 1/1 or 1/32, for images of ``input_size`` (C, H, W).
+
+    Raises ``ValueError``, naming the layer, for a network without binary layers, with weights that are not finite, or
+    built of parts that have no packed form.
     """
     if not binary_layers(model):
         raise ValueError("this network has no binary layers to pack; build it with bits='1/1' or '1/32'")
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{name} holds values that are not finite; this network cannot be packed")
-    program = Program()
     with torch.no_grad():
-        if isinstance(model, ResNet):
-            value = _chain(program, model.stem, 0)
-            for block in model.blocks:
-                value = _block(program, block, value)
-            _chain(program, model.head, value)
-        elif isinstance(model, nn.Sequential):
-            _chain(program, model, 0)
-        else:
-            raise ValueError(f"{type(model).__name__} has no packed form; networks come from resteutils.create")
+        program = _Folder(parts_of(model.eval()), tuple(input_size or input_size_of(model))).run()
         _decide_forms(program)
     return program
 
 
-def _chain(program: Program, parts: nn.Sequential, value: int, skip: int | None = None) -> int:
-    """Modules one after the other; a convolution takes the ReLU and the BatchNorm behind it into its step."""
-    modules = list(parts)
-    while modules:
-        module = modules.pop(0)
-        if isinstance(module, nn.Sequential):
-            value = _chain(program, module, value)
-        elif isinstance(module, nn.Conv2d):
-            relu = bool(modules) and isinstance(modules[0], nn.ReLU) and modules.pop(0) is not None
-            if not modules or not isinstance(modules[0], (nn.BatchNorm2d, nn.SyncBatchNorm)):  # the same, in evaluation
-                raise ValueError("a convolution without a BatchNorm behind it has no packed form")
-            value = _convolution(program, module, relu, modules.pop(0), value, skip)
+class _Folder:
+    """Turns parts into steps. Values of the parts and values of the program are counted apart."""
+
+    def __init__(self, parts: list[Part], size: tuple[int, ...]) -> None:
+        self.parts, self.program = parts, Program()
+        self.shapes = [size]  # of the program's values
+        self.values = {0: 0}  # the program's value of a part's; activations come when somebody reads them
+        self.waiting: dict[int, tuple[int, nn.Module]] = {}
+        self.readers: dict[int, list[int]] = {}
+        for index, part in enumerate(parts):
+            for source in part.sources:
+                self.readers.setdefault(source, []).append(index)
+
+    def run(self) -> Program:
+        for index, part in enumerate(self.parts):
+            if index + 1 not in self.values:
+                try:
+                    self._fold(index, part)
+                except ValueError as error:
+                    raise ValueError(f"{part.path}: {error}") from None
+        self._value(len(self.parts))
+        return self.program
+
+    def _fold(self, index: int, part: Part) -> None:
+        module, source = part.module, part.sources[0]
+        if isinstance(module, ACTIVATIONS):
+            self.waiting[index + 1] = (source, module)
+        elif isinstance(module, nn.Conv2d | BinaryLinear):
+            self._product(index, module, source)
+        elif isinstance(module, NORMS):
+            gain, offset = _batch_norm(module)
+            self._step(index, "affine", source, {"gain": gain, "offset": offset}, relu=False)
+        elif isinstance(module, Add):
+            self._add(index, part.sources)
         elif isinstance(module, nn.MaxPool2d):
             _refuse(module, ceil_mode=False, return_indices=False, dilation=(1, 1))
-            if not program.steps:
-                raise ValueError("a packed network begins with a convolution")
-            value = program.add("max_pool", value, kernel=_pair(module.kernel_size), stride=_pair(module.stride),
-                                padding=_pair(module.padding), out=program.steps[-1]["out"])  # fmt: skip
+            self._window(index, "max_pool", source, module.kernel_size, module.stride, module.padding)
+        elif isinstance(module, nn.AvgPool2d):
+            _refuse(module, ceil_mode=False, divisor_override=None)
+            include = bool(module.count_include_pad)
+            self._window(index, "mean_pool", source, module.kernel_size, module.stride, module.padding, include=include)
         elif isinstance(module, nn.AdaptiveAvgPool2d):
-            _refuse(module, output_size=(1, 1))
-            value = program.add("avg_pool", value, out=program.steps[-1]["out"])
+            self._adaptive(index, module, source)
         elif isinstance(module, nn.Flatten):
-            if program.steps[-1]["do"] != "avg_pool":
-                following = next((m for m in modules if isinstance(m, nn.Linear)), None)
-                if following is None:
-                    raise ValueError("a Flatten needs a Linear behind it, whose size is that of the rows")
-                value = program.add("flatten", value, out=following.in_features)
-        elif isinstance(module, (nn.BatchNorm1d, nn.SyncBatchNorm)):
-            gain, offset = _batch_norm(module)
-            value = program.add("affine", value, {"gain": gain, "offset": offset}, relu=False, out=module.num_features)
-        elif isinstance(module, nn.Linear) and not isinstance(module, BinaryLinear):
+            _refuse(module, start_dim=1, end_dim=-1)
+            self._flatten(index, source)
+        elif isinstance(module, PadShortcut):
+            out = module.before + self._shape(source)[0] + module.after
+            channels = self._shape(source)[0]
+            self._step(index, "pad", source, stride=_pair(module.stride), before=module.before, out=out,
+                       channels=channels)  # fmt: skip
+        elif isinstance(module, nn.Linear):
             bias = torch.zeros(module.out_features) if module.bias is None else module.bias
-            tensors = {"weight": module.weight, "bias": bias}
-            value = program.add("linear", value, tensors, out=module.out_features)
+            self._step(index, "linear", source, {"weight": module.weight, "bias": bias}, out=module.out_features)
         else:
             raise ValueError(f"{type(module).__name__} has no packed form")
-    return value
+
+    # --- values ------------------------------------------------------------------------------------------------------
+
+    def _value(self, value: int, signs: bool = False) -> int:
+        """The program's value of a part's; where only its signs are asked for, of what has the same signs."""
+        if value not in self.values:
+            source, module = self.waiting[value]
+            slope, low, high = _line(module, self._shape(source)[0])
+            if signs and low < 0 < high and (slope > 0).all():
+                return self._value(source, signs)
+            tensors = {"slope": slope, "limits": torch.tensor([low, high])}
+            self.values[value] = self._add_step("activate", self._value(source), tensors)
+        number = self.values[value]
+        if signs and number == 0:  # the image is floats; a step makes bits of them
+            ones = torch.ones(self.shapes[0][0])
+            number = self.values[value] = self._add_step(
+                "affine", 0, {"gain": ones, "offset": torch.zeros_like(ones)}, relu=False
+            )
+        return number
+
+    def _shape(self, value: int) -> tuple[int, ...]:
+        while value in self.waiting:
+            value = self.waiting[value][0]
+        return self.shapes[self.values[value]]
+
+    def _add_step(self, do: str, source: int, tensors: dict[str, Tensor] | None = None, **fields: Any) -> int:
+        """A step whose image is as large as its source, or as ``height_width`` says."""
+        channels, *size = self.shapes[source]
+        stride = fields.get("stride", (1, 1))
+        size = fields.pop("height_width", tuple(-(-n // s) for n, s in zip(size, stride, strict=True)))
+        fields.setdefault("out", channels)
+        self.shapes.append((fields["out"], *size))
+        return self.program.add(do, source, tensors, **fields)
+
+    def _step(self, index: int, do: str, source: int, tensors: dict[str, Tensor] | None = None, **fields: Any) -> None:
+        self.values[index + 1] = self._add_step(do, self._value(source), tensors, **fields)
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _window(self, index: int, do: str, source: int, kernel: Any, stride: Any, padding: Any, **fields: Any) -> None:
+        kernel, stride, padding = _pair(kernel), _pair(stride), _pair(padding)
+        size = _slid(self._shape(source), kernel, stride, padding)
+        self._step(index, do, source, kernel=kernel, stride=stride, padding=padding, **fields, height_width=size)
+
+    def _adaptive(self, index: int, pool: nn.AdaptiveAvgPool2d, source: int) -> None:
+        size, wanted = self._shape(source)[1:], _pair(pool.output_size)
+        wanted = tuple(n if w is None else w for n, w in zip(size, wanted, strict=True))
+        behind = [self.parts[reader].module for reader in self.readers.get(index + 1, ())]
+        if wanted == (1, 1) and all(isinstance(module, nn.Flatten) for module in behind):
+            self._step(index, "avg_pool", source, height_width=(1, 1))
+        elif any(n % w for n, w in zip(size, wanted, strict=True)):
+            raise ValueError(
+                f"AdaptiveAvgPool2d with output_size = {pool.output_size!r} of {tuple(size)} has no packed form: "
+                "expected a divisor of that size"
+            )
+        else:
+            kernel = tuple(n // w for n, w in zip(size, wanted, strict=True))
+            self._window(index, "mean_pool", source, kernel, kernel, 0, include=True)
+
+    def _flatten(self, index: int, source: int) -> None:
+        number = self._value(source)
+        if self.program.steps and self.program.steps[number - 1]["do"] == "avg_pool":
+            self.values[index + 1] = number
+        else:
+            self._step(index, "flatten", source, out=math.prod(self.shapes[number]), height_width=(1, 1))
+
+    def _add(self, index: int, sources: tuple[int, ...]) -> None:
+        one, other = (self._image_floats(source) for source in sources)
+        if self.shapes[one] != self.shapes[other]:
+            raise ValueError(f"a sum of shapes {self.shapes[one]} and {self.shapes[other]} has no packed form")
+        self.values[index + 1] = self._add_step("add", one, skip=other)
+
+    def _image_floats(self, value: int) -> int:
+        return self._value(value, signs=value == 0)  # the image itself is no step's skip
+
+    def _behind(self, index: int) -> tuple[bool, nn.Module | None, int | None, list[int]]:
+        """ReLU, BatchNorm and skip behind a convolution, and the parts that its step takes in."""
+        taken = [index]
+
+        def following(*kinds: type[nn.Module]) -> nn.Module | None:
+            readers = self.readers.get(taken[-1] + 1, ())
+            module = self.parts[readers[0]].module if len(readers) == 1 else None
+            if not isinstance(module, kinds) or isinstance(module, nn.ReLU6):
+                return None
+            taken.append(readers[0])
+            return module
+
+        relu = following(nn.ReLU) is not None
+        norm = following(*NORMS)
+        skip = None
+        if isinstance(self.parts[index].module, BinaryConv2d | BinaryLinear) and following(Add) is not None:
+            others = [each for each in self.parts[taken[-1]].sources if each != taken[-2] + 1]
+            if others and (others[0] in self.values or others[0] in self.waiting):
+                skip = self._image_floats(others[0])
+            else:  # it comes later: an addition of its own
+                taken.pop()
+        return relu, norm, skip, taken
+
+    def _product(self, index: int, layer: nn.Conv2d | BinaryLinear, source: int) -> None:
+        relu, norm, skip, taken = self._behind(index)
+        fields = _fields(layer)
+        fields |= {"relu": relu}
+        out, shape = fields["out"], self._shape(source)
+        gain, offset = (torch.ones(out), torch.zeros(out)) if norm is None else _batch_norm(norm)
+        size = _slid(shape, fields["kernel"], fields["stride"], fields["padding"])
+        groups = {} if getattr(layer, "groups", 1) == 1 else {"groups": layer.groups}
+        if skip is not None and self.shapes[skip] != (out, *size):
+            raise ValueError(f"a sum of shapes {(out, *size)} and {self.shapes[skip]} has no packed form")
+        if not isinstance(layer, BinaryConv2d | BinaryLinear):
+            number = self._value(source)
+            plain = fields["kernel"] == (1, 1) and fields["padding"] == (0, 0) and number and not groups
+            tensors = {"weight": layer.weight, "gain": gain, "offset": offset}
+            value = self._add_step("project" if plain else "stem", number, tensors, **fields, **groups,
+                                   height_width=size)  # fmt: skip
+        else:
+            weight = layer.effective_weight()
+            alpha = scale_of(weight, layer.scale)
+            alpha = torch.ones(1) if alpha is None else alpha.view(-1)
+            weight = weight.view(*weight.shape, 1, 1) if weight.dim() == 2 else weight
+            tensors = {"bits": pack_signs(sign(weight)), "alpha": alpha, "gain": gain, "offset": offset}
+            if layer.binarize_input:
+                limit = weight[0].numel()
+                tensors["cuts"], tensors["flip"] = _thresholds(limit, out, alpha, relu, norm)
+            fields |= {"activations": 1 if layer.binarize_input else 32}
+            fields |= groups | ({} if skip is None else {"skip": skip})
+            value = self._add_step("binary", self._value(source, signs=layer.binarize_input), tensors, **fields,
+                                   height_width=size)  # fmt: skip
+        for part in taken:
+            self.values[part + 1] = value
 
 
-def _block(program: Program, block: Block, value: int) -> int:
-    skip = value
-    if isinstance(block.shortcut, PadShortcut):
-        s, width = block.shortcut, block.first[2].num_features
-        shape = {"stride": (s.stride, s.stride), "before": s.before, "out": width}
-        skip = program.add("pad", value, **shape, channels=width - s.before - s.after)
-    elif isinstance(block.shortcut, nn.Sequential):
-        conv, norm = block.shortcut
-        skip = _convolution(program, conv, False, norm, value, None)
-    first = _chain(program, block.first, value, skip if block.double_skip else None)
-    return _chain(program, block.second, first, first if block.double_skip else skip)
+def _slid(shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any) -> tuple[int, ...]:
+    """Height and width of what a window that slides over an image gives."""
+    sizes = zip(shape[1:], kernel, stride, padding, strict=True)
+    return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+
+
+def _fields(layer: nn.Conv2d | BinaryLinear) -> dict[str, Any]:
+    """Kernel, stride, padding and channels of a layer. Raises ``ValueError`` for what its step would not compute."""
+    if layer.bias is not None:
+        raise ValueError("a convolution with a bias has no packed form: bias=False, the BatchNorm behind it has one")
+    if isinstance(layer, nn.Linear):
+        fields = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0)}
+        return fields | {"channels": layer.in_features, "out": layer.out_features}
+    _refuse(layer, dilation=(1, 1), padding_mode="zeros")
+    if isinstance(layer.padding, str):
+        raise ValueError(f"a convolution with padding = {layer.padding!r} has no packed form: say how many pixels")
+    kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
+    if any(p >= k for p, k in zip(padding, kernel, strict=True)):  # whole windows of padding
+        raise ValueError(
+            f"a convolution with padding = {padding} around a kernel of {kernel} has no packed form: expected at most "
+            f"{tuple(k - 1 for k in kernel)}"
+        )
+    fields = {"kernel": kernel, "stride": _pair(layer.stride), "padding": padding}
+    return fields | {"channels": layer.in_channels, "out": layer.out_channels}
+
+
+def _line(module: nn.Module, channels: int) -> tuple[Tensor, float, float]:
+    """Slope below zero, per channel, lowest and highest value of an activation."""
+    slope, low, high = torch.ones(channels), -LARGEST, LARGEST
+    if isinstance(module, nn.ReLU):
+        low = 0.0
+    elif isinstance(module, nn.Hardtanh):  # ReLU6 is one
+        low, high = float(module.min_val), float(module.max_val)
+    else:
+        slope = slope * (module.weight if isinstance(module, nn.PReLU) else module.negative_slope)
+    return slope, low, high
 
 
 def _refuse(module: nn.Module, **expected: Any) -> None:
@@ -139,34 +279,6 @@ def _refuse(module: nn.Module, **expected: Any) -> None:
         found = getattr(module, name)
         if (_pair(found) if isinstance(value, tuple) else found) != value:
             raise ValueError(f"{type(module).__name__} with {name} = {found!r} has no packed form, expected {value!r}")
-
-
-def _convolution(program: Program, conv: nn.Conv2d, relu: bool, norm: nn.Module, value: int, skip: int | None) -> int:
-    if conv.bias is not None:
-        raise ValueError("a convolution with a bias has no packed form: bias=False, the BatchNorm behind it has one")
-    _refuse(conv, dilation=(1, 1), groups=1, padding_mode="zeros")
-    if isinstance(conv.padding, str):
-        raise ValueError(f"a convolution with padding = {conv.padding!r} has no packed form: say how many pixels")
-    kernel, padding = _pair(conv.kernel_size), _pair(conv.padding)
-    if any(p >= k for p, k in zip(padding, kernel, strict=True)):  # whole windows of padding
-        raise ValueError(
-            f"a convolution with padding = {padding} around a kernel of {kernel} has no packed form: expected at most "
-            f"{tuple(k - 1 for k in kernel)}"
-        )
-    gain, offset = _batch_norm(norm)
-    fields = {"kernel": kernel, "stride": _pair(conv.stride), "padding": padding}
-    fields |= {"channels": conv.in_channels, "out": conv.out_channels, "relu": relu}
-    if not isinstance(conv, BinaryConv2d):
-        do = "project" if conv.kernel_size == (1, 1) else "stem"
-        return program.add(do, value, {"weight": conv.weight, "gain": gain, "offset": offset}, **fields)
-    weight = conv.effective_weight()
-    alpha = scale_of(weight, conv.scale)
-    alpha = torch.ones(1) if alpha is None else alpha.view(-1)
-    tensors = {"bits": pack_signs(sign(weight)), "alpha": alpha, "gain": gain, "offset": offset}
-    if conv.binarize_input:
-        tensors["cuts"], tensors["flip"] = _thresholds(conv, alpha, relu, norm)
-    fields |= {"activations": 1 if conv.binarize_input else 32}
-    return program.add("binary", value, tensors, **fields, **({} if skip is None else {"skip": skip}))
 
 
 def _batch_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -183,16 +295,17 @@ def _batch_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return gain.view(-1), offset.view(-1)
 
 
-def _thresholds(conv: BinaryConv2d, alpha: Tensor, relu: bool, norm: nn.Module) -> tuple[Tensor, Tensor]:
+def _thresholds(limit: int, channels: int, alpha: Tensor, relu: bool, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
     """cuts (int32) and flip (bool) per channel: the sign is -1 where (n < cut) != flip."""
-    limit = conv.weight[0].numel()
     n = torch.arange(-limit, limit + 1, dtype=torch.float32).view(-1, 1, 1, 1)
-    alpha = alpha.expand(conv.out_channels)
+    alpha = alpha.expand(channels)
     cuts, flips = [], []
-    for part in torch.arange(conv.out_channels).split(64):  # a slice of the channels at a time bounds the memory
+    for part in torch.arange(channels).split(64):  # a slice of the channels at a time bounds the memory
         y = n * alpha[part].view(1, -1, 1, 1)
-        numbers = (norm.running_mean[part], norm.running_var[part], norm.weight[part], norm.bias[part])
-        y = nn.functional.batch_norm(y.relu() if relu else y, *numbers, eps=norm.eps)
+        y = y.relu() if relu else y
+        if norm is not None:
+            numbers = (norm.running_mean[part], norm.running_var[part], norm.weight[part], norm.bias[part])
+            y = nn.functional.batch_norm(y, *numbers, eps=norm.eps)
         negative = y[:, :, 0, 0] < 0
         if ((negative[1:] != negative[:-1]).sum(dim=0) > 1).any():
             raise ValueError("a sign changes more than once over the integers: its BatchNorm is not monotone")
@@ -236,18 +349,6 @@ def _smallest(name: str, tensor: Tensor) -> Tensor:
     if name.endswith(".cuts") and tensor.abs().max() < 2**15:
         return tensor.to(torch.int16)
     return tensor
-
-
-def pack_signs(signs: Tensor) -> Tensor:
-    """(O, C, kh, kw) -> uint8 (O, kh, kw, ceil(C / 8)): eight channels a byte, lowest bit first, 1 for -1."""
-    bits = np.packbits((signs.permute(0, 2, 3, 1) < 0).numpy(), axis=-1, bitorder="little")
-    return torch.from_numpy(bits)
-
-
-def unpack_signs(bits: Tensor, channels: int) -> Tensor:
-    """The signs, float32 (O, C, kh, kw), that :func:`pack_signs` packed."""
-    ones = np.unpackbits(bits.numpy(), axis=-1, count=channels, bitorder="little")
-    return torch.from_numpy(1 - 2 * ones.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

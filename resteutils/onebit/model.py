@@ -22,10 +22,12 @@ from torch import Tensor, nn
 
 from resteutils.data.base import normalise
 from resteutils.nn.binarize import sign
+from resteutils.nn.traceable import tracing
 from resteutils.onebit.check import check
 from resteutils.onebit.compiled import Compiled, compiled
 from resteutils.onebit.file import VERSION, PackedFileError, parsed, serialised
-from resteutils.onebit.fold import Program, fold, unpack_signs
+from resteutils.onebit.fold import fold, input_size_of
+from resteutils.onebit.program import Program, unpack_signs, unpack_traceable
 from resteutils.recipes.build import open_data
 from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import write_atomic
@@ -71,6 +73,9 @@ class PackedModel(nn.Module):
                 f"images of shape {tuple(x.shape)}, expected (N, {wanted}); for another size pack the network again "
                 "with input_size=(C, H, W)"
             )
+        if tracing():  # torch's operations, whether or not this machine has a kernel
+            logits = self.run_in_torch(x)
+            return torch.where(torch.isfinite(x).flatten(1).all(1, keepdim=True), logits, torch.nan)
         if torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
                 return self.forward(x)
@@ -110,12 +115,16 @@ class PackedModel(nn.Module):
 
         match step["do"]:
             case "stem" | "project":
-                return self._finish(number, step, F.conv2d(x, tensor("weight"), None, step["stride"], step["padding"]))
+                y = F.conv2d(x, tensor("weight"), None, step["stride"], step["padding"], 1, step.get("groups", 1))
+                return self._finish(number, step, y)
             case "binary" | "threshold":
+                if x.dim() == 2:  # rows: pixels of an image of one
+                    images = [value[:, :, None, None] if value.dim() == 2 else value for value in values]
+                    return self._step(number, step, images).flatten(1)
                 signs = x if step["activations"] == 32 else sign(x)
-                n = F.conv2d(
-                    signs, self._signs_of(number, "bits", step["channels"]), None, step["stride"], step["padding"]
-                )
+                groups = step.get("groups", 1)
+                kernel = self._signs_of(number, "bits", step["channels"] // groups)
+                n = F.conv2d(signs, kernel, None, step["stride"], step["padding"], 1, groups)
                 if step["do"] == "threshold":
                     negative = (n < tensor("cuts").view(1, -1, 1, 1)) ^ (
                         self._signs_of(number, "flip", step["out"]) < 0
@@ -136,6 +145,13 @@ class PackedModel(nn.Module):
                 return self._finish(number, step, x)
             case "linear":
                 return F.linear(x, tensor("weight"), tensor("bias"))
+            case "activate":
+                slope = tensor("slope").view(1, -1, *(1 for _ in x.shape[2:]))
+                return torch.where(x < 0, x * slope, x).clamp(*tensor("limits"))
+            case "add":
+                return x + values[step["skip"]]
+            case "mean_pool":
+                return F.avg_pool2d(x, step["kernel"], step["stride"], step["padding"], False, step["include"])
 
     def _finish(self, number: int, step: dict[str, Any], y: Tensor) -> Tensor:
         """ReLU and the folded BatchNorm, through torch's own BatchNorm, which rounds once."""
@@ -145,10 +161,11 @@ class PackedModel(nn.Module):
 
     def _signs_of(self, number: int, name: str, channels: int) -> Tensor:
         """Unpacked once: (O, C, kh, kw) of "bits", (1, O, 1, 1) of "flip"."""
+        if tracing():
+            return unpack_traceable(self.program.of(number, name), channels)
         key = f"{number}.{name}"
         if key not in self._signs:
-            bits = self.program.of(number, name)
-            self._signs[key] = unpack_signs(bits if bits.dim() == 4 else bits.view(1, 1, 1, -1), channels)
+            self._signs[key] = unpack_signs(self.program.of(number, name), channels)
         return self._signs[key]
 
     # --- compiled ---------------------------------------------------------------------------------------------------
@@ -165,7 +182,6 @@ class PackedModel(nn.Module):
         return True
 
 
-@torch_defaults()
 # --- from a model, to and from a file -------------------------------------------------------------------------------
 
 
@@ -173,7 +189,8 @@ class PackedModel(nn.Module):
 def pack(
     model: nn.Module, run: Any = None, input_size: tuple[int, int, int] | None = None, data: Any = None
 ) -> PackedModel:
-    """A trained W/A 1/1 or 1/32 network of :func:`resteutils.create`, with its binary weights as bits.
+    """A trained W/A 1/1 or 1/32 network, of :func:`resteutils.create` or of your own, with its binary weights as bits.
+    docs/one-bit.md says what it may consist of.
 
     Arguments:
         run: the :class:`resteutils.runs.store.Run` it comes from: the file then says which, and how accurate it is.
@@ -185,12 +202,11 @@ def pack(
     size that the network was not built for; and what opening the run's data raises.
     """
     model = copy.deepcopy(model).cpu().float()  # the caller's own may be on a GPU, and in training
-    program = fold(model)
+    size = tuple(input_size or input_size_of(model))
+    program = fold(model, size)
     recipe = run.recipe if run is not None else None
     if run is not None and data is None:
         data = open_data(recipe)
-    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
-    size = input_size or getattr(model, "input_size", (first.in_channels, 32, 32))
     ones = any(step.get("activations") == 1 for step in program.steps)
     outputs = program.steps[-1]["out"]
     header = {

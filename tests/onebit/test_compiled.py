@@ -12,7 +12,8 @@ import resteutils as ru
 from resteutils import kernels
 from resteutils.nn.layers import binary_layers
 from resteutils.onebit.compiled import compiled, fits_planes
-from resteutils.onebit.fold import Program, fold, pack_signs
+from resteutils.onebit.fold import fold
+from resteutils.onebit.program import Program, pack_signs
 
 AVX2 = kernels.available() and "avx2" in kernels.paths()
 

@@ -11,7 +11,8 @@ from torch import nn
 
 import resteutils as ru
 from resteutils import kernels
-from resteutils.onebit.fold import fold, pack_signs, unpack_signs
+from resteutils.onebit.fold import fold
+from resteutils.onebit.program import pack_signs, unpack_signs
 
 
 def test_thresholds_equal_batch_norm_at_every_integer():
@@ -47,7 +48,7 @@ def test_folded_batch_norm_is_torchs_own_to_the_last_bit():
         norm.running_var.uniform_(0.1, 3)
         program = fold(nn.Sequential(layer, norm))
         x = torch.randn(2, 4096, 4, 4)
-        gain, offset = (program.of(0, name).double().view(1, -1, 1, 1) for name in ("gain", "offset"))
+        gain, offset = (program.of(1, name).double().view(1, -1, 1, 1) for name in ("gain", "offset"))
         assert torch.equal((x.double() * gain + offset).float(), norm(x))  # fused: rounded once
 
 
@@ -72,9 +73,11 @@ def test_signs_survive_packing():
         (1, nn.BatchNorm2d(8, track_running_stats=False), "track_running_stats = False"),
         (5, nn.MaxPool2d(3, ceil_mode=True), "ceil_mode = True"),
         (5, nn.MaxPool2d(2, dilation=2), "dilation = 2"),
-        (6, nn.AdaptiveAvgPool2d(2), "output_size = 2"),
-        (8, ru.BinaryLinear(8, 5), "BinaryLinear has no packed form"),
-        (8, nn.Tanh(), "Tanh has no packed form"),
+        (6, nn.AdaptiveAvgPool2d(3), r"6: .*output_size = 3 of \(16, 16\)"),
+        (6, nn.AvgPool2d(2, ceil_mode=True), "6: .*ceil_mode = True"),
+        (7, nn.Flatten(2), "start_dim = 2"),
+        (8, ru.BinaryLinear(8, 5, bias=True), "8: a convolution with a bias has no packed form"),
+        (8, nn.Tanh(), "8: Tanh has no packed form"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )

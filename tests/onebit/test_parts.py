@@ -1,0 +1,223 @@
+"""What networks of others are made of, packed: the same logits on every code path; what does not pack is named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import resteutils as ru
+from resteutils import kernels
+from resteutils.onebit import model as packed
+from resteutils.onebit.fold import fold
+
+
+def settled(model: nn.Module, size: tuple[int, ...] = (3, 16, 16)) -> nn.Module:
+    """With BatchNorms as a training leaves them: scales of both signs, statistics of their inputs."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias, 0, 0.3)
+        if isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight, 0.1, 0.5)
+    with torch.no_grad():
+        for _ in range(3):
+            model.train()(torch.randn(8, *size))
+    return model.eval()
+
+
+class Residual(nn.Module):
+    """Blocks as users write them: BatchNorm before the activation, a shortcut, functions in place of modules."""
+
+    def __init__(self, activation: type[nn.Module] = nn.Hardtanh) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.first, self.norm1 = ru.BinaryConv2d(16, 24, 3, stride=2, padding=1), nn.BatchNorm2d(24)
+        self.second, self.norm2 = ru.BinaryConv2d(24, 24, 3, padding=1), nn.BatchNorm2d(24)
+        self.short = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(16, 24, 1, bias=False), nn.BatchNorm2d(24))
+        self.act = activation()
+        self.depthwise, self.norm3 = ru.BinaryConv2d(24, 24, 3, padding=1, groups=24), nn.BatchNorm2d(24)
+        self.point, self.norm4 = ru.BinaryConv2d(24, 40, 1), nn.BatchNorm2d(40)
+        self.drop, self.head = nn.Dropout(0.5), nn.Linear(40, 7)
+
+    def forward(self, x):
+        x = self.act(self.norm(self.stem(x)))
+        out = self.act(self.norm1(self.first(x)))
+        out = self.norm2(self.second(out))
+        out += self.short(x)
+        x = self.act(out)
+        x = self.norm4(self.point(self.norm3(self.depthwise(x))))
+        x = F.max_pool2d(F.relu(x), 2)
+        return self.head(self.drop(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)))
+
+
+def sequence(*middle: nn.Module, width: int = 8, flat: int = 8 * 8 * 8) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), *middle,
+        ru.BinaryConv2d(width, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(flat, 5),
+    )  # fmt: skip
+
+
+def perceptron() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(), ru.BinaryLinear(3 * 16 * 16, 40), nn.BatchNorm1d(40), nn.Hardtanh(), ru.BinaryLinear(40, 24),
+        nn.BatchNorm1d(24), nn.PReLU(), nn.Dropout(), nn.Linear(24, 5),
+    )  # fmt: skip
+
+
+def torchvision_resnet18() -> nn.Module:
+    import torchvision
+
+    return ru.binarize_model(torchvision.models.resnet18(num_classes=10), bits="1/1", activation=nn.Hardtanh)
+
+
+NETWORKS = {
+    "Hardtanh": lambda: sequence(nn.Hardtanh()),
+    "PReLU": lambda: sequence(nn.PReLU(8)),
+    "LeakyReLU": lambda: sequence(nn.LeakyReLU(0.1)),
+    "ReLU": lambda: sequence(nn.ReLU(), nn.BatchNorm2d(8)),
+    "ReLU6": lambda: sequence(nn.ReLU6(), nn.BatchNorm2d(8)),
+    "Identity": lambda: sequence(nn.Identity()),
+    "Dropout": lambda: sequence(nn.Dropout2d()),
+    "AvgPool2d": lambda: sequence(nn.AvgPool2d(3, 1, 1)),
+    "AvgPool2d without padding": lambda: sequence(nn.AvgPool2d(3, 1, 1, count_include_pad=False)),
+    "AdaptiveAvgPool2d": lambda: sequence(nn.AdaptiveAvgPool2d(8), flat=8 * 4 * 4),
+    "a float convolution inside": lambda: sequence(nn.Conv2d(8, 12, 3, padding=1, groups=4, bias=False), width=12),
+    "groups": lambda: sequence(ru.BinaryConv2d(8, 16, 3, padding=1, groups=4), nn.BatchNorm2d(16), width=16),
+    "depthwise": lambda: sequence(ru.BinaryConv2d(8, 8, 3, padding=1, groups=8, scale="channel"), nn.BatchNorm2d(8)),
+    "no BatchNorm": lambda: sequence(ru.BinaryConv2d(8, 8, 3, padding=1, scale="channel")),
+    "a first binary layer": lambda: nn.Sequential(ru.BinaryConv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(),
+                                                  nn.Linear(8 * 14 * 14, 5)),
+    "Flatten first": perceptron,
+    "residual blocks": Residual,
+    "residual blocks, PReLU": lambda: Residual(nn.PReLU),
+    "residual blocks, Identity": lambda: Residual(nn.Identity),
+    "torchvision's resnet18": torchvision_resnet18,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.filterwarnings("ignore:a binary layer right behind a ReLU")
+def test_it_packs_to_the_same_logits(name: str, tmp_path: Path) -> None:
+    model, x = settled(NETWORKS[name]()), torch.randn(3, 3, 16, 16)
+    with torch.no_grad():
+        expected = model(x)
+    small = packed.load(ru.pack(model, input_size=(3, 16, 16)).save(tmp_path / "it.rbit"))
+    ways = ["torch", *(kernels.paths() if kernels.available() else [])]
+    for way in ways:
+        found = packed.PackedModel(small.header, small.program, way)(x)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4, msg=lambda said, way=way: f"{way}: {said}")
+
+
+def test_packing_leaves_the_network_as_it_was() -> None:
+    model = settled(sequence(nn.Hardtanh())).train()
+    ru.pack(model, input_size=(3, 16, 16))
+    assert model.training
+
+
+def test_a_sign_sees_through_what_keeps_it() -> None:
+    """Behind Hardtanh and PReLU the signs are those before: no step, no floats between the two layers."""
+    parts = [ru.BinaryConv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.PReLU(), nn.Hardtanh()]
+    steps = [step["do"] for step in fold(settled(sequence(nn.Hardtanh(), *parts)), (3, 16, 16)).steps]
+    assert steps == ["stem", "threshold", "binary", "flatten", "linear"]
+    parts[2] = nn.PReLU(init=-0.5)  # a negative slope turns signs
+    model = sequence(nn.Hardtanh(), *parts).eval()
+    assert [step["do"] for step in fold(model, (3, 16, 16)).steps].count("activate") == 1
+
+
+class Gate(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.block, self.how = nn.ModuleDict({"conv": ru.BinaryConv2d(3, 3, 1)}), how
+        self.shift = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        y = self.block["conv"](x)
+        if self.how == "mul":
+            return x * y
+        if self.how == "branch":
+            return y if x.sum() > 0 else x
+        if self.how == "constant":
+            return y + 1
+        if self.how == "parameter":
+            return y + self.shift
+        return y, x
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("mul", r"mul\(\) has no packed form"),
+        ("branch", "Gate.forward cannot be followed by torch.fx"),
+        ("constant", r"add\(\): only a sum of two values"),
+        ("parameter", "shift: a parameter used by itself"),
+        ("tuple", "returns something else than its last value"),
+    ],
+)
+def test_what_does_not_pack_is_named(how: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ru.pack(nn.Sequential(Gate(how)) if how == "mul" else Gate(how))
+
+
+def test_a_layer_is_named_by_its_path() -> None:
+    import torchvision
+
+    model = ru.binarize_model(torchvision.models.mobilenet_v3_small(), activation=nn.Hardtanh)
+    with pytest.raises(ValueError, match=re.escape("features.1.block.1.mul() has no packed form")):
+        ru.pack(model, input_size=(3, 32, 32))
+    deep = nn.Sequential(nn.Sequential(ru.BinaryConv2d(3, 4, 3), nn.Sequential(nn.GELU())))
+    with pytest.raises(ValueError, match=re.escape("0.1.0: GELU has no packed form")):
+        ru.pack(deep)
+
+
+def test_the_table_of_the_docs_says_what_packs(root: Path) -> None:
+    """Every module of its first column packs or is refused as its second says."""
+    text = (root / "docs" / "one-bit.md").read_text(encoding="utf-8")
+    begin, end = "<!-- begin packs -->", "<!-- end packs -->"
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|", text[text.index(begin) : text.index(end)], re.MULTILINE)[2:]
+    said = {name: "no" not in answer.split()[:1] for names, answer in rows for name in re.findall(r"`(\w+)`", names)}
+    found = {}
+    for name, parts in EACH.items():
+        try:
+            ru.pack(sequence(*parts).eval(), input_size=(3, 16, 16))
+            found[name] = True
+        except ValueError:
+            found[name] = False
+    assert said == found
+
+
+EACH = {
+    "BinaryConv2d": [ru.BinaryConv2d(8, 8, 1)],
+    "BinaryLinear": [],
+    "Conv2d": [],
+    "Linear": [],
+    "BatchNorm1d": [],
+    "BatchNorm2d": [],
+    "SyncBatchNorm": [nn.SyncBatchNorm(8)],
+    "ReLU": [nn.ReLU()],
+    "ReLU6": [nn.ReLU6()],
+    "Hardtanh": [nn.Hardtanh()],
+    "PReLU": [nn.PReLU()],
+    "LeakyReLU": [nn.LeakyReLU()],
+    "Identity": [nn.Identity()],
+    "Dropout": [nn.Dropout()],
+    "Dropout2d": [nn.Dropout2d()],
+    "MaxPool2d": [nn.MaxPool2d(3, 1, 1)],
+    "AvgPool2d": [nn.AvgPool2d(3, 1, 1)],
+    "AdaptiveAvgPool2d": [nn.AdaptiveAvgPool2d(16)],
+    "Flatten": [],
+    "BinaryConv1d": [ru.BinaryConv1d(8, 8, 1)],
+    "ConvTranspose2d": [nn.ConvTranspose2d(8, 8, 1)],
+    "LayerNorm": [nn.LayerNorm(16)],
+    "GroupNorm": [nn.GroupNorm(2, 8)],
+    "GELU": [nn.GELU()],
+    "Hardswish": [nn.Hardswish()],
+    "Sigmoid": [nn.Sigmoid()],
+    "Tanh": [nn.Tanh()],
+    "Softmax": [nn.Softmax(1)],
+}
