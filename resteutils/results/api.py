@@ -78,7 +78,7 @@ def _markdown(text: str) -> str:
     text = re.sub(r"^    (\w[\w, ]*): ", r"* `\1`: ", text, flags=re.MULTILINE)
     text = re.sub(r"^        (?=\S)", "  ", text, flags=re.MULTILINE)
     blocks = re.split(r"\n\n", text)
-    return "\n\n".join(f"```python\n{block}\n```" if block.startswith(">>> ") else block for block in blocks)
+    return "\n\n".join(f"```pycon\n{block}\n```" if block.startswith(">>> ") else block for block in blocks)
 
 
 if __name__ == "__main__":
