@@ -21,6 +21,7 @@ from resteutils.runs.cluster import join_tasks, stopping
 from resteutils.runs.leash import Leash, followed
 from resteutils.runs.store import Busy, load_or_train
 from resteutils.system.settings import runs_dir as runs_folder
+from resteutils.training.processes import first_process
 from resteutils.training.stopping import Interrupted, NonFinite, StopSignals
 
 __all__ = ["Outcome", "Worker", "check", "counted", "launch", "told"]
@@ -81,7 +82,8 @@ class Worker:
                     raise Interrupted("this worker stopped before its next run; everything is saved", signals.caught)
                 try:
                     run = load_or_train(recipe, **self.options, wait=wait, stop=lambda: bool(signals.caught))
-                    print(f"{recipe.name}, seed {recipe.seed}: top-1 {run.result['top1']:.2f} %", flush=True)
+                    if first_process():  # of several that train together, only this one has the result
+                        print(f"{recipe.name}, seed {recipe.seed}: top-1 {run.result['top1']:.2f} %", flush=True)
                     ended.append(Outcome(recipe, "finished"))
                 except Busy:
                     busy.append(recipe)
