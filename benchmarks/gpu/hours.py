@@ -39,8 +39,8 @@ BYTES_A_SECOND = 3.9e12  # 0.8 of the memory's 4.8 TB/s
 BYTES = {"1/1": 82, "1/32": 82, "32/32": 62}  # moved in a step for each number that a convolution gives
 KERNELS = {"1/1": 24, "1/32": 24, "32/32": 13}  # of a step, for each convolution
 INPUT = 3_700  # images of ImageNet a second: 16 cores at 230
-TRAINED = {"cifar10": 50_000, "imagenet": IMAGENET["train"]}
-EVALUATED = {"cifar10": 10_000, "imagenet": IMAGENET["val"]}
+TRAINED = {"cifar10": 50_000, "cifar10-16px": 50_000, "imagenet": IMAGENET["train"]}
+EVALUATED = {"cifar10": 10_000, "cifar10-16px": 10_000, "imagenet": IMAGENET["val"]}
 
 
 @functools.cache
@@ -63,7 +63,8 @@ def hours(recipe: Recipe, way: Way) -> float:
     step = max(gpu, convolutions * KERNELS[recipe.bits] * way.launch / way.together)
     if recipe.dataset == "imagenet":
         step = max(step, recipe.batch_size / INPUT)
-    images = TRAINED[recipe.dataset] + EVALUATED[recipe.dataset] / 3
+    trained, evaluated = recipe.train_size or TRAINED[recipe.dataset], recipe.test_size or EVALUATED[recipe.dataset]
+    images = trained + evaluated / 3
     return recipe.epochs * images / recipe.batch_size * step / 3600
 
 

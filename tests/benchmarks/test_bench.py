@@ -12,11 +12,12 @@ import torch
 import benchmarks
 import resteutils as ru
 from benchmarks import authors, memory, scaling
-from benchmarks.gpu import roofline
+from benchmarks.gpu import hours, roofline
 from benchmarks.networks import CASES, VARIANTS, Case, build
 from benchmarks.ratios import Row, row, steady
 from benchmarks.report import TITLES, write
 from resteutils.onebit.timing import Samples
+from resteutils.recipes.rows import item_recipes
 
 TINY = Case("resnet20", 4, 8)
 
@@ -25,6 +26,13 @@ def test_every_group_has_a_title_and_a_module() -> None:
     assert set(TITLES) == set(benchmarks.GROUPS)
     for case in CASES:
         assert case.name in ru.MODELS
+
+
+def test_gpu_hours_are_known_for_every_run_on_cifar10() -> None:
+    """The proxy of 16x16 pixels trains on a fifth of the images; it evaluates as many."""
+    found = {r.row: hours.hours(r, hours.WAYS[0]) for r in item_recipes("why", "paper", seeds="0")}
+    assert all(value > 0 for value in found.values())
+    assert found["ste-proxy"] < found["ste"] / 3
 
 
 def test_ratios_are_formed_turn_by_turn() -> None:
