@@ -48,6 +48,11 @@ def test_the_front_page_is_one() -> None:
     assert lines.index("make reproduce-table1") + 1 <= 40
 
 
+def test_the_front_page_says_what_no_gpu_has_done() -> None:
+    """Until a GPU has: then this test and the sentence go."""
+    assert "executed on a CUDA runtime that computes nothing; no GPU has computed a number yet" in " ".join(README.split())
+
+
 def test_nothing_refers_to_documents_that_are_not_here() -> None:
     for page in PAGES:
         assert not re.search(r"\.\./shared|paper\.md|our notes", page.read_text(encoding="utf-8")), page.name
