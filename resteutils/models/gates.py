@@ -7,45 +7,22 @@ the two effects in by hand. Their outputs are ResNet-20's.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from resteutils.models.common import ConvFactory
 from resteutils.models.resnet import ResNet, resnet20
 from resteutils.nn.layers import binary_layers
 
-__all__ = ["EARLY", "OPEN", "ZeroGate", "resnet20_early", "resnet20_half_gate", "resnet20_random_gate"]
+__all__ = ["EARLY", "OPEN", "resnet20_early", "resnet20_half_gate", "resnet20_random_gate"]
 
 OPEN = 0.44  # the share of exact zeros that the authors' order lets through
 EARLY = 1.27  # norm of the authors' gradients over ours in the first six binary layers: item ``order``
 
 
-class ZeroGate(nn.Module):
-    """ReLU, any shape, whose derivative at exactly 0 is ``share``; or, ``random``, 1 for that share of the zeros and 0
-    for the others, drawn anew in each training step from the number of the step.
-    """
-
-    def __init__(self, share: float, random: bool, index: int = 0) -> None:
-        super().__init__()
-        self.share, self.random, self.index = share, random, index
-        if random:
-            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # saved: a resumed run draws the same
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return torch.relu(x)
-        gate = self._drawn(x) if self.random else self.share
-        return torch.relu(x) + torch.where(x == 0, x * gate, 0)  # the second term is 0 and has the derivative
-
-    @torch.compiler.disable
-    def _drawn(self, x: Tensor) -> Tensor:
-        self.steps += 1
-        dice = torch.Generator(device=x.device).manual_seed(1000 * int(self.steps) + self.index)
-        return (torch.rand(x.shape, generator=dice, device=x.device, dtype=torch.float32) < self.share).to(x.dtype)
-
-
 def _gated(model: ResNet, share: float, random: bool) -> ResNet:
     """Put a gate in the place of each ReLU behind a binary convolution."""
+    from resteutils.models.zero_gate import ZeroGate
+
     for index, (name, _) in enumerate(binary_layers(model)):
         parent = model.get_submodule(name.rpartition(".")[0])
         assert isinstance(parent, nn.Sequential) and isinstance(parent[1], nn.ReLU)

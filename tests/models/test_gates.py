@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import resteutils as ru
-from resteutils.models.gates import EARLY, OPEN, ZeroGate
+from resteutils.models.gates import EARLY, OPEN
+from resteutils.models.zero_gate import ZeroGate
 
 VARIANTS = ("resnet20_random_gate", "resnet20_half_gate", "resnet20_early")
 

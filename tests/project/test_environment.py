@@ -12,7 +12,18 @@ import pytest
 import yaml
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-HEAVY = ("wandb", "papermill", "matplotlib", "pandas", "ipywidgets", "sklearn", "torchvision", "submitit", "onnx")
+HEAVY = (
+    "wandb",
+    "papermill",
+    "matplotlib",
+    "pandas",
+    "ipywidgets",
+    "sklearn",
+    "torchvision",
+    "submitit",
+    "onnx",
+    "torch._dynamo",
+)
 
 
 @pytest.fixture(scope="module")
