@@ -24,21 +24,22 @@ def checkout() -> Path | None:
 
 def as_html(markdown: str) -> str:
     """Markdown as HTML; its tables scroll in their own box."""
-    from nbconvert.filters import markdown2html
+    from mistune import create_markdown
 
-    made = re.sub(r"<!--.*?-->", "", markdown2html(markdown), flags=re.DOTALL)
+    made = create_markdown(escape=False, plugins=["strikethrough", "table", "url"])(markdown)
+    made = re.sub(r"<!--.*?-->", "", made, flags=re.DOTALL)
     made = re.sub(r' style="text-align: ?right;?"', ' class="num"', made)
     made = re.sub(r"<th(?=[ >])", '<th scope="col"', made)
     made = re.sub(r"<th [^>]*>\s*</th>", "<td></td>", made)
-    made = re.sub(r'<a class="anchor-link".*?</a>', "", made)
-    made = re.sub(r'(<h\d id=")([^"]*)', lambda heading: heading[1] + _anchor(heading[2]), made)
+    made = re.sub(r"<(h\d)>(.*?)(?=</h\d>)", lambda h: f'<{h[1]} id="{_anchor(h[2])}">{h[2]}', made)
     made = made.replace("<pre>", '<pre tabindex="0">')
     return made.replace("<table>", f"{html.WIDE}<table>").replace("</table>", "</table></div>")
 
 
 def _anchor(heading: str) -> str:
     """The id of a heading as GitHub makes it, so that links within the documents lead where they do there."""
-    return re.sub(r"[^\w-]", "", unescape(heading).lower())
+    text = unescape(re.sub(r"<.*?>", "", heading))
+    return re.sub(r"[^\w-]", "", text.lower().replace(" ", "-"))
 
 
 def write(root: Path, site: Path, top: str, style: str) -> None:
