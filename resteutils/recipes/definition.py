@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -97,8 +97,10 @@ class Recipe:
     checkpoint_minutes: float = _at_least(0, 10.0)
 
     def __post_init__(self) -> None:
-        for entry in fields(self):
-            self._check(entry)
+        for entry in _FIELDS:
+            value = getattr(self, entry.name)
+            if type(value) is not type(entry.default) or value != entry.default:  # a default is accepted as it is
+                self._check(entry, value)
         if self.bits == "32/32":  # the float twin has no estimator: all twins of a network are one run
             object.__setattr__(self, "estimator", None)
             object.__setattr__(self, "weight_scale", 1.0)
@@ -111,9 +113,8 @@ class Recipe:
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs}, expected at most epochs = {self.epochs}")
 
-    def _check(self, entry) -> None:
-        name, value = entry.name, getattr(self, entry.name)
-        accepted, low = entry.metadata.get("accepted"), entry.metadata.get("low")
+    def _check(self, entry: Field, value: Any) -> None:
+        name, accepted, low = entry.name, entry.metadata.get("accepted"), entry.metadata.get("low")
         if accepted and not (isinstance(value, str) and value in accepted):
             raise ValueError(f"{name} = {value!r}, expected one of {', '.join(accepted)}")
         if low is not None:
@@ -134,7 +135,7 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values; ``Recipe.from_dict`` reads them back."""
         out = {}
-        for entry in fields(self):
+        for entry in _FIELDS:
             value = getattr(self, entry.name)
             out[entry.name] = value.to_dict() if isinstance(value, Estimator) else value
         return out
@@ -176,8 +177,7 @@ class Recipe:
 
 def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """The fields that change the result, except the seed, and that two recipes do not share."""
-    left_out = (*LABELS, *EXECUTION, "seed")
-    return [name for name in mine if name not in left_out and mine[name] != theirs[name]]
+    return [name for name in mine if mine[name] != theirs[name] and name not in (*LABELS, *EXECUTION, "seed")]
 
 
 def _estimator(text: str) -> Estimator:
@@ -190,7 +190,7 @@ def _estimator(text: str) -> Estimator:
 
 def parsed(values: dict[str, Any]) -> dict[str, Any]:
     """Overrides as they come from JSON, notebooks or a command line; estimators may be names or dicts."""
-    known = [entry.name for entry in fields(Recipe)]
+    known = Recipe.__dataclass_fields__
     overrides = dict(values)
     for name, value in values.items():
         if name not in known:
@@ -209,4 +209,5 @@ def parsed(values: dict[str, Any]) -> dict[str, Any]:
     return overrides
 
 
+_FIELDS = fields(Recipe)
 _DEFAULTS = Recipe().to_dict()

@@ -23,14 +23,19 @@ PERCENT = ("top1", "top5", "best_top1", "train_top1", "test_top1", "test_top5")
 ORIGIN = {"commit": str, "created": str, "versions": dict, "machine": dict}
 
 
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+# Made once: thousands of records are read at a time.
+_STRICT = json.JSONDecoder(parse_constant=_refuse)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def parsed(text: str) -> Any:
     """JSON as the standard has it. Raises ``ValueError`` for NaN and Infinity too, and for nesting without end."""
-
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is no JSON")
-
     try:
-        return json.loads(text, parse_constant=refuse)
+        return _STRICT.decode(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -38,8 +43,7 @@ def parsed(text: str) -> Any:
 def checksum(content: dict[str, Any]) -> str:
     """The SHA-256 of a JSON object without its own checksum, independent of the order of its keys."""
     rest = {name: value for name, value in content.items() if name != CHECKSUM}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(rest).encode("ascii")).hexdigest()
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:

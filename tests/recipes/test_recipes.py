@@ -285,6 +285,15 @@ def test_a_wrong_value_is_named_with_what_is_accepted(name: str, value: object) 
         replace(Recipe(), **{name: value})
 
 
+def test_defaults_are_what_the_fields_accept() -> None:
+    """Recipes take them unchecked: thousands are read from records."""
+    usual = Recipe()
+    for entry in fields(Recipe):
+        usual._check(entry, entry.default)
+        value = getattr(usual, entry.name)
+        assert type(value) is type(entry.default) and value == entry.default, entry.name
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_a_momentum_that_adam_cannot_have_is_refused(optimizer: str) -> None:
     assert replace(Recipe(), momentum=1).momentum == 1
