@@ -163,8 +163,9 @@ def ended_runs(
     """
     runs, results, found = runs_folder(runs_dir), results_folder(results_dir), {}
     unknown: dict[str, set[str]] = {}
+    known: dict[tuple[str, str], tuple[dict[str, Any], Recipe]] = {}
     for path in [*sorted(results.glob("*/runs/*.json")), *sorted(runs.glob("*/record.json"))]:
-        if read := _read(path, say, unknown):
+        if read := _read(path, say, unknown, known):
             record, recipe = read
             found[recipe.run_id] = _ended(recipe, runs / recipe.run_id, record, results)
     for name, paths in unknown.items():
@@ -197,14 +198,21 @@ def _ended(recipe: Recipe, folder: Path, record: dict[str, Any], results: Path) 
 
 
 def _read(
-    path: Path, say: Callable[[str], None], unknown: dict[str, set[str]] | None = None
+    path: Path,
+    say: Callable[[str], None],
+    unknown: dict[str, set[str]] | None = None,
+    known: dict[tuple[str, str], tuple[dict[str, Any], Recipe]] | None = None,
 ) -> tuple[dict[str, Any], Recipe] | None:
     """A record and its recipe, or ``None`` with a word about why it does not count; run ids whose estimator is not
-    registered go to ``unknown`` instead, where it is given.
+    registered go to ``unknown`` instead, where it is given. A text that is in ``known`` counts as it did before: most
+    records lie in two places.
     """
     run_id = path.parent.name if path.name == "record.json" else path.stem
     try:
-        record = validity.parsed(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if known and (run_id, text) in known:
+            return known[run_id, text]
+        record = validity.parsed(text)
         reason = validity.fields_problem(record, validity.REQUIRED, validity.OPTIONAL)
         if not reason and (record["schema"], record["run_id"]) != (SCHEMA, run_id):
             reason = f"it is schema {record['schema']!r} of {record['run_id']!r}, expected {SCHEMA} of {run_id!r}"
@@ -212,6 +220,8 @@ def _read(
             recipe = Recipe.from_dict(record["recipe"])
             reason = validity.problem(record, recipe)
         if not reason:
+            if known is not None:
+                known[run_id, text] = record, recipe
             return record, recipe
     except UnknownEstimator as error:
         if unknown is not None:

@@ -136,6 +136,13 @@ def test_force_trains_again_from_the_start(folders) -> None:
     }
 
 
+def test_equal_copies_of_a_record_are_checked_once(made, monkeypatch) -> None:
+    checked, problem = [], validity.problem
+    monkeypatch.setattr(validity, "problem", lambda record, recipe: checked.append(recipe) or problem(record, recipe))
+    found = finished_runs(*made)
+    assert checked == [run.recipe for run in found] and checked
+
+
 def test_finished_runs_are_found_once(made) -> None:
     found = finished_runs(*made)
     assert [run.recipe.run_id for run in found] == [RECIPE.run_id]
