@@ -228,7 +228,7 @@ def _read(
             unknown.setdefault(error.name, set()).add(run_id)
             return None
         reason = str(error)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # whatever it holds, others count
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:  # others count
         reason = f"{type(error).__name__}: {error}"
     say(f"{path} does not count as a finished run ({reason})")
     return None

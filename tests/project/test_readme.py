@@ -50,7 +50,8 @@ def test_the_front_page_is_one() -> None:
 
 def test_the_front_page_says_what_no_gpu_has_done() -> None:
     """Until a GPU has: then this test and the sentence go."""
-    assert "executed on a CUDA runtime that computes nothing; no GPU has computed a number yet" in " ".join(README.split())
+    sentence = "executed on a CUDA runtime that computes nothing; no GPU has computed a number yet"
+    assert sentence in " ".join(README.split())
 
 
 def test_nothing_refers_to_documents_that_are_not_here() -> None:

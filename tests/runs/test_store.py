@@ -257,6 +257,7 @@ def without_checksum(how):
 IMPOSSIBLE = {
     "top1 NaN": without_checksum(lambda r: r["result"].update(top1=math.nan)),
     "top1 1e308": resealed(lambda r: r["result"].update(top1=1e308)),
+    "a number of 400 digits": without_checksum(lambda r: r["history"].update(lr=[10**400] * len(r["history"]["lr"]))),
     "top1 -1": resealed(lambda r: r["result"].update(top1=-1.0)),
     "top1 101 of the history too": resealed(
         lambda r: (r["result"].update(top1=101.0), r["history"].update(test_top1=[1.0, 101.0]))
