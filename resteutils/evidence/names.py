@@ -27,12 +27,16 @@ METHODS = {
     "swishsign": "SwishSign",
     "reste-linear": "ReSTE by a linear path",
     "reste-standardised": "ReSTE on standardised weights",
+    "reste-random-gate": "ReSTE with a random gate at zero",
+    "reste-half-gate": "ReSTE with a half-open gate at zero",
+    "reste-early": "ReSTE with larger gradients in early layers",
 }
 ENDINGS = {
     "before": "scaled before",
     "adam": "by Adam",
     "decay": "with weight decay 5e-3",
     "long": "at four times the epochs",
+    "proxy": "on the proxy",
 }
 NETWORKS = {"resnet": "ResNet-", "vgg": "VGG"}
 _NETWORK = re.compile(r"(resnet|vgg)(\d+|-small)(-bireal)?-(o[\d.]+|\d+w\d+a|fp)(-ste)?(?:-(\d+)ep-b(\d+))?")

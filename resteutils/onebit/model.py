@@ -178,7 +178,8 @@ class PackedModel(nn.Module):
 
             if not kernels.available():
                 return False
-            self._compiled = compiled(self.program, self.header["input"], self.path or kernels.paths()[0])
+            with torch_defaults():  # what it sets up once outlives the caller's switches
+                self._compiled = compiled(self.program, self.header["input"], self.path or kernels.paths()[0])
         return True
 
 

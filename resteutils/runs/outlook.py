@@ -15,7 +15,6 @@ __all__ = ["Outlook", "cores_of", "in_words", "seconds"]
 MILLISECONDS = {
     ("resnet20", "cifar10"): (5.7, None),
     ("resnet20", "digits"): (1.2, 0.6),
-    ("resnet20_bireal", "digits"): (1.1, 0.6),
     ("vgg_small", "digits"): (6.1, 7.6),
     ("resnet18", "digits"): (13.1, 11.8),
 }
@@ -25,7 +24,8 @@ WIDTH = 20  # of the bar, in characters
 
 def seconds(recipe: Recipe, cores: int) -> float | None:
     """How long a training takes on that many cores by what was measured; None for what was not."""
-    measured = MILLISECONDS.get((recipe.model, recipe.dataset))
+    network = "resnet20" if recipe.model.startswith("resnet20") else recipe.model  # its variants cost alike
+    measured = MILLISECONDS.get((network, recipe.dataset))
     images = recipe.train_size or IMAGES.get(recipe.dataset)
     each = measured[recipe.bits == "32/32"] if measured else None
     return each * images * recipe.epochs / 1000 / cores if each and images else None

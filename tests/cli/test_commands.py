@@ -111,7 +111,10 @@ def test_python_dash_m_is_the_same_program() -> None:
         (("launch", "table3", "--minutes", "0"), ("minutes = 0", "at least 1")),
         (("launch", "table3", "--cluster", "slurm_partition=gpu"), ("slurm_partition", "on = slurm")),
         (("launch", "table3", "--on", "slurm", "--cluster", "foo=3"), ("no setting foo", "gpus_per_node", "slurm_qos")),
-        (("launch", "table3", "--on", "slurm", "--cluster", "nodes=two"), ("nodes = 'two'", "expected int")),
+        (
+            ("launch", "table3", "--on", "slurm", "--cluster", "cpus_per_task=two"),
+            ("cpus_per_task = 'two'", "expected int"),
+        ),
         (("launch", "table3", "--on", "slurm", "--cluster", "timeout_min=9"), ("timeout_min", "--minutes")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) and value[0] in cli.COMMANDS else "",

@@ -98,7 +98,7 @@ def test_a_finished_run_on_another_folder_of_images_is_not_taken_for_this_one(
             assert load_or_train(r, data_dir=str(folder), show=False).result["top1"] == 1.0
         assert load_or_train(r, data_dir=str(folder / "nowhere"), show=False).result["top1"] == 1.0
     # From before such a record named its images.
-    lost = records.diverged(r, "loss is nan", results_dir / "run", provenance())
+    lost = records.diverged(r, "loss is nan", [], provenance())
     records.write(lost, r, results_dir / "run", results_dir)
     with pytest.raises(NonFinite, match="so its record says"):
         load_or_train(r, data_dir=str(folder), show=False)
