@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from resteutils.onebit.program import Program
+from resteutils.onebit.program import Program, slid
 
 __all__ = ["OPERATIONS", "check"]
 
@@ -154,10 +154,7 @@ def _follow(step: dict[str, Any], values: list[_Value], bits: str) -> _Value:
         _require(step["activations"] == (1 if bits == "1/1" else 32), f"activations = {step['activations']} at {bits}")
     _check_forms(step, source)
     if "kernel" in step:
-        height, width = (
-            (size + 2 * p - k) // s + 1 for size, k, s, p in
-            zip((height, width), step["kernel"], step["stride"], step["padding"], strict=True)
-        )  # fmt: skip
+        height, width = slid((height, width), step["kernel"], step["stride"], step["padding"])
         _require(height > 0 and width > 0, f"kernel {step['kernel']} does not fit into its source, {source.shape}")
     match do:
         case "project":

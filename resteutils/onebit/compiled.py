@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resteutils.onebit.check import OPERATIONS
-from resteutils.onebit.program import Program, unpack_signs
+from resteutils.onebit.program import Program, slid, unpack_signs
 
 __all__ = ["Compiled", "compiled", "fits_planes"]
 
@@ -92,10 +92,7 @@ def _size(step: dict[str, Any], height: int, width: int) -> tuple[int, int]:
         return tuple(-(-size // s) for size, s in zip((height, width), step["stride"], strict=True))
     if "kernel" not in step:
         return height, width
-    return tuple(
-        (size + 2 * p - k) // s + 1
-        for size, k, s, p in zip((height, width), step["kernel"], step["stride"], step["padding"], strict=True)
-    )
+    return slid((height, width), step["kernel"], step["stride"], step["padding"])
 
 
 def _in_blocks(program: Program, number: int, path: str) -> list[Tensor]:

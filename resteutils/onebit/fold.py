@@ -16,7 +16,7 @@ from resteutils.models.resnet import PadShortcut
 from resteutils.nn.binarize import scale_of, sign
 from resteutils.nn.layers import BinaryConv2d, BinaryLinear, binary_layers
 from resteutils.onebit.parts import Add, Part, parts_of
-from resteutils.onebit.program import Program, pack_signs
+from resteutils.onebit.program import Program, pack_signs, slid
 
 __all__ = ["fold", "input_size_of"]
 
@@ -145,7 +145,7 @@ class _Folder:
 
     def _window(self, index: int, do: str, source: int, kernel: Any, stride: Any, padding: Any, **fields: Any) -> None:
         kernel, stride, padding = _pair(kernel), _pair(stride), _pair(padding)
-        size = _slid(self._shape(source), kernel, stride, padding)
+        size = slid(self._shape(source)[1:], kernel, stride, padding)
         self._step(index, do, source, kernel=kernel, stride=stride, padding=padding, **fields, height_width=size)
 
     def _adaptive(self, index: int, pool: nn.AdaptiveAvgPool2d, source: int) -> None:
@@ -208,7 +208,7 @@ class _Folder:
         fields |= {"relu": relu}
         out, shape = fields["out"], self._shape(source)
         gain, offset = (torch.ones(out), torch.zeros(out)) if norm is None else _batch_norm(norm)
-        size = _slid(shape, fields["kernel"], fields["stride"], fields["padding"])
+        size = slid(shape[1:], fields["kernel"], fields["stride"], fields["padding"])
         groups = {} if getattr(layer, "groups", 1) == 1 else {"groups": layer.groups}
         if skip is not None and self.shapes[skip] != (out, *size):
             raise ValueError(f"a sum of shapes {(out, *size)} and {self.shapes[skip]} has no packed form")
@@ -233,12 +233,6 @@ class _Folder:
                                    height_width=size)  # fmt: skip
         for part in taken:
             self.values[part + 1] = value
-
-
-def _slid(shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any) -> tuple[int, ...]:
-    """Height and width of what a window that slides over an image gives."""
-    sizes = zip(shape[1:], kernel, stride, padding, strict=True)
-    return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
 
 
 def _fields(layer: nn.Conv2d | BinaryLinear) -> dict[str, Any]:

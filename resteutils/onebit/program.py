@@ -24,6 +24,7 @@ Convolutions have ``groups`` where there is more than one. A binary linear layer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Program", "pack_signs", "unpack_signs", "unpack_traceable"]
+__all__ = ["Program", "pack_signs", "slid", "unpack_signs", "unpack_traceable"]
 
 
 @dataclass
@@ -51,6 +52,11 @@ class Program:
 
     def of(self, step: int, name: str) -> Tensor:
         return self.tensors[f"{step}.{name}"]
+
+
+def slid(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> tuple[int, ...]:
+    """Height and width of what a window that slides over an image of ``size`` (H, W) gives."""
+    return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
 
 
 def pack_signs(signs: Tensor) -> Tensor:
