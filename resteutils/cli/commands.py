@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, arg
 
 from resteutils.cli import launch, models
 from resteutils.cli.options import (
+    Assignments,
     DataDir,
     Device,
     Epochs,
@@ -64,7 +65,7 @@ def reproduce(
     on: Annotated[Literal["local", "slurm"], arg(help="this machine, or jobs of a Slurm cluster")] = "local",
     parallel: int = 1,
     minutes: int = 24 * 60,
-    cluster: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE", help_behavior_hint="")] = (),
+    cluster: Assignments = (),
 ) -> None:
     """Run the notebook of an item: its table or picture with the published numbers beside it.
 
@@ -127,7 +128,7 @@ def train(
     seed: int = 0,
     epochs: Epochs = 0,
     device: Device = "auto",
-    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE", help_behavior_hint="")] = (),
+    set: Assignments = (),
     force: bool = False,
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
@@ -219,31 +220,30 @@ def report(results_dir: ResultsDir = "") -> None:
     The site is results/report/index.html. The tables are those between markers, in a checkout of this project, and only
     from its own results.
     """
-    written = _pages_from_records(results_dir)  # first: the site shows them
-    print(_site(results_dir))
+    from resteutils.items import findings
+
+    own = _own_places(results_dir)
+    said = findings.blocks(own[1]) if own else {}
+    written = findings.rewrite(*own, said) if own else []  # first: the site shows them
+    print(_site(results_dir, said))
     for path in written:
         print(f"{path}: written again from the records")
 
 
-def _site(results_dir: str = "") -> Path:
-    """Write the report with the explorer's page and, of the checkout's own results, what was found."""
+def _site(results_dir: str = "", said: dict[str, str] | None = None) -> Path:
+    """Write the report with the explorer's page and, of the checkout's own results, what was found: ``said``, where
+    its blocks are made already.
+    """
     from resteutils.explorer.page import document
     from resteutils.items import findings
     from resteutils.results.report import build
 
     own = _own_places(results_dir)
-    said = findings.blocks(own[1]) if own else {}
+    if said is None:
+        said = findings.blocks(own[1]) if own else {}
     front = {name: text for name, text in said.items() if name.startswith("findings")}
     picture = findings.picture(own[1]) if own else b""
     return build(results_dir=results_dir, explorer=document(results_dir), findings=front, picture=picture)
-
-
-def _pages_from_records(results_dir: str) -> list[Path]:
-    """Rewrite the blocks of the checkout's pages, where the results are the checkout's own."""
-    from resteutils.items.findings import rewrite
-
-    own = _own_places(results_dir)
-    return rewrite(*own) if own else []
 
 
 def _own_places(results_dir: str) -> tuple[Path, Places] | None:

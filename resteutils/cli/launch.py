@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, arg
 
 from resteutils.cli.options import (
+    Assignments,
     DataDir,
     Device,
     Epochs,
@@ -45,7 +46,7 @@ def launch(
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",
-    cluster: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE", help_behavior_hint="")] = (),
+    cluster: Assignments = (),
 ) -> None:
     """Train all runs of an item, fanned out with submitit; its notebook then only reads them.
 

@@ -33,6 +33,7 @@ Overrides = Annotated[
         help_behavior_hint="",
     ),
 ]
+Assignments = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE", help_behavior_hint="")]
 Epochs = Annotated[int, arg(metavar="N", help="epochs of each run; 0: the profile's own")]
 Device = Annotated[str, arg(metavar="DEVICE", help="auto, cpu, cuda or cuda:N")]
 DataDir = Annotated[

@@ -5,7 +5,7 @@ Every number comes from a record or from ``paper.csv``; :mod:`resteutils.evidenc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,12 +124,13 @@ def _order(places: Places) -> str:
     )
 
 
-def rewrite(root: Path, places: Places) -> list[Path]:
-    """Rewrite the blocks of README.md and docs/*.md below ``root``; return the files that changed.
+def rewrite(root: Path, places: Places, new: Mapping[str, str] | None = None) -> list[Path]:
+    """Rewrite the blocks of README.md and docs/*.md below ``root``, with ``new`` where :func:`blocks` made them
+    already; return the files that changed.
 
     README's picture is drawn anew where a block changed: another version of matplotlib alone would not draw it alike.
     """
-    new, changed = blocks(places), []
+    new, changed = blocks(places) if new is None else new, []
     for path in sorted([*root.glob("README.md"), *root.glob("docs/*.md")]):
         text = path.read_text(encoding="utf-8")
         again = replaced(text, new)
@@ -213,8 +214,9 @@ def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
         f"activations' clip at 1.5 adds {said(effects['clip'])}, the slope on the weights {said(effects['gain'])}. "
         f"ReSTE over both without its curve: {said(curve)}, {_seen(curve)}.",
         f"* **The order of scaling** {'decides' if order.complete else 'is open'}. Block C: {in_words(order.words)}. "
-        "The authors scale before the convolution, we after it. Until that is settled, no number here is the paper's "
-        "recipe.",
+        "The authors scale before the convolution, we after it."
+        + " Until that is settled, no number here is the paper's recipe."
+        * (not order.complete),
     ]
 
 
