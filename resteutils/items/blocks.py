@@ -71,11 +71,10 @@ def _cells(found: Found, rows: Rows) -> str:
 
 def _explained(found: Found, rows: Rows) -> str:
     before = rows.values["reste-before"]
-    near = [
-        row
-        for row in EXPLAIN
-        if all(abs(value - before[seed]) <= 1.0 for seed, value in rows.values[row].items() if seed in before)
-    ]
+    near = []
+    for row in EXPLAIN:
+        apart = [abs(value - before[seed]) for seed, value in rows.values[row].items() if seed in before]
+        near += [row] * (len(apart) >= 2 and max(apart) <= 1.0)
     return f"explained by {' and '.join(near)}" if near else "open: nothing comes within 1 point in both seeds"
 
 

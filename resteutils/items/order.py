@@ -64,7 +64,7 @@ def gradients(
     return [layer.weight.grad.flatten().double() for layer in layers], zeros
 
 
-def measure(images: Tensor | None = None, labels: Tensor | None = None) -> pd.DataFrame:
+def measure(images: Tensor, labels: Tensor) -> pd.DataFrame:
     """One line per seed, order and binary layer (from 1), and one for all layers.
 
     Columns: ``zeros``, the share of exact zeros in the layer's output; ``norm``, the gradient's norm over that of the
@@ -72,8 +72,6 @@ def measure(images: Tensor | None = None, labels: Tensor | None = None) -> pd.Da
     """
     import pandas as pd
 
-    if images is None or labels is None:
-        images, labels = random_batch()
     return pd.DataFrame([line for seed in SEEDS for line in _of_seed(images, labels, seed)])
 
 
@@ -177,5 +175,5 @@ def figure(found: pd.DataFrame) -> Figure:
 
 def _dotted(axes: Axes, lines: pd.DataFrame, column: str, colour: str, marker: str, label: str) -> None:
     mean = lines.groupby("layer")[column].mean()
-    axes.plot(lines.layer.astype(int), lines[column].clip(lower=1e-9), ".", color=colour, alpha=0.35, ms=4)
-    axes.plot(mean.index.astype(int), mean.clip(lower=1e-9), f"-{marker}", color=colour, ms=3.5, lw=1.2, label=label)
+    axes.plot(lines.layer.astype(int), lines[column], ".", color=colour, alpha=0.35, ms=4)
+    axes.plot(mean.index.astype(int), mean, f"-{marker}", color=colour, ms=3.5, lw=1.2, label=label)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from helpers.fakes import fake_runs
 
-from resteutils.items import equivalence, why
+from resteutils.evidence.comparison import Rows
+from resteutils.items import blocks, equivalence, why
 from resteutils.recipes import ITEMS, recipe
 
 BASE = {"ste": 53.8, "reste-o1": 57.2, "ste-gain": 57.8, "ste-gain-clip": 61.3, "reste": 60.3}
@@ -143,3 +144,10 @@ def test_the_proxy_is_small_and_not_the_papers_data() -> None:
     small = recipe("why/reste-proxy", "short")
     assert (small.dataset, small.image_size, small.train_size, small.padding) == ("cifar10-16px", 16, 10_000, 2)
     assert recipe("why/reste-proxy", "demo").identity == recipe("why/reste", "demo").identity
+
+
+def test_an_explanation_needs_two_seeds_beside_those_of_before() -> None:
+    block = next(block for block in blocks.BLOCKS if block.name.startswith("C2"))
+    values = {"reste-before": {0: 63.0, 1: 63.2}, **dict.fromkeys(blocks.EXPLAIN, {5: 63.0, 6: 63.0})}
+    assert block.decide({}, Rows(values)).startswith("open")
+    assert block.decide({}, Rows(values | {"reste-early": {0: 63.4, 1: 62.5}})) == "explained by reste-early"
