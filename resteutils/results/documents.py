@@ -30,10 +30,8 @@ def as_html(markdown: str) -> str:
     made = re.sub(r"<!--.*?-->", "", made, flags=re.DOTALL)
     made = re.sub(r' style="text-align: ?right;?"', ' class="num"', made)
     made = re.sub(r"<th(?=[ >])", '<th scope="col"', made)
-    made = re.sub(r"<th [^>]*>\s*</th>", "<td></td>", made)
     made = re.sub(r"<(h\d)>(.*?)(?=</h\d>)", lambda h: f'<{h[1]} id="{_anchor(h[2])}">{h[2]}', made)
-    made = made.replace("<pre>", '<pre tabindex="0">')
-    return made.replace("<table>", f"{html.WIDE}<table>").replace("</table>", "</table></div>")
+    return html.accessible(made).replace("<table>", f"{html.WIDE}<table>").replace("</table>", "</table></div>")
 
 
 def _anchor(heading: str) -> str:

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["notebook_html", "tidy"]
 
-# Tables of pandas: a box of their own to scroll in, and no header cell without a word.
+# Tables of pandas: a box of their own to scroll in.
 _FRAME = re.compile(r'<table border="1" class="dataframe">.*?</table>', re.DOTALL)
-_EMPTY_HEAD = re.compile(r"<th[^>]*>\s*</th>")
 _BAR = re.compile(r"^.*\d+%\|.*\|.*$")
 
 
@@ -47,8 +46,7 @@ def notebook_html(notebook: NotebookNode, title: str) -> str:
         template_name="basic", embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True
     )
     body, _ = exporter.from_notebook_node(notebook)
-    body = _EMPTY_HEAD.sub("<td></td>", _FRAME.sub(lambda table: f"{html.WIDE}{table[0]}</div>", body))
-    body = body.replace("<pre>", '<pre tabindex="0">')  # code that is wider than the page scrolls by keyboard, too
+    body = html.accessible(_FRAME.sub(lambda table: f"{html.WIDE}{table[0]}</div>", body))
     light = HtmlFormatter(style="default").get_style_defs(".highlight")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
     style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{_NOTEBOOK_STYLE}"
