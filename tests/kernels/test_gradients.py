@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.signs import FORMATS, PATHS, available, images, sign, windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resteutils import kernels
 
-available = pytest.mark.skipif(not kernels.available(), reason=kernels.why_not() or "-")
-PATHS = kernels.paths() if kernels.available() else ["none"]
-FORMATS = (torch.contiguous_format, torch.channels_last)
-
-
-def sign(z):
-    return torch.where(z < 0, -1.0, 1.0)
-
-
-def images(*shape, seed):
-    """Normal numbers with some exact zeros of both signs."""
-    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-    return torch.where(x.abs() < 0.1, x * 0, x)
-
 
 @st.composite
 def convolutions(draw):
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
-    size = tuple(draw(st.integers(max(1, k - 2 * p), 12)) for k, p in zip(kernel, padding, strict=True))
-    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    return draw(st.integers(0, 40)), draw(st.integers(1, 70)), draw(st.integers(1, 70)), kernel, stride, padding, size
+    return draw(st.integers(0, 40)), draw(st.integers(1, 70)), draw(st.integers(1, 70)), *draw(windows())
 
 
 def case(convolution, layout, seed):

@@ -12,42 +12,22 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.signs import FORMATS, PATHS, available, images, sign, windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resteutils import kernels
 from resteutils.kernels import build
 
-available = pytest.mark.skipif(not kernels.available(), reason=kernels.why_not() or "-")
-FORMATS = (torch.contiguous_format, torch.channels_last)
-
-
-def paths() -> list[str]:
-    return kernels.paths() if kernels.available() else ["none"]
-
-
-def sign(z):
-    return torch.where(z < 0, -1.0, 1.0).to(z.dtype)
-
-
-def images(*shape, seed=0, dtype=torch.float32):
-    """Normal numbers with some exact zeros of both signs."""
-    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-    return torch.where(x.abs() < 0.1, x * 0, x)
-
 
 @st.composite
 def convolutions(draw):
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
-    size = tuple(draw(st.integers(max(1, k - 2 * p), 12)) for k, p in zip(kernel, padding, strict=True))
-    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     channels = draw(st.one_of(st.integers(1, 70), st.sampled_from([96, 128, 256])))
-    return draw(st.integers(0, 3)), channels, draw(st.integers(1, 70)), kernel, stride, padding, size
+    return draw(st.integers(0, 3)), channels, draw(st.integers(1, 70)), *draw(windows())
 
 
 @available
-@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("path", PATHS)
 @settings(max_examples=60, deadline=None)
 @given(convolutions(), st.sampled_from(FORMATS), st.integers(0, 1000))
 def test_equals_the_convolution_of_the_signs(path, convolution, layout, seed):
@@ -62,7 +42,7 @@ def test_equals_the_convolution_of_the_signs(path, convolution, layout, seed):
 
 
 @available
-@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("path", PATHS)
 def test_long_rows_and_many_threads(path):
     """More bits a row than 16-bit counters hold, in one block of channels and in two; and more tiles than threads."""
     x, weight = images(1, 9000, 3, 3), images(40, 9000, 3, 3, seed=1)
@@ -81,7 +61,7 @@ def test_long_rows_and_many_threads(path):
 
 
 @available
-@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_dtypes(path, dtype):
     x, weight = images(2, 12, 5, 5, dtype=dtype), images(7, 12, 3, 3, seed=1, dtype=dtype)
@@ -91,7 +71,7 @@ def test_other_dtypes(path, dtype):
 
 
 @available
-@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("path", PATHS)
 def test_signs_of_the_smallest_numbers_and_of_zero(path):
     x = torch.tensor([-5e-324, 5e-324, -0.0, 0.0, -torch.inf, torch.inf], dtype=torch.float64).view(6, 1, 1, 1)
     result = kernels.binary_conv2d(x, torch.ones(1, 1, 1, 1), path=path).flatten()
@@ -99,7 +79,7 @@ def test_signs_of_the_smallest_numbers_and_of_zero(path):
 
 
 @available
-@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_nan_is_never_hidden(path, layout, dtype):
@@ -118,7 +98,7 @@ def test_nan_is_never_hidden(path, layout, dtype):
 
 
 @available
-@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("path", PATHS)
 def test_bits_have_the_documented_layout(path):
     x = images(2, 13, 5, 4)
     bits = kernels.pack_bits(x, path)
@@ -180,7 +160,7 @@ def reference_slope(z, o, m, t):
 
 
 @available
-@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("o", [1.0, 1.05, 1.7, 2.0, 3.0, 5.0, 20.0])
 @pytest.mark.parametrize("m", [0.1, 1e-6])
 def test_slope_is_good_to_a_millionth(path, o, m):
@@ -196,7 +176,7 @@ def test_slope_is_good_to_a_millionth(path, o, m):
 
 
 @available
-@pytest.mark.parametrize("path", paths())
+@pytest.mark.parametrize("path", PATHS)
 def test_slope_at_the_edges(path):
     z = torch.tensor([0.0, -0.0, 0.1, -0.1, 1.5, -1.5, 1.5000001, torch.nan, torch.inf, -torch.inf, 1e-40])
     o, m, t = 3.0, 0.1, 1.5
