@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import shlex
 import subprocess
 import tempfile
 import time
@@ -29,7 +30,8 @@ def macs_a_second() -> float:
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "bound.so"
         source = Path(__file__).with_name("bound.cpp")
-        command = [os.environ.get("CXX", "c++"), "-O3", "-shared", "-fPIC", str(source), "-o", str(library)]
+        compiler = shlex.split(os.environ.get("CXX") or "c++")  # CXX may be "ccache g++"
+        command = [*compiler, "-O3", "-shared", "-fPIC", str(source), "-o", str(library)]
         subprocess.run(command, check=True, capture_output=True, timeout=300)
         function = getattr(ctypes.CDLL(str(library)), name)
     function.argtypes, function.restype = [ctypes.c_int64], ctypes.c_int64

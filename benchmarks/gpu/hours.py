@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 import resteutils as ru
+from benchmarks.gpu.roofline import BYTES_A_SECOND
 from resteutils.data.folder import IMAGENET
 from resteutils.recipes import Recipe
 from resteutils.recipes.rows import ITEMS, item_recipes
@@ -35,7 +36,6 @@ WAYS = (
     Way("TF32, CUDA graphs", 60e12, 1.5e-6),
     Way("TF32, compiled, four runs a GPU", 60e12, 7e-6, together=4),
 )
-BYTES_A_SECOND = 3.9e12  # 0.8 of the memory's 4.8 TB/s
 BYTES = {"1/1": 82, "1/32": 82, "32/32": 62}  # moved in a step for each number that a convolution gives
 KERNELS = {"1/1": 24, "1/32": 24, "32/32": 13}  # of a step, for each convolution
 INPUT = 3_700  # images of ImageNet a second: 16 cores at 230

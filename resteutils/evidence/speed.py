@@ -31,10 +31,8 @@ def _beside_int8(rows: list[Row]) -> str:
     for name, network in NETWORKS.items():
         own = _find(rows, name, "packed", "its network in torch")
         for rival in RIVALS:
-            file, same = (
-                _find(rows, name, "packed file", f"{rival} file"),
-                _find(rows, name, rival, "its network in torch"),
-            )
+            file = _find(rows, name, "packed file", f"{rival} file")
+            same = _find(rows, name, rival, "its network in torch")
             if not (own and file and same):
                 continue
             speed = [_faster(_find(rows, f"{name}, batch {batch}, 1", "packed", rival)) for batch in (1, 64)]

@@ -98,8 +98,8 @@ def compare(checkpoint: Path, data: Images, epochs: int, seed: int = 0) -> tuple
     options: dict[str, Any] = {"activation": nn.Hardtanh, "example": image}
     warm = binarize_model(load(checkpoint), **options)
     new = binarize_model(Network(seed=seed + 1), **options)
-    courses = {"from the checkpoint": train(warm, data, epochs, seed=seed), "from new weights": train(new, data, epochs,
-               seed=seed)}  # fmt: skip
+    starts = {"from the checkpoint": warm, "from new weights": new}
+    courses = {start: train(model, data, epochs, seed=seed) for start, model in starts.items()}
     table = pd.concat({start: course.set_index("epoch")["top-1 (%)"] for start, course in courses.items()}, axis=1)
     return table.round(1), warm
 

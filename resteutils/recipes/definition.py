@@ -91,9 +91,7 @@ class Recipe:
     packed_forward: bool | None = None  # the forward pass on packed bits, the same integers; None: where it is faster
     table_gradients: bool | None = None  # sums in another order, equal to rounding; None: where it is faster
     eval_batch_size: int = _at_least(1, 500)
-    workers: int = _at_least(
-        -1, -1
-    )  # processes that decode image files; -1: a core each, shared by this machine's runs
+    workers: int = _at_least(-1, -1)  # that decode image files; -1: a core each, shared by this machine's runs
     checkpoint_minutes: float = _at_least(0, 10.0)
 
     def __post_init__(self) -> None:
