@@ -25,6 +25,7 @@ from resteutils import kernels
 from resteutils.items.deploy import LEAST_TIMES_SMALLER, state_bytes
 from resteutils.onebit import model as packed
 from resteutils.onebit.timing import Samples, interleaved
+from resteutils.training.epoch import COMPARED, packed_scorer
 
 __all__ = ["rows"]
 
@@ -35,6 +36,7 @@ WHY_EMPTY = kernels.why_not()
 LAYERS = ((256, 14, 1), (128, 16, 1))
 MORE_LAYERS = ((64, 32, 1), (512, 4, 1), (256, 14, 64), (128, 16, 64))
 NETWORKS = {"resnet18": 4, "vgg_small": 6, "resnet20": None}  # how many times faster than onnxruntime, at batch 1
+EVALUATION = {"resnet18": 1 / 4, "vgg_small": 1 / 5}  # of the float twin's time, at most
 
 
 def rows(full: bool) -> Iterator[Row]:
@@ -55,8 +57,8 @@ def rows(full: bool) -> Iterator[Row]:
             torch.set_num_threads(before)
     yield from _larq(256, 14)
     yield from _backward()
-    for name in ("resnet18", "vgg_small"):
-        yield from _evaluation(name, batch=100)
+    for name in EVALUATION:
+        yield from _evaluation(name)
 
 
 # --- a layer ----------------------------------------------------------------------------------------------------------
@@ -214,20 +216,24 @@ def _backward() -> Iterator[Row]:
     yield row(GROUP, case, samples, "compiled kernel", "grad * derivative, eager")
 
 
-def _evaluation(name: str, batch: int) -> Iterator[Row]:
-    """A network in training, scored: its own modules in evaluation mode, no export."""
-    model, twin = ru.create(name).eval(), ru.create(name, "32/32").eval().to(memory_format=LAST)
-    images = torch.randn(batch, 3, 32, 32)
-    last = images.to(memory_format=LAST)
+def _evaluation(name: str, images: int = 1000, batch: int = 100) -> Iterator[Row]:
+    """A network in training, scored: on packed bits, packing and its check included, and by its own modules."""
+    model, twin = (ru.create(name, bits).eval().to(memory_format=LAST) for bits in ("1/1", "32/32"))
+    batches = torch.randn(images, 3, 32, 32).to(memory_format=LAST).split(batch)
     compiled = torch.compile(twin, dynamic=False)
-    model_last = ru.create(name).eval().to(memory_format=LAST)
+
+    def on_bits() -> None:
+        score = packed_scorer(model, batches[0][:COMPARED])
+        for part in batches:
+            score(part)
+
     variants = {
-        "packed bits": lambda: model(images),
-        "packed bits, channels last": lambda: model_last(last),
-        "float twin, compiled": lambda: compiled(last),
+        "network on packed bits": on_bits,
+        "modules on packed bits": lambda: [model(part) for part in batches],
+        "float twin, compiled": lambda: [compiled(part) for part in batches],
     }
     with torch.inference_mode():
-        samples = interleaved(variants, repeats=11, warmup=2, budget=40)
-    case = f"evaluation of {name} while training, batch {batch}, {_threads(torch.get_num_threads())}"
-    best = min(("packed bits", "packed bits, channels last"), key=lambda v: samples[v].median)
-    yield row(GROUP, case, samples, best, "float twin, compiled", 1 / 3)
+        samples = interleaved(variants, repeats=7, warmup=1, budget=40)
+    case = f"evaluation of {name} while training, {images:,} images, {_threads(torch.get_num_threads())}"
+    for variant, target in zip(list(variants)[:2], (EVALUATION[name], None), strict=True):
+        yield row(GROUP, case, samples, variant, "float twin, compiled", target)

@@ -43,12 +43,12 @@ def quartiles(values: Iterable[float]) -> tuple[float, float, float]:
 
 
 def interleaved(
-    variants: dict[str, Callable[[], object]], repeats: int, warmup: int = 1, budget: float = 0.0
+    variants: dict[str, Callable[[], object]], repeats: int, warmup: int = 1, budget: float = 0.0, lead: int = 0
 ) -> dict[str, Samples]:
     """Seconds per call of each variant, called in turn ``repeats`` times after ``warmup`` turns.
 
-    Odd turns go backwards, so that no variant always follows the same one. ``budget`` in seconds ends early, after at
-    least three turns.
+    Odd turns go backwards, so that no variant always follows the same one. ``lead`` calls that are not timed come
+    before each that is. ``budget`` in seconds ends early, after at least three turns.
     """
     for _ in range(warmup):
         for call in variants.values():
@@ -59,6 +59,8 @@ def interleaved(
     with _no_collection():
         for turn in range(repeats):
             for name in list(variants)[:: -1 if turn % 2 else 1]:
+                for _ in range(lead):
+                    variants[name]()
                 finish()
                 start = time.perf_counter()
                 variants[name]()
