@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
+import traceback
 
 __all__ = ["GROUPS", "main", "measure"]
 
@@ -33,8 +34,14 @@ GROUPS = (
 )
 
 
+FAILED = "stopped by"
+
+
 def measure(groups: list[str], full: bool) -> tuple[list, dict[str, str]]:
-    """The rows of these groups, and the groups that could not be measured with the reason why."""
+    """The rows of these groups, and the groups that could not be measured with the reason why.
+
+    A group that fails says so with its traceback and leaves the rows of the others whole.
+    """
     rows, skipped = [], {}
     for group in groups:
         begun, before = time.monotonic(), len(rows)
@@ -43,10 +50,14 @@ def measure(groups: list[str], full: bool) -> tuple[list, dict[str, str]]:
         except ModuleNotFoundError as error:
             skipped[group] = f"{error.name} is not installed"
         else:
-            for row in module.rows(full):
-                print(f"  {row}", flush=True)
-                rows.append(row)
-            if len(rows) == before:
+            try:
+                for row in module.rows(full):
+                    print(f"  {row}", flush=True)
+                    rows.append(row)
+            except Exception as error:  # minutes of measuring are behind it, whatever went wrong in this one
+                traceback.print_exc()
+                skipped[group] = f"{FAILED} {type(error).__name__}: {error}"
+            if len(rows) == before and group not in skipped:
                 skipped[group] = getattr(module, "WHY_EMPTY", "nothing to measure here")
         note = f", skipped: {skipped[group]}" if group in skipped else ""
         print(f"{group}: {time.monotonic() - begun:.0f} s{note}", flush=True)
@@ -65,7 +76,7 @@ def _settle() -> None:
 
 def main(full: bool = False, rows: str = "", out: str = "") -> None:
     """Measure the groups named in ``rows`` (comma-separated; all when empty) and write them to ``out``, by default
-    results/bench. Raises ``ValueError`` for an unknown group."""
+    results/bench. Raises ``ValueError`` for an unknown group, ``SystemExit`` at the end where one failed."""
     from benchmarks.report import write
     from resteutils.system.settings import results_dir
 
@@ -78,3 +89,5 @@ def main(full: bool = False, rows: str = "", out: str = "") -> None:
     found, skipped = measure(groups, full)
     folder = write(found, skipped, out or results_dir() / "bench", full=full, seconds=time.monotonic() - begun)
     print(f"{len(found)} rows in {time.monotonic() - begun:.0f} s: {folder}")
+    if failed := [group for group, why in skipped.items() if why.startswith(FAILED)]:
+        raise SystemExit(f"{', '.join(failed)} failed, see above; the other rows are written")

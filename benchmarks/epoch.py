@@ -55,7 +55,7 @@ def _ours(images, compiled: bool) -> Callable[[], None]:
             if step in measured and step < 1:  # 1 of 10 is more often than 16 of an epoch's 391
                 sums.add_indicators(model)
             optimizer.step()
-        sums.values(Processes(), 0.0)
+        sums.values(Processes())
 
     return epoch
 

@@ -11,7 +11,8 @@ import torch
 
 import benchmarks
 import resteutils as ru
-from benchmarks import authors, memory, scaling
+from benchmarks import authors, epoch, memory, scaling
+from benchmarks import data as bench_data
 from benchmarks.gpu import hours, roofline
 from benchmarks.networks import CASES, VARIANTS, Case, build
 from benchmarks.ratios import Row, row, steady
@@ -113,6 +114,24 @@ def test_report_is_complete(tmp_path) -> None:
 def test_an_unknown_group_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="no rows 'speed'; the groups are: estimator, step"):
         benchmarks.main(rows="speed", out=str(tmp_path))
+
+
+def test_a_group_that_fails_leaves_the_others_rows(tmp_path, monkeypatch) -> None:
+    def rows(full: bool):
+        yield steady("memory", "net", "ours", "twin", (3.0, 2.0), "MB")
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(memory, "rows", rows)
+    with pytest.raises(SystemExit, match="memory"):
+        benchmarks.main(rows="memory", out=str(tmp_path))
+    assert "net,ours,twin,1.5" in (tmp_path / "bench.csv").read_text()
+    assert "RuntimeError: no room" in json.loads((tmp_path / "provenance.json").read_text())["skipped"]["memory"]
+
+
+def test_an_epoch_of_the_benchmark_is_one_of_the_trainings(monkeypatch) -> None:
+    """It uses the loop's own sums and indicators, whose signatures change with the loop."""
+    monkeypatch.setattr(epoch, "CASE", Case("resnet20", 4))
+    epoch._ours(bench_data.images(8), compiled=False)()
 
 
 def test_the_rivals_network_is_the_twin_with_a_batchnorm_that_folds() -> None:
