@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from resteutils.system import extensions
 
 if extensions.started_by_command() and importlib.util.find_spec("torch") is None:
-    raise SystemExit(f"resteutils: torch is not installed in {sys.prefix}: pip install -e .")  # not a traceback
+    raise SystemExit(f"resteutils: torch is not installed in {sys.prefix}: pip install torch")  # not a traceback
 
 from resteutils.estimators import (
     DSQ,

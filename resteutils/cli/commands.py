@@ -46,6 +46,7 @@ from resteutils.cli.options import (
     usage,
 )
 from resteutils.system import extensions
+from resteutils.system.files import write_atomic
 from resteutils.system.settings import Places, project_root, setting
 
 __all__ = ["main"]
@@ -272,10 +273,15 @@ def explore() -> None:
     """Open the explorer, sliders over the estimators, in JupyterLab; Ctrl-C ends it.
 
     Example: resteutils explore
+
+    Outside a checkout its notebook, explore_reste.ipynb, is written to the working directory first.
     """
-    notebook = project_root() / "notebooks" / "explore_reste.ipynb"
-    if not notebook.is_file():
-        raise FileNotFoundError(f"there is no {notebook}: run this inside a checkout of the project")
+    from resteutils.results.reproduce import find_notebook
+
+    notebook = find_notebook("explore_reste")
+    if notebook.parent != project_root() / "notebooks":  # the installed package's own is not the user's to change
+        mine = Path(notebook.name).absolute()
+        notebook = mine if mine.exists() else write_atomic(mine, notebook.read_bytes())
     lab = [sys.executable, "-m", "jupyterlab", str(notebook)]
     done = subprocess.run(lab + (["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []), check=False)
     if done.returncode:

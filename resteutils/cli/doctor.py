@@ -28,6 +28,8 @@ OPTIONAL = {  # extra: what it is for
     "app": "make app",
     "cluster": "resteutils launch",
     "export": "resteutils export --to onnx",
+    "integrations": "callbacks of Lightning and of Hugging Face's Trainer",
+    "hub": "folders for the Hugging Face Hub",
     "bench": "the rows of make bench that compare with other libraries",
     "dev": "make test",
 }
@@ -86,19 +88,26 @@ def packages() -> Iterator[Finding]:
     try:
         declared = [Requirement(line) for line in metadata.requires("resteutils") or []]
     except metadata.PackageNotFoundError:
-        yield Finding("problem", "packages", "resteutils is not installed here: pip install -e .")
+        yield Finding("problem", "packages", f"resteutils is not installed here: {_install()}")
         return
     core = [requirement for requirement in declared if requirement.marker is None]
     lacking = [text for text in map(_lacking, core) if text]
     if lacking:
-        yield Finding("problem", "packages", f"{'; '.join(lacking)}: pip install -e .")
+        yield Finding("problem", "packages", f"{'; '.join(lacking)}: {_install()}")
     else:
         yield Finding("ok", "packages", f"{len(core)} core packages, all within pyproject.toml's bounds")
     for extra, purpose in OPTIONAL.items():
         wanted = [r for r in declared if r.marker is not None and r.marker.evaluate({"extra": extra})]
         lacking = [text for text in map(_lacking, wanted) if text]
         if lacking:
-            yield Finding("optional", extra, f"{'; '.join(lacking)}; only for {purpose}: pip install -e '.[{extra}]'")
+            yield Finding("optional", extra, f"{'; '.join(lacking)}; only for {purpose}: {_install(extra)}")
+
+
+def _install(extra: str = "") -> str:
+    """The command that installs the package as it is here: from the checkout, else from an index."""
+    checkout = (Path(__file__).parents[2] / "pyproject.toml").is_file()
+    named = f"{'.' if checkout else 'resteutils'}{f'[{extra}]' if extra else ''}"
+    return f"pip install {'-e ' if checkout else ''}{shlex.quote(named)}"
 
 
 def _lacking(requirement) -> str:

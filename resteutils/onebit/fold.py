@@ -191,8 +191,9 @@ class _Folder:
             taken.append(readers[0])
             return module
 
-        relu = following(nn.ReLU) is not None
-        norm = following(*NORMS)
+        biased = self.parts[index].module.bias is not None  # added before both, which are then steps of their own
+        relu = not biased and following(nn.ReLU) is not None
+        norm = None if biased else following(*NORMS)
         skip = None
         if isinstance(self.parts[index].module, BinaryConv2d | BinaryLinear) and following(Add) is not None:
             others = [each for each in self.parts[taken[-1]].sources if each != taken[-2] + 1]
@@ -207,7 +208,8 @@ class _Folder:
         fields = _fields(layer)
         fields |= {"relu": relu}
         out, shape = fields["out"], self._shape(source)
-        gain, offset = (torch.ones(out), torch.zeros(out)) if norm is None else _batch_norm(norm)
+        bias = torch.zeros(out) if layer.bias is None else layer.bias
+        gain, offset = (torch.ones(out), bias) if norm is None else _batch_norm(norm)
         size = slid(shape[1:], fields["kernel"], fields["stride"], fields["padding"])
         groups = {} if getattr(layer, "groups", 1) == 1 else {"groups": layer.groups}
         if skip is not None and self.shapes[skip] != (out, *size):
@@ -226,7 +228,7 @@ class _Folder:
             tensors = {"bits": pack_signs(sign(weight)), "alpha": alpha, "gain": gain, "offset": offset}
             if layer.binarize_input:
                 limit = weight[0].numel()
-                tensors["cuts"], tensors["flip"] = _thresholds(limit, out, alpha, relu, norm)
+                tensors["cuts"], tensors["flip"] = _thresholds(limit, alpha, bias, relu, norm)
             fields |= {"activations": 1 if layer.binarize_input else 32}
             fields |= groups | ({} if skip is None else {"skip": skip})
             value = self._add_step("binary", self._value(source, signs=layer.binarize_input), tensors, **fields,
@@ -237,8 +239,6 @@ class _Folder:
 
 def _fields(layer: nn.Conv2d | BinaryLinear) -> dict[str, Any]:
     """Kernel, stride, padding and channels of a layer. Raises ``ValueError`` for what its step would not compute."""
-    if layer.bias is not None:
-        raise ValueError("a convolution with a bias has no packed form: bias=False, the BatchNorm behind it has one")
     if isinstance(layer, nn.Linear):
         fields = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0)}
         return fields | {"channels": layer.in_features, "out": layer.out_features}
@@ -289,13 +289,13 @@ def _batch_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return gain.view(-1), offset.view(-1)
 
 
-def _thresholds(limit: int, channels: int, alpha: Tensor, relu: bool, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
+def _thresholds(limit: int, alpha: Tensor, bias: Tensor, relu: bool, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
     """cuts (int32) and flip (bool) per channel: the sign is -1 where (n < cut) != flip."""
     n = torch.arange(-limit, limit + 1, dtype=torch.float32).view(-1, 1, 1, 1)
-    alpha = alpha.expand(channels)
+    alpha = alpha.expand(len(bias))
     cuts, flips = [], []
-    for part in torch.arange(channels).split(64):  # a slice of the channels at a time bounds the memory
-        y = n * alpha[part].view(1, -1, 1, 1)
+    for part in torch.arange(len(bias)).split(64):  # a slice of the channels at a time bounds the memory
+        y = n * alpha[part].view(1, -1, 1, 1) + bias[part].view(1, -1, 1, 1)
         y = y.relu() if relu else y
         if norm is not None:
             numbers = (norm.running_mean[part], norm.running_var[part], norm.weight[part], norm.bias[part])

@@ -25,7 +25,7 @@ from resteutils.system import settings
 from resteutils.system.files import replaced, writable, write_atomic
 from resteutils.training.stopping import Interrupted, NonFinite, handling
 
-__all__ = ["ReproductionError", "notebook_of", "reproduce", "reproduce_all"]
+__all__ = ["ReproductionError", "find_notebook", "notebook_of", "reproduce", "reproduce_all"]
 
 
 class ReproductionError(RuntimeError):
@@ -41,12 +41,16 @@ def notebook_of(item: str) -> Path:
 
     if item not in ITEMS:
         raise ValueError(f"unknown item {item!r}: the items are {', '.join(ITEMS)}")
-    name = f"{ITEMS[item].notebook}.ipynb"
+    return find_notebook(ITEMS[item].notebook)
+
+
+def find_notebook(name: str) -> Path:
+    """Find a notebook by its name without suffix, as :func:`notebook_of`. Raises FileNotFoundError."""
     folders = (settings.project_root() / "notebooks", Path(__file__).resolve().parents[1] / "notebooks")
     for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{item} has no notebook {name} in {' or '.join(map(str, folders))}")
+        if (folder / f"{name}.ipynb").is_file():
+            return folder / f"{name}.ipynb"
+    raise FileNotFoundError(f"there is no notebook {name}.ipynb in {' or '.join(map(str, folders))}")
 
 
 def reproduce(

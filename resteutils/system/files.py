@@ -12,8 +12,10 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,13 +53,26 @@ def _write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, _allowed(0o666))
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
     _sync_folder(path.parent)
+
+
+def _allowed(mode: int) -> int:
+    """``mode`` less what the umask forbids, as ``open`` and ``mkdir`` have it: a group with ``umask 002`` shares its
+    runs. The files of ``tempfile`` are their owner's alone.
+    """
+    with _ASKING:  # a umask is read by setting one
+        forbidden = os.umask(0o077)
+        os.umask(forbidden)
+    return mode & ~forbidden
+
+
+_ASKING = threading.Lock()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -98,7 +113,7 @@ def replaced(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     heal(target)
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}@{host()}.", suffix=".tmp"))
-    folder.chmod(0o755)
+    folder.chmod(stat.S_IMODE(folder.stat().st_mode) | _allowed(0o777))  # a group handed down by the folder above stays
     try:
         yield folder
         _exchange(folder, target)

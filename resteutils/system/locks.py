@@ -35,7 +35,7 @@ def locked(path: Path, taken: Callable[[], None] = lambda: None) -> Iterator[Non
         try:
             if not folder:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            file = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             held.callback(os.close, file)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -266,6 +266,26 @@ def test_explore_opens_the_notebook_in_jupyterlab(run, monkeypatch: pytest.Monke
     assert called[0][:3] == [sys.executable, "-m", "jupyterlab"] and called[0][3].endswith("explore_reste.ipynb")
 
 
+def test_explore_outside_a_checkout_opens_a_copy_that_stays(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from resteutils.results import reproduce
+
+    called: list = []
+    monkeypatch.setattr(cli.subprocess, "run", lambda command, **_: called.append(command) or DONE)
+    monkeypatch.chdir(tmp_path)
+    for module in (cli, reproduce.settings):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
+    shipped = tmp_path / "site" / "resteutils" / "results" / "reproduce.py"
+    (shipped.parents[1] / "notebooks").mkdir(parents=True)
+    (shipped.parents[1] / "notebooks" / "explore_reste.ipynb").write_text("shipped")
+    monkeypatch.setattr(reproduce, "__file__", str(shipped))
+    mine = tmp_path / "explore_reste.ipynb"
+    assert run("explore")[0] == 0 and called[-1][3] == str(mine) and mine.read_text() == "shipped"
+    mine.write_text("changed")
+    assert run("explore")[0] == 0 and mine.read_text() == "changed"
+
+
 DONE = subprocess.CompletedProcess([], 0)
 
 

@@ -62,7 +62,6 @@ def test_signs_survive_packing():
 @pytest.mark.parametrize(
     ("at", "module", "message"),
     [
-        (0, nn.Conv2d(3, 8, 3, padding=1), "a convolution with a bias has no packed form"),
         (0, nn.Conv2d(3, 8, 3, padding=1, bias=False, padding_mode="reflect"), "padding_mode = 'reflect'"),
         (0, nn.Conv2d(3, 8, 3, padding=2, bias=False, dilation=2), r"dilation = \(2, 2\)"),
         (0, nn.Conv2d(3, 8, 3, padding="same", bias=False), "padding = 'same'"),
@@ -76,7 +75,6 @@ def test_signs_survive_packing():
         (6, nn.AdaptiveAvgPool2d(3), r"6: .*output_size = 3 of \(16, 16\)"),
         (6, nn.AvgPool2d(2, ceil_mode=True), "6: .*ceil_mode = True"),
         (7, nn.Flatten(2), "start_dim = 2"),
-        (8, ru.BinaryLinear(8, 5, bias=True), "8: a convolution with a bias has no packed form"),
         (8, nn.Tanh(), "8: Tanh has no packed form"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",

@@ -63,6 +63,29 @@ def sequence(*middle: nn.Module, width: int = 8, flat: int = 8 * 8 * 8) -> nn.Se
     )  # fmt: skip
 
 
+class Skipped(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x) + x
+
+
+def biased(*middle: nn.Module) -> nn.Sequential:
+    """Every layer with a bias that matters."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), *middle, ru.BinaryConv2d(8, 8, 3, padding=1, bias=True), *middle,
+        ru.BinaryConv2d(8, 8, 3, stride=2, padding=1, bias=True, scale="channel"), nn.BatchNorm2d(8), nn.Flatten(),
+        ru.BinaryLinear(8 * 8 * 8, 24, bias=True), nn.Hardtanh(), ru.BinaryLinear(24, 16, bias=True), nn.Linear(16, 5),
+    )  # fmt: skip
+    torch.manual_seed(1)
+    for layer in model.modules():
+        if getattr(layer, "bias", None) is not None:
+            nn.init.normal_(layer.bias)
+    return model
+
+
 def perceptron() -> nn.Sequential:
     return nn.Sequential(
         nn.Flatten(), ru.BinaryLinear(3 * 16 * 16, 40), nn.BatchNorm1d(40), nn.Hardtanh(), ru.BinaryLinear(40, 24),
@@ -90,6 +113,11 @@ NETWORKS = {
     "a float convolution inside": lambda: sequence(nn.Conv2d(8, 12, 3, padding=1, groups=4, bias=False), width=12),
     "groups": lambda: sequence(ru.BinaryConv2d(8, 16, 3, padding=1, groups=4), nn.BatchNorm2d(16), width=16),
     "depthwise": lambda: sequence(ru.BinaryConv2d(8, 8, 3, padding=1, groups=8, scale="channel"), nn.BatchNorm2d(8)),
+    "biases": lambda: biased(nn.ReLU(), nn.BatchNorm2d(8)),
+    "biases before signs": lambda: biased(nn.Hardtanh()),
+    "biases before a sum": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), Skipped(ru.BinaryConv2d(8, 8, 3, 1, 1, bias=True)),
+                                                 ru.BinaryConv2d(8, 8, 3, bias=True), nn.Flatten(),
+                                                 ru.BinaryLinear(8 * 14 * 14, 5, bias=True)),
     "no BatchNorm": lambda: sequence(ru.BinaryConv2d(8, 8, 3, padding=1, scale="channel")),
     "a first binary layer": lambda: nn.Sequential(ru.BinaryConv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(),
                                                   nn.Linear(8 * 14 * 14, 5)),

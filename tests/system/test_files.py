@@ -26,7 +26,26 @@ def test_write_atomic_writes_and_makes_folders(tmp_path: Path, content: str | by
     write_atomic(str(path), "second")
     assert path.read_text() == "second"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    ("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o002, 0o664, 0o775), (0o077, 0o600, 0o700)]
+)
+def test_the_umask_says_who_may_read_and_write(tmp_path: Path, umask: int, file: int, folder: int) -> None:
+    """Users of a group who share a folder of runs go on with each other's, and replace each other's results."""
+    tmp_path.chmod(0o2755)  # what is made inside belongs to its group
+    before = os.umask(umask)
+    try:
+        written = write_atomic(tmp_path / "a" / "file", "text")
+        with files.replaced(tmp_path / "results"), locks.locked(tmp_path / "lock"):
+            pass
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    modes = [
+        path.stat().st_mode & 0o7777 for path in (written, tmp_path / "lock", written.parent, tmp_path / "results")
+    ]
+    assert modes == [file, file, 0o2000 | folder, 0o2000 | folder]
 
 
 @pytest.mark.parametrize("broken", ["write", "fsync", "replace"])
