@@ -22,6 +22,7 @@ from resteutils.items.style import COLOURS, blank, styled
 from resteutils.models import create
 from resteutils.onebit import model as packed
 from resteutils.onebit.export import beside_float
+from resteutils.onebit.rivals import rivals
 from resteutils.onebit.timing import interleaved, race
 from resteutils.runs.measurements import kept
 from resteutils.system.settings import Places
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "judge", "layers", "networks", "roofs", "speed", "table"]
+__all__ = ["beside_int8", "figure", "judge", "layers", "networks", "roofs", "speed", "table"]
 
 LEAST_TIMES_SMALLER = {"resnet20": 20, "resnet18": 19, "vgg_small": 19}
 CHANNELS_LAST = torch.channels_last
@@ -126,6 +127,34 @@ def speed(models: Iterable[str] = tuple(LEAST_TIMES_SMALLER), batches: Iterable[
     return pd.DataFrame(lines)
 
 
+def beside_int8(profile: str, batches: Iterable[int] = (1, 64)) -> pd.DataFrame:
+    """The same networks against the runtimes of :mod:`resteutils.onebit.rivals` that are installed: median
+    milliseconds, quartiles of the ratio turn by turn, and kilobytes of both files. Empty where none is installed.
+
+    Profile smoke takes the smallest network alone: quantising the others is most of a minute.
+    """
+    import pandas as pd
+
+    lines, threads = [], torch.get_num_threads()
+    models = ["resnet20"] if profile == "smoke" else list(LEAST_TIMES_SMALLER)
+    for name in models if kernels.available() else ():
+        torch.manual_seed(0)
+        images, small = torch.randn(128, 3, 32, 32), packed.pack(create(name))
+        for rival, found in rivals(name, images).items():
+            runner, size = found.runner(threads), {"rival_kb": found.bytes / 1e3, "packed_kb": small.bytes / 1e3}
+            for batch in batches:
+                line = race(
+                    functools.partial(small, images[:batch]), [functools.partial(runner, images[:batch].numpy())],
+                    repeats=31 if batch == 1 else 7, budget=LONGEST, lead=4 if threads > 1 else 0,
+                )  # fmt: skip
+                line["rival_ms"] = line.pop("float_ms")
+                about = {"network": BACKBONES[name], "rival": rival, "batch": batch, "threads": threads}
+                lines.append(about | {column: line[column] for column in RACED} | size)
+    return pd.DataFrame(lines, columns=INT8_COLUMNS)
+
+
+RACED = ["packed_ms", "rival_ms", "times_faster", "low", "high", "turns"]
+INT8_COLUMNS = ["network", "rival", "batch", "threads", *RACED, "packed_kb", "rival_kb"]
 LAYER_COLUMNS = (
     "layer packed_ms float_ms times_faster low high turns packed_gmacs float_gmacs packed_intensity float_intensity"
 ).split()
@@ -185,14 +214,15 @@ def roofs() -> dict[str, float]:
 # --- table, picture, verdict ------------------------------------------------------------------------------------------
 
 
-def table(files: pd.DataFrame, speeds: pd.DataFrame, by_layer: pd.DataFrame, profile: str) -> Table:
-    """Files and predictions, whole networks, and the layers of ResNet-18."""
+def table(files: pd.DataFrame, speeds: pd.DataFrame, int8: pd.DataFrame, by_layer: pd.DataFrame, profile: str) -> Table:
+    """Files and predictions, whole networks, the same beside other runtimes, and the layers of ResNet-18."""
     sections = {"Files and predictions": files.drop(columns="model", errors="ignore"), "Whole networks": speeds}
+    sections["Beside other runtimes"] = int8
     sections["Layers of ResNet-18, batch 1"] = by_layer
     path = kernels.paths()[0] if kernels.available() else f"none: {kernels.why_not()}"
     caption = (
         f"Profile {profile}; speed at 32x32 RGB on {torch.get_num_threads()} threads, kernel path {path}; medians, and "
-        "quartiles of the ratio over alternating turns."
+        "quartiles of the ratio over alternating turns. INT8 is static and per output channel, of the float twin."
     )
     return Table(files, {k: v.round(3) for k, v in sections.items()}, caption)
 

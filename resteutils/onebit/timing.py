@@ -84,16 +84,20 @@ def _no_collection() -> Iterator[None]:
 
 
 def race(
-    packed: Callable[[], object], floats: Iterable[Callable[[], object]], repeats: int, budget: float = 0.0
+    packed: Callable[[], object],
+    floats: Iterable[Callable[[], object]],
+    repeats: int,
+    budget: float = 0.0,
+    lead: int = 0,
 ) -> dict[str, float]:
-    """Packed bits beside float32, whose variant with the smallest median counts; nothing is differentiated.
+    """Packed bits beside float32 (or INT8), whose variant with the smallest median counts; nothing is differentiated.
 
     ``packed_ms`` and ``float_ms`` are medians, ``times_faster`` is the median of float / packed turn by turn, ``low``
     and ``high`` are its quartiles, ``turns`` says of how many.
     """
     variants = {"packed": packed} | {f"float {number}": call for number, call in enumerate(floats)}
     with torch.inference_mode():
-        samples = interleaved(variants, repeats, warmup=2, budget=budget)
+        samples = interleaved(variants, repeats, warmup=2, budget=budget, lead=lead)
     bits = samples.pop("packed")
     best = min(samples.values(), key=lambda found: found.median)
     low, middle, high = best.over(bits)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+import torch
 
 import resteutils as ru
 from resteutils import kernels
 from resteutils.items import deploy as onebit
+from resteutils.onebit.rivals import Rival
 from resteutils.system.settings import Places
 
 
@@ -46,3 +48,22 @@ def test_the_roofline_is_that_of_the_machine_and_nothing_is_measured_for_it():
     assert list(roof.get_ydata())[1:] == [100.0, 100.0]
     assert roof.get_xdata()[1] == 10.0  # multiply-accumulates a byte, where memory no longer limits
     assert [line.get_ydata()[0] for line in layers] == [300.0, 40.0]
+
+
+def test_other_runtimes_stand_beside_it_where_they_are_installed(monkeypatch):
+    """Two runtimes that only multiply: the columns, one line for each and batch, their files' sizes."""
+    image = torch.randn(3072, 10)
+
+    def runner(threads: int):
+        return lambda pixels: torch.from_numpy(pixels).flatten(1) @ image
+
+    found = {"INT8, a": Rival(4000, runner), "INT8, b": Rival(5000, runner)}
+    monkeypatch.setattr(onebit, "rivals", lambda name, images: found)
+    table = onebit.beside_int8("smoke", batches=(1, 2))
+    assert list(table.columns) == onebit.INT8_COLUMNS
+    assert list(zip(table.rival, table.batch, table.rival_kb, strict=True)) == [
+        ("INT8, a", 1, 4.0), ("INT8, a", 2, 4.0), ("INT8, b", 1, 5.0), ("INT8, b", 2, 5.0)
+    ]  # fmt: skip
+    assert (table.packed_ms > 0).all() and set(table.network) == {"ResNet-20"}
+    monkeypatch.setattr(onebit, "rivals", lambda name, images: {})
+    assert list(onebit.beside_int8("smoke").columns) == onebit.INT8_COLUMNS
