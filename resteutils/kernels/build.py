@@ -147,7 +147,10 @@ def _compile(path: Path) -> None:
     print("Compiling the 1-bit kernels (once, about half a minute) ...", end=" ", file=sys.stderr, flush=True)
     start = time.perf_counter()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="building-") as folder:
+    mark = f"building-{path.stem}-"
+    for left in path.parent.glob(f"{mark}*"):  # by a process that was killed: the lock says that none builds now
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=mark) as folder:
         try:
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a missing GPU
             from torch.utils import cpp_extension

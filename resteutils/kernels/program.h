@@ -1,5 +1,6 @@
 // A packed network as a list of steps, each making one value; how they are read and in which order they run.
 #pragma once
+#include <ATen/ThreadLocalState.h>
 #include <ATen/ops/cat.h>
 
 #include "conv.h"
@@ -35,8 +36,8 @@ Tensor run_steps(const Tensor& x, const std::vector<Tensor>& tensors, const Tens
     for (const int64_t read : {s.source, s.skip})
       if (read >= 0 && last[read] < 0) last[read] = i;
   }
-  std::vector<Tensor> logits;
-  for (int64_t part = 0; part < parts; ++part) {
+  std::vector<Tensor> logits(parts);
+  const auto run_part = [&](int64_t part) {
     const int64_t from = x.size(0) * part / parts, until = x.size(0) * (part + 1) / parts;
     std::vector<Value> values(count + 1);
     const auto network = begin(x.narrow(0, from, until - from).contiguous(), values);
@@ -45,8 +46,20 @@ Tensor run_steps(const Tensor& x, const std::vector<Tensor>& tensors, const Tens
       for (const int64_t read : {steps[i].source, steps[i].skip})
         if (read >= 0 && last[read] == i) values[read] = {};
     }
-    logits.push_back(values[count].floats.flatten(1));
-    TORCH_CHECK(logits.back().size(1) == classes, "the program yields ", logits.back().size(1), " numbers an image, not ", classes);
+    logits[part] = values[count].floats.flatten(1);
+    TORCH_CHECK(logits[part].size(1) == classes, "the program yields ", logits[part].size(1), " numbers an image, not ", classes);
+  };
+  // Parts that keep every thread as busy as the others go to a thread each: no thread waits after a layer. What is inside then
+  // runs on that thread alone. Torch's threads do not know the caller's modes (inference, gradients), so they are told.
+  const int64_t threads = at::get_num_threads();
+  if (threads > 1 && (parts % threads == 0 || parts >= 4 * threads)) {
+    const at::ThreadLocalState modes;
+    at::parallel_for(0, parts, 1, [&](int64_t from, int64_t until) {
+      const at::ThreadLocalStateGuard guard(modes);
+      for (int64_t part = from; part < until; ++part) run_part(part);
+    });
+  } else {
+    for (int64_t part = 0; part < parts; ++part) run_part(part);
   }
   return parts == 1 ? logits[0] : at::cat(logits);
 }

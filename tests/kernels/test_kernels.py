@@ -314,6 +314,9 @@ def test_a_compiler_that_is_lost_midway_leaves_nothing_and_says_what_to_check(tm
     done = python(ASKED, CXX=str(compiler), TORCH_EXTENSIONS_DIR=str(tmp_path / "cache"))
     assert done.returncode == 0 and done.stdout.startswith("False False "), done.stderr
     assert "everything else works without them" in done.stdout and "apt-get install g++" in done.stdout
+    (lock,) = (tmp_path / "cache").glob("*.lock")
+    (tmp_path / "cache" / f"building-{lock.stem}-killed").mkdir()  # as a process that is killed itself leaves it
+    python(ASKED, CXX=str(compiler), TORCH_EXTENSIONS_DIR=str(tmp_path / "cache"))
     left = [path.name for path in (tmp_path / "cache").iterdir()]
     assert [name for name in left if not name.endswith(".lock")] == []
 
