@@ -1,12 +1,14 @@
-"""How long until something can be done: imports and the command line, each in a fresh interpreter."""
+"""How long until something can be done: imports, the command line, a notebook's first epoch, each in a new process."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 
-from benchmarks.ratios import Row, row
+from benchmarks.ratios import Row, row, steady
 from resteutils.onebit.timing import interleaved
 
 __all__ = ["rows"]
@@ -25,6 +27,23 @@ def rows(full: bool) -> Iterator[Row]:
     for name in list(variants)[1:]:
         target = 1.3 if name == "import resteutils" else None
         yield row("startup", "a fresh interpreter", samples, name, TORCH, target=target, unit="s", scale=1)
+    seconds = (first_epoch(), samples[TORCH].median)
+    case = "resteutils reproduce table1, profile demo, kernels compiled before"
+    yield steady("startup", case, "first epoch line", TORCH, seconds, "s")
+
+
+def first_epoch() -> float:
+    """Seconds from the command to its first finished epoch, a notebook's start, the data and two scorings included."""
+    with tempfile.TemporaryDirectory() as folder:
+        folders = ["--runs-dir", f"{folder}/runs", "--results-dir", f"{folder}/results"]
+        command = [sys.executable, "-m", "resteutils", "reproduce", "table1", "--profile", "demo", "--seeds", "0"]
+        begun = time.monotonic()
+        with subprocess.Popen([*command, *folders], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+            for line in run.stdout:
+                if ": epoch 1/" in line:
+                    run.terminate()
+                    return time.monotonic() - begun
+    raise RuntimeError(f"{' '.join(command)} ended without an epoch")
 
 
 def _python(*arguments: str) -> Callable[[], None]:
