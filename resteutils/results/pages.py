@@ -11,6 +11,7 @@ from typing import Any
 from resteutils.evidence import html
 from resteutils.evidence.names import in_words, method
 from resteutils.recipes.profiles import PROFILES
+from resteutils.system.durations import about
 
 __all__ = ["entry", "result", "verdict_of"]
 
@@ -127,7 +128,7 @@ def _facts(p: dict[str, Any]) -> list[tuple[str, str]]:
     commits = sorted({(run["commit"] or "unknown")[:10] for run in runs})
     facts = {
         "Written": f"{p['created']}, commit {str(p['commit'])[:10]}{' with local changes' if p['dirty'] else ''}",
-        "Runs": f"{len(runs)}, {_duration(p['wall_time_seconds'])} of training, commits {', '.join(commits)}"
+        "Runs": f"{len(runs)}, {about(p['wall_time_seconds'])} of training, commits {', '.join(commits)}"
         if runs
         else "none",
         "Machines": "; ".join(f"{name} ({n} runs)" if runs else name for name, n in machines.items()),
@@ -142,9 +143,3 @@ def _machine(m: dict[str, Any]) -> str:
     if not m.get("gpu") and m.get("threads"):
         parts.append(f"{m['threads']} of {m.get('cores')} cores")
     return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from resteutils.recipes import Recipe
+from resteutils.system.durations import about
 
-__all__ = ["Outlook", "cores_of", "in_words", "seconds"]
+__all__ = ["Outlook", "cores_of", "seconds"]
 
 # Milliseconds of one core (AMD EPYC, AVX2) for a training image in an epoch, binary and float. CIFAR-10: the median of
 # the committed runs. Digits: processor time of three epochs of 128 or 384 images, scaled so that the 28 runs of Table 1
@@ -39,19 +40,6 @@ def cores_of(device: str) -> int:
     return 0 if gpu else torch.get_num_threads()
 
 
-def in_words(duration: float) -> str:
-    """``about 6 minutes``; nothing finer than a minute, since machines differ.
-
-    >>> in_words(20), in_words(350), in_words(9000), in_words(300_000)
-    ('about a minute', 'about 6 minutes', 'about 2.5 hours', 'about 3.5 days')
-    """
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if duration >= 1.5 * size:
-            count = duration / size
-            return f"about {count:.{int(count < 10 and unit != 'minutes')}f} {unit}"
-    return "about a minute"
-
-
 @dataclass
 class Outlook:
     """The work of some runs. ``finished`` are ids of runs that will only be read; ``cores`` 0 where no pace is known,
@@ -77,7 +65,7 @@ class Outlook:
         read = len(self.recipes) - self.to_train
         said = f"{self.to_train} run{'s' * (self.to_train != 1)} to train{f', {read} to read' if read else ''}"
         if self.known and self.cores:
-            said += f": {in_words(sum(self._weights.values()))} on {self.cores} core{'s' * (self.cores != 1)}"
+            said += f": {about(sum(self._weights.values()))} on {self.cores} core{'s' * (self.cores != 1)}"
         return (
             f"{said}. To stop: the square button, or Ctrl-C in a terminal. Everything is saved; the same cell or "
             "command goes on from there."
@@ -94,4 +82,4 @@ class Outlook:
         share = min(self._done / whole, 1.0)
         bar = "#" * round(WIDTH * share) + "." * (WIDTH - round(WIDTH * share))
         left = self._spent / self._done * (whole - self._done) if self._done else 0.0
-        return f"[{bar}] {100 * share:.0f} %{f', {in_words(left)} left' if self._done < whole and self._spent else ''}"
+        return f"[{bar}] {100 * share:.0f} %{f', {about(left)} left' if self._done < whole and self._spent else ''}"

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from resteutils.system.durations import about
+
 __all__ = ["Progress", "watched"]
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -19,14 +21,6 @@ def watched() -> str:
     if "ipykernel" in sys.modules:
         return "notebook" if os.environ.get("JPY_SESSION_NAME") else ""
     return "terminal" if sys.stderr.isatty() else ""
-
-
-def _left(seconds: float) -> str:
-    """``, about 3.5 hours left``, by the pace of the last epoch; nothing for less than two minutes."""
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f", about {seconds / size:.{int(seconds < 10 * size)}f} {unit} left"
-    return ""
 
 
 class Progress:
@@ -63,7 +57,7 @@ class Progress:
             self.say(
                 f"{self.title}: epoch {epoch}/{epochs}, training loss {row['train_loss']:.4f}, "
                 f"test top-1 {row['test_top1']:.2f} %, {row['images_per_second']:.0f} images/s"
-                + _left((epochs - epoch) * row["seconds"])
+                + (f", {about(left)} left" if (left := (epochs - epoch) * row["seconds"]) >= 120 else "")
             )
 
     def close(self) -> None:

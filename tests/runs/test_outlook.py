@@ -6,7 +6,8 @@ import pytest
 
 from resteutils.recipes import item_recipes
 from resteutils.runs import outlook
-from resteutils.runs.outlook import Outlook, in_words, seconds
+from resteutils.runs.outlook import Outlook, seconds
+from resteutils.system.durations import about
 
 
 @pytest.mark.parametrize("item", ["table1", "table3", "figure4", "figure6", "why", "deploy"])
@@ -39,4 +40,4 @@ def test_what_is_not_known_is_not_said() -> None:
     assert "about" not in Outlook(recipes, cores=0).before()
     assert "about" not in Outlook(item_recipes("table2", "demo"), cores=2).before()
     assert Outlook(recipes, [r.run_id for r in recipes], 2).after(recipes[0], 1.0) == ""
-    assert in_words(5400) == "about 1.5 hours"
+    assert about(5400) == "about 1.5 hours"
