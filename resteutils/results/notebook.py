@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from resteutils.evidence import html
+from resteutils.system.settings import Places
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-__all__ = ["notebook_html", "tidy"]
+__all__ = ["folder_names", "notebook_html", "tidy", "without_paths"]
 
 # Tables of pandas: a box of their own to scroll in.
 _FRAME = re.compile(r'<table border="1" class="dataframe">.*?</table>', re.DOTALL)
@@ -35,6 +40,49 @@ def _worth_reading(output: NotebookNode) -> bool:
         output["text"] = "\n".join(line for line in output["text"].split("\n") if not _BAR.match(line))
         return bool(output["text"].strip())
     return "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+
+
+def folder_names(root: Path, places: Places) -> dict[Path, str]:
+    """Name the folders of this machine as a reader knows them: those of the project by what they hold, the project's
+    own by nothing, and what is left of Python, of temporary files and of the user by a word.
+    """
+    return {
+        places.data: "data",
+        places.runs: "runs",
+        places.results: "results",
+        root: "",
+        Path(sys.prefix): "python",
+        Path(tempfile.gettempdir()): "tmp",
+        Path.home(): "~",
+    }
+
+
+def without_paths(notebook: NotebookNode, names: Mapping[Path, str]) -> NotebookNode:
+    """Write ``names`` for the folders of this machine wherever a text of the notebook has them: sources, outputs,
+    metadata. Of two folders the inner one counts; an empty name takes the separator behind it away, too.
+    """
+    known: dict[str, str] = {}
+    for folder, name in names.items():
+        for place in (folder, folder.resolve()):
+            if len(place.parts) > 1:  # "/" is no name of a folder of this machine
+                known.setdefault(str(place), name)
+    inner_first = "|".join(re.escape(place) for place in sorted(known, key=len, reverse=True))
+    # Not in the middle of a longer path, nor of a picture's base64, which has slashes, too.
+    pattern = re.compile(rf"(?:(?<![\w+/.~-])|(?<=://))({inner_first})(?![\w-])(/?)")
+
+    def named(found: re.Match[str]) -> str:
+        name, separator = known[found[1]], found[2]
+        return name + separator if name else "" if separator else "."
+
+    def every(value: Any) -> Any:
+        if isinstance(value, str):
+            return pattern.sub(named, value)
+        if isinstance(value, dict):
+            for key in value:
+                value[key] = every(value[key])
+        return [every(each) for each in value] if isinstance(value, list) else value
+
+    return every(notebook)
 
 
 def notebook_html(notebook: NotebookNode, title: str) -> str:

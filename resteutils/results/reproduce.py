@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from resteutils.results import report, standing
-from resteutils.results.notebook import notebook_html, tidy
+from resteutils.results.notebook import folder_names, notebook_html, tidy, without_paths
 from resteutils.system import settings
 from resteutils.system.files import replaced, writable, write_atomic
 from resteutils.training.stopping import Interrupted, NonFinite, handling
@@ -90,9 +90,6 @@ def reproduce(
         "seeds": seeds if isinstance(seeds, str) else ",".join(map(str, seeds)),
         "epochs": epochs,
         "device": device,
-        "data_dir": _from_root(places.data, root),
-        "runs_dir": _from_root(places.runs, root),
-        "results_dir": _from_root(places.results, root),
         **({"overrides": overrides} if overrides else {}),
         **extra,
     }
@@ -100,8 +97,8 @@ def reproduce(
     if parallel > 1 and ITEMS[item].rows:
         _train_first(item, profile, rows, seeds, epochs, device, places, overrides, parallel)
     with replaced(target) as folder:
-        _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, places.runs)
-        _finish(folder, item, profile, target, root, places)
+        _execute(notebook, folder, {**parameters, "out_dir": str(folder)}, root, places)
+        _finish(folder, item, profile, root, places)
     _log(item, profile, target, runs_dir)
     return target
 
@@ -150,16 +147,10 @@ def reproduce_all(
     return done
 
 
-def _from_root(folder: Path, root: Path) -> str:
-    """The folder as the notebook gets it: relative to the root, its working directory, where it lies near it."""
-    near = root == folder or root in folder.parents or root.parent in folder.parents
-    return os.path.relpath(folder, root) if near else str(folder)
-
-
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}  # as the notebooks annotate their parameters
 
 
-def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: Path, runs_dir: Path) -> None:
+def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: Path, places: settings.Places) -> None:
     import papermill
     from papermill.exceptions import PapermillException
 
@@ -174,7 +165,7 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
     _say(f"{notebook.name}, profile {parameters['profile']}")
     executed = folder / "notebook.ipynb"
     try:
-        with _forwarded_signals() as (kernel_manager, asked):
+        with _forwarded_signals(places) as (kernel_manager, asked):
             papermill.execute_notebook(
                 _verbatim(notebook),
                 _verbatim(executed),
@@ -190,7 +181,7 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
     except (PapermillException, RuntimeError) as error:  # RuntimeError: the kernel died
         if asked:
             raise Interrupted(f"{notebook.name} stopped as asked; the same command continues it", asked[0]) from error
-        kept = _keep(executed, runs_dir / "failed" / f"{parameters['profile']}-{notebook.stem}.ipynb")
+        kept = _keep(executed, places.runs / "failed" / f"{parameters['profile']}-{notebook.stem}.ipynb")
         name, reason = getattr(error, "ename", ""), getattr(error, "evalue", str(error).strip())
         reason += "; the same command continues" if isinstance(error, RuntimeError) else ""
         message = f"{notebook.name} stopped: {name}{': ' if name else ''}{reason}{kept}"
@@ -212,7 +203,7 @@ def _keep(executed: Path, place: Path) -> str:
 
 
 @contextmanager
-def _forwarded_signals() -> Iterator[tuple[type, list[int]]]:
+def _forwarded_signals(places: settings.Places) -> Iterator[tuple[type, list[int]]]:
     """Hand Ctrl-C and SIGTERM on to the kernel, whose training then saves its state and stops.
 
     Yields a kernel manager class for papermill, whose kernels start in :func:`_environment`, and the list of signals
@@ -223,7 +214,7 @@ def _forwarded_signals() -> Iterator[tuple[type, list[int]]]:
 
     kernels: list[AsyncKernelManager] = []
     asked: list[int] = []
-    environment = _environment()  # now: papermill changes to the kernel's folder before it starts one
+    environment = _environment(places)  # now: papermill changes to the kernel's folder before it starts one
 
     class Known(AsyncKernelManager):
         async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
@@ -244,11 +235,14 @@ def _forwarded_signals() -> Iterator[tuple[type, list[int]]]:
         yield Known, asked
 
 
-def _environment() -> dict[str, str]:
-    """Ours, with PYTHONPATH as Python read it here: the kernel starts in another folder, and is to find the same."""
+def _environment(places: settings.Places) -> dict[str, str]:
+    """Ours, with the folders of this reproduction, and with PYTHONPATH as Python read it here: the kernel starts in
+    another folder, and is to find the same. The folders are no parameters: those stand in what readers get.
+    """
     folders = os.environ.get("PYTHONPATH", "")
     absolute = os.pathsep.join(os.path.abspath(folder) for folder in folders.split(os.pathsep))
-    return os.environ | ({"PYTHONPATH": absolute} if folders else {})
+    own = {"DATA_DIR": str(places.data), "RUNS_DIR": str(places.runs), "RESULTS_DIR": str(places.results)}
+    return os.environ | own | ({"PYTHONPATH": absolute} if folders else {})
 
 
 def _kernel_config() -> Any:
@@ -259,7 +253,7 @@ def _kernel_config() -> Any:
     return Config({"KernelManager": {"transport_encryption": "auto"}} if zmq.has("curve") else {})
 
 
-def _finish(folder: Path, item: str, profile: str, target: Path, root: Path, places: settings.Places) -> None:
+def _finish(folder: Path, item: str, profile: str, root: Path, places: settings.Places) -> None:
     """See that the item is all there, tidy its executed notebook and write that as HTML."""
     import nbformat
 
@@ -269,20 +263,10 @@ def _finish(folder: Path, item: str, profile: str, target: Path, root: Path, pla
     if missing:
         raise ReproductionError(f"the notebook of {item} left no {', '.join(missing)}: it has to call item.save")
     path = folder / "notebook.ipynb"
-    text = path.read_text(encoding="utf-8")
-    # Paths of this machine say nothing to a reader: the folder by its final name, everything else from the root, and
-    # data and runs that lie outside of it by what they are.
-    text = text.replace(_quoted(folder), _quoted(_from_root(target, root))).replace(_quoted(f"{root}{os.sep}"), "")
-    for place, name in ((places.data, "data"), (places.runs, "runs")):
-        if root not in place.parents:
-            text = text.replace(_quoted(place), name)
-    notebook = tidy(nbformat.reads(text, as_version=4))
+    names = {folder: f"results/{profile}/{item}", **folder_names(root, places)}
+    notebook = without_paths(tidy(nbformat.read(path, as_version=4)), names)
     write_atomic(path, nbformat.writes(notebook) + "\n")
     write_atomic(folder / "notebook.html", notebook_html(notebook, f"{item}, profile {profile}"))
-
-
-def _quoted(value: object) -> str:
-    return json.dumps(str(value))[1:-1]
 
 
 # --- around it -------------------------------------------------------------------------------------------------------

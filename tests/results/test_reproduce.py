@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -19,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from resteutils.recipes import ITEMS
 from resteutils.results import reproduce
-from resteutils.results.notebook import notebook_html, tidy
+from resteutils.results.notebook import notebook_html, tidy, without_paths
 from resteutils.runs.store import run_item
 from resteutils.system.settings import Places
 from resteutils.training import tracking
@@ -94,7 +93,10 @@ def test_everything_arrives_together_and_is_fit_to_read(notebook, results_dir: P
     logged = []
     monkeypatch.setattr(tracking, "log_item", lambda *args: logged.append(args))
     bar = "import sys\nfor i in range(3): print(f'\\r{i * 50}%|##   | {i}/2', end='', file=sys.stderr)\nrows"
-    notebook(LEAVE, bar)
+    places = (
+        "import os\nprint([os.environ[f'{name}_DIR'] for name in ('DATA', 'RUNS', 'RESULTS')], os.path.abspath('x'))"
+    )
+    notebook(LEAVE, bar, f"{places}\nprint(sys.prefix, os.path.expanduser('~/y'), file=sys.stderr)")
     elsewhere = results_dir.parent / "my-data"
     folder = reproduce.reproduce("table1", profile="smoke", rows="resnet20-1w1a", data_dir=str(elsewhere))
     assert folder == results_dir / "smoke" / "table1"
@@ -104,10 +106,14 @@ def test_everything_arrives_together_and_is_fit_to_read(notebook, results_dir: P
     assert os.listdir(folder.parent) == ["table1"]
     executed = nbformat.read(folder / "notebook.ipynb", as_version=4)
     outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert [output.get("text", "") for output in outputs[:-1]] == [f"written to {folder}\n"]
-    assert outputs[-1].data["text/plain"] == "'resnet20-1w1a'"
-    assert ".tmp" not in (folder / "notebook.ipynb").read_text()
-    assert str(elsewhere) not in (folder / "notebook.ipynb").read_text()
+    assert outputs[1].data["text/plain"] == "'resnet20-1w1a'"
+    assert [output.text for output in (outputs[0], *outputs[2:])] == [
+        "written to results/smoke/table1\n", "['data', 'runs', 'results'] x\n", "python ~/y\n",
+    ]  # fmt: skip
+    for name in ("notebook.ipynb", "notebook.html"):
+        text = (folder / name).read_text()
+        here = (elsewhere, results_dir, Path(sys.prefix), Path.home(), Path.cwd(), ".tmp")
+        assert not [str(place) for place in here if str(place) in text], name
     (item, profile, table, picture, where, summary, _) = logged[0]
     assert (item, profile, picture, where) == ("table1", "smoke", None, folder)
     assert list(table.a) == [1]
@@ -269,10 +275,32 @@ def test_the_page_of_a_notebook_needs_nothing_else() -> None:
     assert "prefers-color-scheme: dark" in text
 
 
-def test_paths_are_told_from_the_root(root: Path) -> None:
-    assert reproduce._from_root(root / "results", root) == "results"
-    assert reproduce._from_root(root.parent / "data", root) == os.path.join("..", "data")
-    assert json.loads(json.dumps(reproduce._from_root(Path("/nowhere/else"), root))) == os.path.join("/nowhere", "else")
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("saved to /home/me/work/reste/results/short.", "saved to results/short."),
+        ("/home/me/work/reste/resteutils/a.py:3: UserWarning", "resteutils/a.py:3: UserWarning"),
+        ("'/home/me/work/reste', '/home/me/work/reste/'", "'.', ''"),
+        ("data_dir=/big/data;file:///big/data/x", "data_dir=data;file://data/x"),
+        ("~ is /home/me, not /home/me2 or /home/me-2", "~ is ~, not /home/me2 or /home/me-2"),
+        ("<td>&#x27;/big/data&#x27;</td>", "<td>&#x27;data&#x27;</td>"),
+        ("/mnt/big/data is another", "/mnt/big/data is another"),
+        ("iVBORw0K+/big/data/a/big/data/home/me=", "iVBORw0K+/big/data/a/big/data/home/me="),
+    ],
+)
+def test_folders_of_this_machine_are_told_by_what_they_hold(said: str, read: str) -> None:
+    root, data = Path("/home/me/work/reste"), Path("/big/data")
+    names = {data: "data", root / "results": "results", root: "", Path("/home/me"): "~", Path("/"): "everything"}
+    outputs = [new_output("stream", text=said), new_output("display_data", {"text/html": said, "image/png": said})]
+    made = new_notebook(cells=[new_code_cell(said, outputs=outputs)], metadata={"papermill": {"parameters": [said]}})
+    cell = (cleaned := without_paths(made, names)).cells[0]
+    texts = [
+        cell.source,
+        cell.outputs[0].text,
+        *cell.outputs[1].data.values(),
+        cleaned.metadata.papermill.parameters[0],
+    ]
+    assert set(texts) == {read}
 
 
 def test_papermill_gets_a_path_as_it_is_whatever_it_holds() -> None:
