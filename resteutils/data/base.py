@@ -62,6 +62,10 @@ class Data:
     def num_classes(self) -> int:
         return len(self.classes)
 
+    def fingerprint(self) -> str:
+        """Digest of what is trained and tested on: equal where the data are."""
+        return self.digest
+
     def normalise(self, images: Tensor) -> Tensor:
         """Map uint8 (N, C, H, W) to the float32 that networks see."""
         return normalise(images, self.mean, self.std)

@@ -129,6 +129,7 @@ class _Loop:
             "files": self.data.digest,
             **signs,
         }
+        self.tracker.describe(lambda: {"environment": self.environment, "dataset_digest": self.data.fingerprint()})
         self.progress = Progress(recipe.run_id, recipe.epochs * self.steps, self.say, show and group.leads)
 
     def settle_signs(self) -> dict[str, str]:
@@ -317,7 +318,8 @@ class _Loop:
         state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
         if self.group.leads:
             write_history(self.folder / "history.csv", state.history)
-            self.tracker.log(row, state.epoch)
+            gradients = {name: layer.weight.grad for name, layer in binary_layers(self.model)}
+            self.tracker.log(row, state.epoch, gradients)
             self.progress.epoch(state.epoch, recipe.epochs, row)
         self.save()
         return row

@@ -1,8 +1,8 @@
 """One tracker interface. The disk is the truth; Weights & Biases is a copy beside it, and never stops a run.
 
-The training loop knows ``Tracker`` only: ``log`` once per epoch, ``finish`` once. W&B's mode is decided before its
-first ``init``: ``WANDB_MODE`` if set and not empty, online if a key is configured, else offline. There is never a
-prompt.
+The training loop knows ``Tracker`` only: ``describe`` once the data are open, ``log`` once per epoch, ``finish`` once.
+W&B's mode is decided before its first ``init``: ``WANDB_MODE`` if set and not empty, online if a key is configured,
+else offline. There is never a prompt.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from resteutils.system.files import write_atomic
 from resteutils.system.settings import runs_dir as runs_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["NoTracker", "Tracker", "WandbTracker", "artifact_name", "grouped", "log_item", "open_tracker", "wandb_mode"]
 
 PROJECT = "reste-reproduced"
 MODES = ("online", "offline", "shared", "disabled")
 SERVERS = {"api.wandb.ai", "api.forge.coreweave.com"}  # W&B's own, before and since 0.31
+BINS = 64  # of a layer's histogram
 START_SECONDS = 30.0  # then the server counts as lost
 FINISH_SECONDS = 60.0  # then W&B leaves the rest on this disk; by itself it would wait for ever for a lost server
 
@@ -30,7 +34,9 @@ FINISH_SECONDS = 60.0  # then W&B leaves the rest on this disk; by itself it wou
 class Tracker(Protocol):
     """What the training loop sees."""
 
-    def log(self, values: dict[str, float], epoch: int) -> None: ...
+    def describe(self, config: Callable[[], dict[str, Any]]) -> None: ...
+
+    def log(self, values: dict[str, float], epoch: int, gradients: Mapping[str, Tensor] | None = None) -> None: ...
 
     def finish(self, summary: dict[str, Any], files: Iterable[Path] = (), failed: bool = False) -> None: ...
 
@@ -43,7 +49,10 @@ class NoTracker:
 
     url = ""
 
-    def log(self, values: dict[str, float], epoch: int) -> None:
+    def describe(self, config: Callable[[], dict[str, Any]]) -> None:
+        pass
+
+    def log(self, values: dict[str, float], epoch: int, gradients: Mapping[str, Tensor] | None = None) -> None:
         pass
 
     def finish(self, summary: dict[str, Any], files: Iterable[Path] = (), failed: bool = False) -> None:
@@ -189,9 +198,15 @@ class WandbTracker:
         """The run's page; "" where it has none."""
         return getattr(self.run, "url", None) or ""
 
-    def log(self, values: dict[str, float], epoch: int) -> None:
-        """Send one epoch's row of the history, its columns grouped as :func:`grouped` says."""
-        self._try(lambda: self.run.log({**grouped(values), "epoch": epoch}, step=epoch))
+    def describe(self, config: Callable[[], dict[str, Any]]) -> None:
+        """Add to the run's configuration what was not known when it was opened; made only here, since it may cost."""
+        self._try(lambda: self.run.config.update(config(), allow_val_change=True))
+
+    def log(self, values: dict[str, float], epoch: int, gradients: Mapping[str, Tensor] | None = None) -> None:
+        """Send one epoch's row of the history, its columns grouped as :func:`grouped` says, and of each layer's
+        ``gradients`` (any shape, of the last batch) the histogram of log10 |g|.
+        """
+        self._try(lambda: self.run.log({**grouped(values), **_histograms(gradients or {}), "epoch": epoch}, step=epoch))
 
     def finish(self, summary: dict[str, Any], files: Iterable[Path] = (), failed: bool = False) -> None:
         """Send the summary and the files, as artifacts whose names stay the same in every training of the run, and end
@@ -226,6 +241,16 @@ class WandbTracker:
             if not self.broken:
                 self.say(f"Weights & Biases failed ({error}); the run goes on, the disk has everything")
             self.broken = True
+
+
+def _histograms(gradients: Mapping[str, Tensor]) -> dict[str, Any]:
+    """``gradients/<layer>``: how often which log10 |g| is, zeros aside."""
+    import numpy as np
+    import wandb
+
+    sizes = {name: gradient.detach().abs().flatten() for name, gradient in gradients.items()}
+    logs = {name: size[size > 0].log10().float().cpu().numpy() for name, size in sizes.items()}
+    return {f"gradients/{name}": wandb.Histogram(np_histogram=np.histogram(log, BINS)) for name, log in logs.items()}
 
 
 def artifact_name(kind: str, run_id: str) -> str:

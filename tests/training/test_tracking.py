@@ -10,9 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.tiny import RECIPE, call, tiny
 from helpers.wandb_servers import DEAD
 
+from resteutils.nn.layers import binary_layers
+from resteutils.recipes.build import open_data
 from resteutils.runs.store import load_or_train
 from resteutils.training.stopping import Interrupted
 from resteutils.training.tracking import NoTracker, WandbTracker, open_tracker, wandb_mode
@@ -216,6 +219,10 @@ class Broken:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
+    @property
+    def config(self):
+        raise ConnectionError("lost")
+
     def log(self, values, step):
         self.calls.append("log")
         raise ConnectionError("lost")
@@ -233,6 +240,7 @@ def test_a_tracker_that_breaks_on_the_way_is_said_once() -> None:
     said: list[str] = []
     run = Broken()
     tracker = WandbTracker(run, said.append)
+    tracker.describe(dict)
     for epoch in (1, 2):
         tracker.log({"loss": 1.0}, epoch)
     tracker.finish({"top1": 1.0}, failed=True)
@@ -243,6 +251,7 @@ def test_a_tracker_that_breaks_on_the_way_is_said_once() -> None:
 
 def test_no_tracker_takes_everything() -> None:
     tracker = NoTracker()
+    tracker.describe(lambda: pytest.fail("made for nobody"))
     tracker.log({"loss": 1.0}, 1)
     tracker.finish({"top1": 1.0}, [Path("nowhere")], failed=True)
 
@@ -256,8 +265,12 @@ class Recorder:
         self.rows: list[tuple[int, dict]] = []
         self.end: tuple | None = None
 
-    def log(self, values, epoch):
+    def describe(self, config):
+        self.described = config()
+
+    def log(self, values, epoch, gradients):
         self.rows.append((epoch, values))
+        self.gradients = {name: gradient.shape for name, gradient in gradients.items()}
 
     def finish(self, summary, files=(), failed=False):
         self.end = (dict(summary), [Path(file).name for file in files], failed)
@@ -288,6 +301,11 @@ def test_what_a_run_tells_its_tracker(recorder: Recorder, tmp_path: Path) -> Non
     assert summary == {**run.record["result"], "files": run.provenance["files"]}
     assert files == ["record.json", "history.csv", "model.safetensors"]
     assert run.provenance["wandb"] == recorder.url
+    assert recorder.described["environment"]["threads"] == run.provenance["threads"]
+    assert recorder.described["dataset_digest"] == open_data(recipe).fingerprint()
+    assert recorder.described["dataset_digest"] != open_data(tiny(train_size=64)).fingerprint()
+    weights = {name: layer.weight.shape for name, layer in binary_layers(run.model())}
+    assert recorder.gradients == weights and len(weights) > 15
     assert config["commit"] == run.provenance["commit"] and config["machine"]["threads"] >= 1
     assert config["versions"] == run.provenance["versions"]
     assert recorder.tags == ["table3", "smoke", "digits", "resnet20", "reste"]
@@ -337,8 +355,10 @@ def test_an_offline_run_is_complete_and_wandb_would_sync_it(tmp_path: Path, no_k
     config = {"lr": 0.1, "identity": "abc"}
     tracker = open_tracker("reste-test-s0", "table3", config, tmp_path, tags=["table3"], say=said.append)
     assert isinstance(tracker, WandbTracker), said
+    gradient = torch.tensor([[0.0, -0.1], [1e-3, 0.1]])
+    tracker.describe(lambda: {"dataset_digest": "d"})
     for epoch in (1, 2):
-        tracker.log({"train_loss": 2.0 / epoch, "o": float("nan")}, epoch)
+        tracker.log({"train_loss": 2.0 / epoch, "o": float("nan")}, epoch, {"conv1": gradient, "conv2": 0 * gradient})
     tracker.finish({"top1": 50.0}, [file, model])
     assert said == []
 
@@ -357,6 +377,11 @@ def test_an_offline_run_is_complete_and_wandb_would_sync_it(tmp_path: Path, no_k
     assert values(started.config.update)["identity"] == "abc"
     rows = [values(record.history.item) for record in records if record.WhichOneof("record_type") == "history"]
     assert [(row["epoch"], row["train/loss"]) for row in rows] == [(1, 2.0), (2, 1.0)]
+    seen = [rows[0][f"gradients/conv1/{part}"] for part in ("_type", "values", "bins")]  # of what is not zero
+    assert (seen[0], sum(seen[1]), seen[1][0], seen[1][-1]) == ("histogram", 3, 1, 2)
+    assert (seen[2][0], seen[2][-1]) == pytest.approx((-3, -1)) and not any(rows[0]["gradients/conv2/values"])
+    updates = [values(record.config.update) for record in records if record.WhichOneof("record_type") == "config"]
+    assert "d" in [update.get("dataset_digest") for update in updates]
     metrics = [record.metric for record in records if record.WhichOneof("record_type") == "metric"]
     assert ("*", "epoch") in {(metric.glob_name, metric.step_metric) for metric in metrics}
     assert list(started.tags) == ["table3"]
