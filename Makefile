@@ -119,7 +119,7 @@ list: $(CORE) ## items, their notebooks and sizes, finished runs; ITEM=table1 fo
 	$(RUN) list$(if $(ITEM), $(call q,ITEM) --profile $(call q,PROFILE))$(PLACES)
 
 # Whoever works as root, as in most containers, has decided so already; the server listens on this machine only.
-LAB = $(PY) -m jupyterlab$(if $(filter 0,$(shell id -u)), --allow-root)$(if $(JUPYTER_ARGS), $(JUPYTER_ARGS))
+LAB = $(PY) -m jupyterlab --config=.jupyter/jupyter_server_config.py$(if $(filter 0,$(shell id -u)), --allow-root)$(if $(JUPYTER_ARGS), $(JUPYTER_ARGS))
 
 lab: $(CORE) ## open JupyterLab on the notebooks; JUPYTER_ARGS="--no-browser" prints the address instead
 	$(LAB) notebooks

@@ -100,6 +100,10 @@ class Dataset:
         """
         raise TypeError(f"{type(self).__name__} does not say how it is opened: subclass InMemory or ImageFolder")
 
+    def here(self, data_dir: str | os.PathLike = "") -> bool:
+        """Say whether it can be opened without a download."""
+        return True
+
     def comparable(self, num_classes: int | None) -> bool:
         """Say whether figures of a run on it may stand beside the published ones."""
         return self.published
@@ -206,6 +210,9 @@ class Cifar10(InMemory):
             have, want = (" + ".join(map(str, sizes)) for sizes in (found, self.sizes))
             raise RuntimeError(f"{self.label} in {folder} has {have} images, not {want}")
         return tuple(parts[0].classes), train, test
+
+    def here(self, data_dir: str | os.PathLike = "") -> bool:
+        return (data_folder(data_dir) / self._kind().base_folder).is_dir()
 
     def _kind(self) -> Any:
         from torchvision.datasets import CIFAR10

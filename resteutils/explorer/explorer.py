@@ -10,6 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from resteutils.data.sources import DATASETS
 from resteutils.estimators import Estimator, estimator
 from resteutils.explorer.compact import compact_run, dumps
 from resteutils.explorer.page import document, page_data, script, style
@@ -18,11 +19,15 @@ from resteutils.explorer.sights import sights
 from resteutils.explorer.trainer import Trainer, own_recipe
 from resteutils.recipes import PROFILES
 from resteutils.runs.store import Run
+from resteutils.system.settings import data_dir, refuse_unknown
 
 __all__ = ["Explorer"]
 
 log = logging.getLogger(__name__)
 MOST_OWN = 40  # runs of the reader's own that the page is told
+# Below the widget. Its style sheet hides it: whoever reads it sees no widget.
+_AGAIN = """<p class="rx-again">No sliders above? This page was loaded again and its kernel is another one: choose
+<em>Run &gt; Run Selected Cell</em> (Shift+Enter) in this cell.</p>"""
 
 
 class Explorer(anywidget.AnyWidget):
@@ -37,7 +42,7 @@ class Explorer(anywidget.AnyWidget):
         device: "auto", "cpu", "cuda" or "cuda:N", for trainings.
 
     ``link`` is the state of the page as the text of its link, ``chosen`` the estimator of the sliders.
-    Raises ``ValueError`` for an unknown profile.
+    Raises ``ValueError`` for an unknown profile or parameter.
     """
 
     data = traitlets.Unicode().tag(sync=True)
@@ -55,7 +60,9 @@ class Explorer(anywidget.AnyWidget):
         results_dir: str = "",
         data_dir: str = "",
         device: str = "auto",
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(unknown, "profile interactive runs_dir results_dir data_dir device".split())
         if profile not in PROFILES:
             raise ValueError(f"profile = {profile!r}, expected one of {', '.join(PROFILES)}")
         self.profile, self.interactive = profile, interactive
@@ -89,7 +96,7 @@ class Explorer(anywidget.AnyWidget):
             elif kind == "stop":
                 self.trainer.stop()
             elif kind == "inside":
-                self.send({"kind": "inside", "sights": self._sights(message["run"])})
+                self.send({"kind": "inside", **self._look(message["run"], message.get("download", False))})
         except Exception as error:
             # A message's handler is the outermost layer of the program; the traceback goes to the log.
             log.debug("message %s", kind, exc_info=True)
@@ -97,18 +104,30 @@ class Explorer(anywidget.AnyWidget):
             about = {"kind": "inside"} if kind == "inside" else {"kind": "training", "live": None, "done": 0.0}
             self.send(about | {"text": line, "running": self.trainer.running})
 
-    def _sights(self, key: str) -> dict | None:
-        """What the page shows of a run; the committed pair for no key."""
+    def _look(self, key: str, download: bool) -> dict[str, Any]:
+        """What the page shows of a run; the committed pair for no key. Nothing is downloaded that was not asked for."""
         if not key:
-            return None
+            return {"sights": None}
         if key not in self.shelf.runs:
             raise KeyError(f"the run {key} is no longer here; run the cell again")
-        run = self.shelf.runs[key]
-        return sights(run, self.shelf.twin(run), self.folders["data_dir"])
+        run, folder = self.shelf.runs[key], self.folders["data_dir"]
+        dataset = DATASETS[run.recipe.dataset]
+        if not download and not dataset.here(folder):
+            return {"text": f"{dataset.label} is not in {data_dir(folder)}; it can be downloaded.", "download": True}
+        return {"sights": sights(run, self.shelf.twin(run), folder)}
 
     def _trained(self, run: Run) -> None:
         self.shelf.read()
         self._offer()
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import HTML, display
+
+        bundle = self._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        display(data, metadata=metadata, raw=True)
+        if self.interactive:
+            display(HTML(_AGAIN))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The widget and, for viewers that cannot show one, the page itself in a frame."""

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from resteutils.data.sources import DATASETS
 from resteutils.explorer.compact import compact, dumps
 from resteutils.explorer.shelf import Shelf
 from resteutils.explorer.specs import specs
@@ -78,6 +79,7 @@ def page_data(shelf: Shelf) -> dict[str, Any]:
     committed = files("resteutils.explorer") / "static" / "inside.json"
     return {
         "estimators": specs(),
+        "datasets": {name: dataset.label for name, dataset in DATASETS.items()},
         "runs": compact(shelf.measured()),
         "inside": json.loads(committed.read_text(encoding="utf-8")),
     }

@@ -13,8 +13,7 @@ import io
 import json
 import os
 import textwrap
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from resteutils.results import standing
 from resteutils.runs.provenance import provenance
 from resteutils.runs.records import Runs
 from resteutils.system.files import replaced, write_atomic
-from resteutils.system.settings import Places
+from resteutils.system.settings import Places, refuse_unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,21 +34,27 @@ if TYPE_CHECKING:
 __all__ = ["Item", "item_provenance", "parameters", "stamp"]
 
 DPI = 160
+PARAMETERS = "profile rows seeds epochs device data_dir runs_dir results_dir out_dir overrides".split()
 
 
-def parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+def parameters(namespace: Mapping[str, Any], known: Sequence[str] = ()) -> dict[str, Any]:
     """Collect the parameters of a notebook: what its cells, or papermill, gave plain values to so far.
 
     Call it in the notebook's first cell, as ``ru.Item("table1", **ru.parameters(globals()))``: a misspelt parameter is
-    then one that :class:`Item` refuses.
+    then one that :class:`Item` refuses. A notebook without an item names its parameters as ``known``.
+
+    Raises ``ValueError`` for one that is not ``known``, where those are named.
     """
     plain = (str, int, float, bool, list, tuple, type(None))
     own = {"In"}  # of IPython's names the one that is a list
-    return {
+    found = {
         name: value
         for name, value in namespace.items()
         if isinstance(value, plain) and not name.startswith("_") and name not in own
     }
+    if known:
+        refuse_unknown(found, known)
+    return found
 
 
 class Item:
@@ -89,8 +94,7 @@ class Item:
     ) -> None:
         from resteutils.recipes import ITEMS, known
 
-        if unknown:
-            raise ValueError(_unknown_words(unknown))
+        refuse_unknown(unknown, PARAMETERS)
         known("item", name, ITEMS)
         known("profile", profile, CLAIMS)
         self.name, self.profile, self.device, self.overrides = name, profile, device, overrides
@@ -194,13 +198,6 @@ class Item:
         with replaced(target) as folder:
             _write(folder, *content)
         return target
-
-
-def _unknown_words(unknown: Mapping[str, Any]) -> str:
-    known = "profile rows seeds epochs device data_dir runs_dir results_dir out_dir overrides".split()
-    name = next(iter(unknown))
-    near = get_close_matches(name, known, 1)
-    return f"unknown parameter {name!r}{f': did you mean {near[0]}?' * bool(near)}; known: {', '.join(known)}"
 
 
 def _listed(value: str | int | Iterable[Any]) -> str | tuple[Any, ...]:

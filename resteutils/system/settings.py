@@ -14,7 +14,9 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "cache_dir",
     "data_dir",
     "project_root",
+    "refuse_unknown",
     "results_dir",
     "runs_dir",
     "setting",
@@ -139,3 +142,12 @@ def settings(text: str) -> dict[str, object]:
     """
     commas = r",(?=\s*[A-Za-z_][\w-]*\s*=)(?![^()]*\))"  # none of those within an estimator's parentheses
     return dict(setting(part) for part in re.split(commas, text) if part.strip())
+
+
+def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
+    """Raise ``ValueError`` where a parameter is not among ``known``, naming the nearest of them."""
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            meant = f": did you mean {near[0]}?" if near else ""
+            raise ValueError(f"unknown parameter {name!r}{meant}; known: {', '.join(known)}")

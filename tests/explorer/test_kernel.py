@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,37 @@ def test_an_unknown_profile_is_refused() -> None:
         Explorer("tiny")
     with pytest.raises(ValueError, match="profile = 'tiny'"):
         own_recipe(ru.ReSTE(), "1/1", 1, 0, "tiny")
+
+
+def test_a_misspelt_parameter_is_refused_as_papermill_gives_it() -> None:
+    namespace = {"profile": "smoke", "In": [""], "ru": ru, "profil": "smoke"}
+    with pytest.raises(ValueError, match=r"unknown parameter 'profil': did you mean profile\?; known: profile, inter"):
+        Explorer(**ru.parameters(namespace))
+
+
+def test_nothing_is_downloaded_that_was_not_asked_for(folders, tmp_path, monkeypatch) -> None:
+    """A look into a network on CIFAR-10, where no CIFAR-10 is: the page gets a button, and the button a download."""
+    explorer = Explorer("smoke", **folders | {"data_dir": str(tmp_path)})
+    key = next(key for key, _ in explorer.pairs)
+    run = explorer.shelf.runs[key]
+    monkeypatch.setitem(explorer.shelf.runs, key, replace(run, recipe=recipe("table3/reste", "short")))
+    opened = []
+    monkeypatch.setattr("resteutils.explorer.explorer.sights", lambda *given: opened.append(given) or {})
+    (sent,) = asked(explorer, monkeypatch, {"kind": "inside", "run": key, "download": False})
+    assert not opened and sent["download"] and f"CIFAR-10 is not in {tmp_path}" in sent["text"]
+    assert asked(explorer, monkeypatch, {"kind": "inside", "run": key, "download": True})[-1]["sights"] == {}
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert "sights" in asked(explorer, monkeypatch, {"kind": "inside", "run": key})[-1]
+
+
+def test_below_the_widget_stands_what_to_do_where_there_is_none(folders, monkeypatch) -> None:
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *given, **how: shown.append(given[0]))
+    Explorer("smoke", **folders)._ipython_display_()
+    Explorer("smoke", interactive=False, **folders)._ipython_display_()
+    widget, line, page = shown
+    assert "application/vnd.jupyter.widget-view+json" in widget and 'class="rx-again"' in line.data
+    assert list(page) == ["text/html", "text/plain"]
 
 
 def test_without_a_widget_there_is_the_page(folders, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SECONDS = 180_000  # milliseconds that a wait may take on a busy machine
+TABS = ("Curve", "Trade-off", "Training", "Inside")
 CELL = 2  # the notebook's cell that shows the explorer
 
 # Messages of the applications themselves about what a closed loopback network cannot have, not of the explorer.
@@ -82,6 +83,11 @@ def browsing(chromium, folder: Path, errors: list[str]) -> Iterator:
         shutil.rmtree(profile, ignore_errors=True)
 
 
+def gain(page) -> float:
+    """By what the page says that a gradient near zero is multiplied."""
+    return float(page.locator(".rx-gain").inner_text())
+
+
 def playwright_timeout() -> type[Exception]:
     from playwright.sync_api import TimeoutError
 
@@ -107,7 +113,7 @@ class Lab:
         script = "([name, args]) => { window.jupyterapp.commands.execute(name, args) }"  # not awaited: some never end
         self.page.evaluate(script, [name, arguments])
 
-    def show(self) -> None:
+    def show(self, what: str = ".rx") -> None:
         """Scroll to the explorer; the notebook attaches a cell to the page only when it comes into view."""
         script = """async (cell) => {
             const notebook = window.jupyterapp.shell.currentWidget.content;
@@ -117,8 +123,42 @@ class Lab:
         for _ in range(SECONDS // 5_000):
             self.page.evaluate(script, CELL)
             with contextlib.suppress(playwright_timeout()):  # what arrives meanwhile pushes the cell out of view again
-                self.page.locator(".rx").wait_for(state="visible", timeout=5_000)
+                self.page.locator(what).wait_for(state="visible", timeout=5_000)
                 break
+
+    def restart(self) -> None:
+        """Give the notebook a new kernel, and wait for it."""
+        asked = """async () => {
+            const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
+            await session.kernel.restart();
+        }"""
+        self.page.evaluate(asked)
+        self.ready()
+
+    def open(self, path: str) -> None:
+        """Open a notebook beside the others, or show it where it is open."""
+        self.page.evaluate("(path) => window.jupyterapp.commands.execute('docmanager:open', {path})", path)
+        shown = "(path) => window.jupyterapp.shell.currentWidget?.context?.path === path"
+        self.page.wait_for_function(shown, arg=path)
+        self.ready()
+
+    def save(self) -> None:
+        """Write the notebook to the disk, outputs included."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.save()")
+
+    def reload(self) -> None:
+        """Load the whole application again, as F5 does; what is not saved may go."""
+        self.page.once("dialog", lambda dialog: dialog.accept())
+        self.page.reload()
+        self.ready()
+
+    def says(self, expression: str, wanted: str) -> None:
+        """Wait until the kernel prints that for an expression: what the page sends takes a moment."""
+        for _ in range(SECONDS // 500):
+            if self.kernel(expression) == wanted:
+                return
+            self.page.wait_for_timeout(500)
+        pytest.fail(f"{expression} is {self.kernel(expression)}, not {wanted}")
 
     def picture(self, name: str) -> None:
         self.page.screenshot(path=self.pictures / f"{name}.png")

@@ -58,6 +58,30 @@ def test_one_parameters_cell_that_papermill_reads(notebook: dict) -> None:
         assert PARAMETER.fullmatch(line), f"papermill cannot read this parameter: {line!r}"
 
 
+def test_the_first_call_gets_every_parameter_and_refuses_those_it_does_not_know(notebook: dict) -> None:
+    """A misspelt one would else leave the default in force, whoever runs the notebook: papermill, Voila, nbconvert."""
+    first = next(cell for cell in code(notebook) if "parameters" not in cell["metadata"].get("tags", []))
+    takes = r"(ru\.Item\(\"\w+\", |Explorer\()\*\*ru\.parameters\(globals\(\)\)\)|^ru\.parameters\(globals\(\), known="
+    assert re.search(takes, "".join(first["source"]), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_papermill_takes_numbers_for_text_and_refuses_a_misspelt_name(tmp_path: Path) -> None:
+    import papermill
+
+    source = next(path for path in NOTEBOOKS if path.stem == "lemma_estimating_error")
+    first = tmp_path / "first.ipynb"
+    cells = nbformat.read(source, as_version=4)
+    item = next(i for i, cell in enumerate(cells.cells) if "ru.Item(" in cell.source)
+    cells.cells = [*cells.cells[: item + 1], nbformat.v4.new_code_cell("print(item.profile, item.seeds)")]
+    nbformat.write(cells, first)
+    options = {"kernel_name": "python3", "progress_bar": False}
+    ran = papermill.execute_notebook(first, tmp_path / "out.ipynb", {"profile": "smoke", "seeds": 0}, **options)
+    assert ran.cells[-1].outputs[0].text == "smoke (0,)\n"
+    with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter 'profil': did you mean profile"):
+        papermill.execute_notebook(first, tmp_path / "out.ipynb", {"profil": "smoke"}, **options)
+
+
 def test_no_installs_no_shell_no_absolute_paths_no_keys(notebook: dict) -> None:
     for cell in code(notebook):
         source = "".join(cell["source"])

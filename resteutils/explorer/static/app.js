@@ -17,7 +17,7 @@ export function mount(root, data, {link = "", host = NOBODY, changed = () => {}}
   let state = fromLink(link, data), timer = null;
   const spec = name => data.estimators.find(each => each.name === name);
   const context = {data, spec, host, state: () => state, set};
-  const tabs = {}, panels = {}, buttons = {};
+  const tabs = {}, panels = {}, buttons = {}, final = () => ({name: state.estimator, ...values(state)});
 
   function set(change) {
     Object.assign(state, change);
@@ -32,7 +32,7 @@ export function mount(root, data, {link = "", host = NOBODY, changed = () => {}}
       buttons[name].tabIndex = state.tab === name ? 0 : -1;
     }
     tab(state.tab).draw();
-    changed(toLink(state, data));
+    changed(toLink(state, data), final());
   }
 
   function tab(name) {  // made when it is first opened
@@ -87,7 +87,7 @@ export function mount(root, data, {link = "", host = NOBODY, changed = () => {}}
     state: () => state,
     tell(message) { for (const name of ["training", "inside"]) if (tabs[name] || message.kind === name) tab(name).tell(message); },
     current: () => ({name: state.estimator, ...onPath(spec(state.estimator), values(state), state.progress / 100)}),
-    final: () => ({name: state.estimator, ...values(state)}),
+    final,
   };
 }
 
@@ -183,7 +183,6 @@ function render({model, el}) {
   let own = model.get("own_runs"), offered = model.get("pairs");
   const host = {kernel: true, epochs: model.get("epochs"), ownRuns: () => own, pairs: () => offered,
     send(message) {
-      model.set("estimator", app.final());
       model.save_changes();
       const silence = {kind: message.kind === "inside" ? "inside" : "training", running: false, done: 0, live: null,
         text: "The kernel does not answer: after a restart, run the cell again. Everything else on this page still works."};
@@ -193,9 +192,8 @@ function render({model, el}) {
       model.send(message);
     }};
   el.append(style);
-  const app = mount(style, JSON.parse(model.get("data")), {link: model.get("link"), host, changed: text => {
-    if (model.get("link") === text) return;
-    model.set("link", text);
+  const app = mount(style, JSON.parse(model.get("data")), {link: model.get("link"), host, changed: (text, final) => {
+    model.set({link: text, estimator: final});
     clearTimeout(host.timer);
     host.timer = setTimeout(() => model.save_changes(), 200);
   }});

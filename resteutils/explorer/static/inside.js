@@ -27,10 +27,17 @@ export function insideTab({data, state, set, host}) {
   let sights = data.inside;
   const picker = (id, key) => html("input", {id, type: "range", min: 0, step: 1, oninput: event => set({[key]: +event.target.value})});
   const image = picker("rx-image", "image"), layer = html("select", {id: "rx-layer", onchange: () => set({layer: +layer.value})});
-  const pair = html("select", {id: "rx-pair", onchange: () => host.send({kind: "inside", run: pair.value})});
+  const pair = html("select", {id: "rx-pair", onchange: () => ask(false)});
+  const fetching = html("button", {type: "button", hidden: true, onclick: () => ask(true)}, "Download and look");
   const said = html("p", {class: "rx-said", role: "status"}), body = html("div", {class: "rx-charts"});
   const view = html("div", {}, html("div", {class: "rx-row"}, ...(host.kernel ? [html("label", {for: "rx-pair"}, "network"), pair] : []),
-    html("label", {for: "rx-layer"}, "enters layer"), layer, html("label", {for: "rx-image"}, "test image"), image), said, body);
+    html("label", {for: "rx-layer"}, "layer"), layer, html("label", {for: "rx-image"}, "test image"), image), said, fetching, body);
+
+  function ask(download) {  // a dataset is downloaded only by that button
+    fetching.hidden = true;
+    said.textContent = "Looking into the network \u2026";
+    host.send({kind: "inside", run: pair.value, download});
+  }
 
   function draw() {
     if (host.kernel) {
@@ -63,7 +70,7 @@ export function insideTab({data, state, set, host}) {
     const rows = classes.map((name, i) => html("tr", {}, html("th", {scope: "row"}, name), html("td", {},
       html("span", {class: `rx-bar${i === best ? (best === truth ? " rx-right" : " rx-wrong") : ""}`, style: `width:${(100 * answer[i]).toFixed(1)}%`})),
       html("td", {class: "rx-number"}, `${(100 * answer[i]).toFixed(1)} %`)));
-    return html("figure", {class: "rx-figure"}, html("figcaption", {}, `${network.label}: ${shape[0]} maps, ${network.packed ? "signs (white +1, black \u22121)" : "real values"}`), canvas,
+    return html("figure", {class: "rx-figure"}, html("figcaption", {}, `${network.label}: ${shape[0]} maps that enter the layer, ${network.packed ? "signs (white +1, black \u22121)" : "real values"}`), canvas,
       html("table", {class: "rx-answer"}, html("caption", {}, `Its answer, ${network.about}`), html("tbody", {}, ...rows)));
   }
 
@@ -72,6 +79,7 @@ export function insideTab({data, state, set, host}) {
     if (message.sights) sights = message.sights;
     else if (!message.text) sights = data.inside;
     draw();
+    fetching.hidden = !message.download;
     if (message.text) said.textContent = message.text;
   }
   return {view, draw, charts: [], tell};

@@ -58,7 +58,7 @@ export function trainingTab({data, state, set, host}) {
   function draw() {
     const {datasets, dataset, here, ids} = chosen();
     if (choice.dataset.shown !== datasets.join()) {
-      choice.replaceChildren(...datasets.map(name => html("option", {value: name}, name === "cifar10" ? "CIFAR-10" : name)));
+      choice.replaceChildren(...datasets.map(name => html("option", {value: name}, data.datasets[name] ?? name)));
       choice.dataset.shown = datasets.join();
     }
     choice.value = dataset;
