@@ -8,12 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from resteutils.data.sources import DATASETS
 from resteutils.evidence import html
 from resteutils.evidence.names import in_words, method
-from resteutils.recipes.profiles import PROFILES
+from resteutils.recipes import PROFILES, item_recipes
 from resteutils.system.durations import about
 
-__all__ = ["entry", "result", "verdict_of"]
+__all__ = ["entry", "lacking", "result", "verdict_of"]
 
 FILES = {
     "notebook.html": "executed notebook",
@@ -49,13 +50,24 @@ def verdict_of(folder: Path) -> dict[str, Any]:
     return {**verdict, "text": in_words(verdict["text"]), "checks": checks}
 
 
-def entry(profiles: dict[str, Path]) -> dict[str, Any]:
+def entry(item: str, profiles: dict[str, Path]) -> dict[str, Any]:
     """What the start page says of an item: the profile that may claim most, its status, and one line of findings."""
     if not profiles:
-        return {"profile": "", "status": "not reproduced yet", "line": ""}
+        return {"profile": "", **lacking(item)}
     profile, folder = next(iter(profiles.items()))
     verdict = verdict_of(folder)
     return {"profile": profile, "status": verdict["status"], "line": _line(verdict)}
+
+
+def lacking(item: str) -> dict[str, str]:
+    """What is said of an item without a result: its status, what it needs that no command brings, and what its command
+    takes.
+    """
+    recipes = item_recipes(item, "short")
+    if not recipes or not all(DATASETS[each.dataset].streamed for each in recipes):
+        return {"status": "not reproduced yet", "line": "", "takes": ""}
+    line = "Not measured: it needs ImageNet, whose images only registered users get. DATA_DIR names their folder."
+    return {"status": "needs ImageNet", "line": line, "takes": "PROFILE=short DATA_DIR=FOLDER"}
 
 
 def _line(verdict: dict[str, Any]) -> str:

@@ -83,7 +83,7 @@ def _readable(item: str, profile: str, folder: Path) -> bool:
     if not (folder / "provenance.json").is_file():
         return False
     shown = {
-        "verdict.json": lambda: (pages.entry({profile: folder}), html.verdict_html(pages.verdict_of(folder))),
+        "verdict.json": lambda: (pages.entry(item, {profile: folder}), html.verdict_html(pages.verdict_of(folder))),
         "provenance.json": lambda: pages.result(item, profile, folder),
     }
     for name, show in shown.items():
@@ -106,7 +106,7 @@ def _copy(folder: Path, site: Path) -> None:
 def _index(found: dict[str, dict[str, Path]], **values: Any) -> str:
     from resteutils.recipes import ITEMS
 
-    entries = [{"name": name, "title": ITEMS[name].title, **pages.entry(of)} for name, of in found.items()]
+    entries = [{"name": name, "title": ITEMS[name].title, **pages.entry(name, of)} for name, of in found.items()]
     present = [(p, PROFILES[p].worth) for p in PROFILES if any(p in profiles for profiles in found.values())]
     return _page("ReSTE reproduced", "index.html", items=entries, profiles=present, **values)
 
@@ -120,6 +120,7 @@ def _item_page(item: str, found: dict[str, dict[str, Path]], top: str) -> str:
               if each]  # fmt: skip
     results = [pages.result(item, profile, folder) for profile, folder in found[item].items()]
     values = {"name": item, "title": about.title, "claim": about.claim, "notebook": about.notebook}
+    values["lacking"] = pages.lacking(item)
     return _page(
         f"{about.title}: ReSTE reproduced", "item.html", results=results, beside=beside, place=place, top=top, **values
     )

@@ -99,8 +99,16 @@ def test_a_damaged_item_is_said_and_left_out(results_dir: Path, name: str, conte
 
 def test_an_empty_report_names_the_commands(results_dir: Path) -> None:
     text = report.build(results_dir).read_text(encoding="utf-8")
-    assert text.count("not reproduced yet") == len(ITEMS)
+    assert text.count("not reproduced yet") == len(ITEMS) - 1
     assert "make reproduce-figure4" in text
+
+
+def test_an_item_that_needs_imagenet_says_so(results_dir: Path) -> None:
+    index = report.build(results_dir)
+    assert "needs ImageNet</span>" in text_of(index)
+    for text in (text_of(index), text_of(index, "table2")):
+        assert text.count("it needs ImageNet") == 1 and "make reproduce-table2 PROFILE=short DATA_DIR=FOLDER" in text
+    assert "Not reproduced yet." in text_of(index, "figure4") and "ImageNet" not in text_of(index, "figure4")
 
 
 def test_smoke_alone_is_shown_and_a_second_build_replaces_the_first(results_dir: Path) -> None:

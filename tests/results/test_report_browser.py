@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from helpers.axe import violations
 from helpers.browser import CHROMIUM, browsing
+from helpers.looks import objections
 
 from resteutils.results import report
 from resteutils.results.notebook import notebook_html
@@ -19,10 +20,6 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"no {CHROMIUM}: apt-get install chromium"),
 ]
-# Whatever is right of the window and in no box that scrolls.
-OUTSIDE = """() => [...document.querySelectorAll("body *")]
-    .filter(each => each.getBoundingClientRect().right > innerWidth + 1 && !each.closest(".wide, pre"))
-    .map(each => each.outerHTML.slice(0, 100))"""
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +58,24 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_a_phone(site: Path, page, n
         page.emulate_media(color_scheme=scheme)
         page.goto(f"file://{site / name}.html")
         page.evaluate("() => document.querySelectorAll('details').forEach(each => { each.open = true; })")
-        assert page.evaluate(OUTSIDE) == []
+        assert objections(page, "outside", "body") == []
         assert violations(page) == []
+        assert objections(page, "small") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_forced_colours_everything_is_seen(site: Path, page, scheme: str) -> None:
+    page.emulate_media(forced_colors="active", color_scheme=scheme)
+    for name in ("index", "table3", "README", "notebook"):
+        page.goto(f"file://{site / name}.html")
+        page.evaluate("() => document.querySelectorAll('details').forEach(each => { each.open = true; })")
+        assert objections(page, "unseen") == [], name
+    page.goto(f"file://{site / 'index'}.html")
+    edge = "each => [getComputedStyle(each).borderTopWidth, getComputedStyle(each).borderTopColor]"
+    for part in (".badge", ".copied button"):
+        width, colour = page.locator(part).first.evaluate(edge)
+        assert width != "0px" and colour != "rgba(0, 0, 0, 0)", part
+    page.emulate_media(forced_colors="none")
 
 
 def test_a_command_is_copied(site: Path, page) -> None:
