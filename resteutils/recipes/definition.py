@@ -27,7 +27,7 @@ EXECUTION = (
     "compile", "channels_last", "packed_forward", "table_gradients", "eval_batch_size", "workers", "checkpoint_minutes",
 )  # fmt: skip
 OPTIMIZERS = ("sgd", "adam", "adamw")
-COMPILE = ("auto", "off", "default", "reduce-overhead", "max-autotune")
+COMPILE = ("auto", "off", "default", "reduce-overhead", "max-autotune", "whole-step")
 
 
 def _choice(*accepted: str, default: str) -> Any:

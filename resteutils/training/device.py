@@ -26,6 +26,7 @@ from resteutils.training.gpu import gpu_environment
 from resteutils.training.processes import together
 
 __all__ = [
+    "WHOLE_STEP",
     "Execution",
     "compiled",
     "memory_advice",
@@ -40,6 +41,7 @@ __all__ = [
 # on one thread; `make bench` measures it again). Below twice that, "auto" does not compile.
 IMAGES_WORTH_COMPILING = 50_000
 GRAPHED = ("reduce-overhead", "max-autotune")  # modes of torch.compile that record CUDA graphs
+WHOLE_STEP = "whole-step"  # the network compiled, and one CUDA graph of the project's own around the update
 
 
 def resolve_device(device: str = "auto") -> torch.device:
@@ -66,9 +68,9 @@ def resolve_device(device: str = "auto") -> torch.device:
 class Execution:
     """How one run is executed here: everything that a recipe leaves to the machine, decided once.
 
-    ``compile`` is "off" or a mode of ``torch.compile``; ``packed`` whether training computes 1/1 layers on packed bits,
-    ``tables`` whether it computes their gradients by tables of signed sums; ``packed_evaluation`` whether the test
-    images of each epoch go through the packed network.
+    ``compile`` is "off", a mode of ``torch.compile`` or :data:`WHOLE_STEP`; ``packed`` whether training computes 1/1
+    layers on packed bits, ``tables`` whether it computes their gradients by tables of signed sums;
+    ``packed_evaluation`` whether the test images of each epoch go through the packed network.
     """
 
     device: torch.device
@@ -201,12 +203,12 @@ def _older(owner: Any, switch: Any) -> bool:
 
 
 def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Callable[[str], None] = print) -> str:
-    """The recipe's ``compile`` with "auto" decided: "off" or a mode of ``torch.compile``.
+    """The recipe's ``compile`` with "auto" decided: "off", a mode of ``torch.compile`` or :data:`WHOLE_STEP`.
 
     "auto" compiles where the run is long enough to repay it and the machine has what that takes; on one GPU, with
     batches that are not accumulated, into CUDA graphs.
-    Raises ``RuntimeError`` where compilation is asked for and something is lacking, ``ValueError`` for CUDA graphs with
-    an accumulated batch.
+    Raises ``RuntimeError`` where compilation is asked for and something is lacking, ``ValueError`` for torch's CUDA
+    graphs with an accumulated batch, and for a graph of the whole step elsewhere than on one GPU.
     """
     if recipe.compile == "off":
         return "off"
@@ -214,6 +216,11 @@ def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Call
         raise ValueError(
             f"compile = {recipe.compile!r} with accumulate = {recipe.accumulate}: CUDA graphs overwrite the "
             "gradients of the parts before; use compile=default, or accumulate=1"
+        )
+    if recipe.compile == WHOLE_STEP and (device.type != "cuda" or together() > 1):
+        raise ValueError(
+            f"compile = {WHOLE_STEP!r} on {device} in {together()} process(es): it records a CUDA graph, on one GPU; "
+            "use compile=auto"
         )
     lacking = _lacking(device)
     if recipe.compile != "auto":
@@ -303,4 +310,4 @@ def compiled(network: Callable, mode: str) -> Callable:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "inductor"))
     # Dynamo keeps at most eight graphs of one forward(): the ninth network of a process would run uncompiled, unsaid.
     torch.compiler.reset()
-    return torch.compile(network, dynamic=False, mode=None if mode == "default" else mode)
+    return torch.compile(network, dynamic=False, mode=None if mode in ("default", WHOLE_STEP) else mode)

@@ -24,9 +24,10 @@ from resteutils.recipes import Recipe
 from resteutils.recipes.build import build_model, build_optimizer, open_data
 from resteutils.system.defaults import torch_defaults
 from resteutils.training.checkpoint import compare_environment, load_latest, save_checkpoint
-from resteutils.training.device import Execution, memory_advice, numerics, resolve_device
+from resteutils.training.device import WHOLE_STEP, Execution, memory_advice, numerics, resolve_device
 from resteutils.training.epoch import Sums, epoch_row, evaluate, measured_steps, write_history
 from resteutils.training.gpu import settle_signs
+from resteutils.training.graphed import GraphedUpdate
 from resteutils.training.processes import Processes, processes, without_sync
 from resteutils.training.progress import Progress
 from resteutils.training.schedules import learning_rate, path_progress
@@ -117,11 +118,11 @@ class _Loop:
             layer.packed = self.execution.packed or None  # None: in evaluation only
             layer.table_gradients = self.execution.tables
         signs = self.settle_signs()
-        self.eager = group.wrap(self.model, device)
-        self.fast = self.execution.compiled(self.eager)
+        self.network = group.wrap(self.model, self.execution.compiled(self.model), device)
         self.optimizer = build_optimizer(recipe, self.model)
+        self.graph = GraphedUpdate(self.update, self.optimizer) if self.execution.compile == WHOLE_STEP else None
         self.state, self.asked = State(), False
-        self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+        self.now, self.first_bad = (torch.full((), -1, dtype=torch.int64, device=device) for _ in range(2))
         self.environment = {
             **self.execution.environment(),
             "world": group.world,
@@ -211,12 +212,16 @@ class _Loop:
     def train_step(self, images: Tensor, labels: Tensor, sums: Sums, measure: bool) -> None:
         """One update, on one batch."""
         anneal(self.model, path_progress(self.recipe, self.global_step, self.steps))
-        loss, correct = self.gradients(images, labels)
-        self.watch(loss)
+        for entry in self.optimizer.param_groups:
+            entry["lr"] = learning_rate(self.recipe, self.global_step, self.steps)
+        self.now.fill_(self.global_step)
+        if self.graph is None or measure or self.whole < self.recipe.batch_size:
+            loss, correct = self.update(images, labels, sums if measure else None)
+        else:
+            loss, correct = self.graph(images, labels)
+        if self.device.type != "cpu" and self.state.step % STEPS_BETWEEN_CHECKS == 0:
+            self.raise_if_bad()
         sums.add(loss, correct, len(labels))
-        if measure:
-            sums.add_indicators(self.model)
-        self.optimizer.step()
         self.state.step += 1
         self.progress.step()
 
@@ -252,22 +257,35 @@ class _Loop:
             f"{self.recipe.run_id} stopped {where}, everything is saved; the same call goes on from here", signum
         )
 
+    @property
+    def whole(self) -> int:
+        """Images of the batch that is being made, of all processes together."""
+        return min(self.recipe.batch_size, self.data.train_size - self.state.step * self.recipe.batch_size)
+
+    def update(self, images: Tensor, labels: Tensor, measured: Sums | None = None) -> tuple[Tensor, Tensor]:
+        """Gradients, their check, and the optimizer's step; between them the indicators, where ``measured`` takes
+        them. This process's sums of loss and hits.
+        """
+        loss, correct = self.gradients(images, labels)
+        self.watch(loss)
+        if measured is not None:
+            measured.add_indicators(self.model)
+        self.optimizer.step()
+        return loss, correct
+
     def gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of the mean loss over the whole batch, of all processes; this process's sums of loss and hits."""
-        recipe = self.recipe
-        for entry in self.optimizer.param_groups:
-            entry["lr"] = learning_rate(recipe, self.global_step, self.steps)
-        self.optimizer.zero_grad(set_to_none=True)
-        whole = min(recipe.batch_size, self.data.train_size - self.state.step * recipe.batch_size)
-        network = self.fast if whole == recipe.batch_size else self.eager  # no compilation for an odd last batch
+        recipe, whole = self.recipe, self.whole
+        self.optimizer.zero_grad(set_to_none=self.graph is None or not self.graph.recorded)
         # As many parts in every process, which SyncBatchNorm waits for; BatchNorm has no statistics of one image.
         count = max(1, min(recipe.accumulate, whole // self.group.world // 2))
         parts = list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
         loss, correct = 0.0, 0
         for index, (part, target) in enumerate(parts):
-            with without_sync(network, index < len(parts) - 1):
+            with without_sync(self.network, index < len(parts) - 1):
                 with self.execution.autocast():
-                    logits = network(self.execution.place(part))
+                    # No compilation for an odd last batch.
+                    logits = self.network(self.execution.place(part), whole == recipe.batch_size)
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
                 total = F.cross_entropy(logits, target, reduction="sum")
                 (total * (self.group.world / whole)).backward()
@@ -281,8 +299,8 @@ class _Loop:
         """
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
-        self.first_bad = torch.where(bad & (self.first_bad < 0), self.global_step, self.first_bad)
-        if self.device.type == "cpu" or self.state.step % STEPS_BETWEEN_CHECKS == 0:
+        self.first_bad.copy_(torch.where(bad & (self.first_bad < 0), self.now, self.first_bad))
+        if self.device.type == "cpu":
             self.raise_if_bad()
 
     def raise_if_bad(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -71,16 +71,34 @@ class Processes:
         """
         return model if self.world == 1 or device.type == "cpu" else synchronised(model)
 
-    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The model with its gradients averaged over processes."""
+    def wrap(self, model: nn.Module, fast: Callable, device: torch.device) -> nn.Module:
+        """``(images, whole) -> logits``: ``fast`` for whole batches, else the model itself; in both, gradients are
+        averaged over processes.
+        """
+        network = _Network(model, fast)
         if self.world == 1:
-            return model
+            return network
         local = [self.local_rank] if device.type == "cuda" else None
         # SyncBatchNorm keeps the buffers equal. Without it the leading process's count, in every forward pass.
         synced = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
         ddp = nn.parallel.DistributedDataParallel
         newer = "forward_sync_buffers" in inspect.signature(ddp).parameters  # torch's name for it since 2.14
-        return ddp(model, local, **{"forward_sync_buffers" if newer else "broadcast_buffers": not synced})
+        return ddp(network, local, **{"forward_sync_buffers" if newer else "broadcast_buffers": not synced})
+
+
+class _Network(nn.Module):
+    """A model and its compiled form, as the one module that DistributedDataParallel takes.
+
+    What is compiled lies inside: DistributedDataParallel's own forward pass would break the graph, and behind the break
+    a compiler takes an ``nn.Sequential`` layer by layer.
+    """
+
+    def __init__(self, model: nn.Module, fast: Callable) -> None:
+        super().__init__()
+        self.model, self._fast = model, (fast,)  # in a tuple it is no second part with the same parameters
+
+    def forward(self, images: Tensor, whole: bool) -> Tensor:
+        return self._fast[0](images) if whole else self.model(images)
 
 
 @contextmanager
@@ -106,10 +124,20 @@ def processes(device: torch.device) -> Iterator[Processes]:
         gpu = torch.device("cuda", local) if device.type == "cuda" else None
         dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE, device_id=gpu)
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), local)
+        with _whole_graphs():
+            yield Processes(dist.get_rank(), dist.get_world_size(), local)
     finally:
         if ours:
             dist.destroy_process_group()
+
+
+def _whole_graphs() -> AbstractContextManager:
+    """Let ``torch.compile`` take a network whole. It would cut it where DistributedDataParallel's buckets of gradients
+    end, to exchange them sooner; older versions of torch refuse to cut networks with autograd functions.
+    """
+    from torch._dynamo import config  # DistributedDataParallel loads it too
+
+    return config.patch(optimize_ddp=False)
 
 
 def without_sync(network: nn.Module, skip: bool):

@@ -1,6 +1,6 @@
 """torch.compile for GPUs that are not there: two epochs of a small network, and one step of it looked at closely.
 
-python compiled.py MODE [breaks | recompiles]; under torchrun with as many GPUs as processes
+python compiled.py MODE [small | breaks | recompiles | MODEL [BITS]]; under torchrun with as many GPUs as processes
 """
 
 from __future__ import annotations
@@ -25,15 +25,20 @@ from resteutils.training.processes import processes
 TRAIN, TEST = 5 * 8 + 5, 12  # five whole batches and an odd one
 
 
-class Small(nn.Sequential):
-    """Two binary layers and what lies between; ``flaw`` is what a compiler must not meet."""
+def small(recipe: Recipe) -> list[nn.Module]:
+    """Two binary layers and what lies between."""
+    layers = []
+    for into, out in ((3, 16), (16, 16)):
+        layer = ru.BinaryConv2d(into, out, 3, padding=1, estimator=recipe.estimator)
+        layers += [layer, nn.ReLU(inplace=True), nn.BatchNorm2d(out)]
+    return [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)]
 
-    def __init__(self, recipe: Recipe, flaw: str) -> None:
-        layers = []
-        for into, out in ((3, 16), (16, 16)):
-            layer = ru.BinaryConv2d(into, out, 3, padding=1, estimator=recipe.estimator)
-            layers += [layer, nn.ReLU(inplace=True), nn.BatchNorm2d(out)]
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+
+class Flawed(nn.Sequential):
+    """With what a compiler must not meet."""
+
+    def __init__(self, layers: list[nn.Module], flaw: str) -> None:
+        super().__init__(*layers)
         self.flaw, self.calls = flaw, 0
 
     def forward(self, x):
@@ -45,11 +50,20 @@ class Small(nn.Sequential):
         return super().forward(x)
 
 
-def main(mode: str, flaw: str = "") -> None:
+def build(name: str):
+    """What takes the place of ``build_model``; the small network is as plain an ``nn.Sequential`` as VGG-small."""
+    if name in ru.MODELS:
+        return training.build_model
+    return lambda recipe, classes: nn.Sequential(*small(recipe)) if name == "small" else Flawed(small(recipe), name)
+
+
+def main(mode: str, network: str = "small", bits: str = "1/1") -> None:
     training._Loop.raise_if_bad = look
     gpu.integral = integral
-    training.build_model = lambda recipe, classes: Small(recipe, flaw)
-    recipe = Recipe(compile=mode, batch_size=8, epochs=3, schedule="step", warmup_epochs=1, eval_batch_size=6)
+    training.build_model = build(network)
+    model = {"model": network, "bits": bits} if network in ru.MODELS else {}
+    usual = {"batch_size": 8, "epochs": 3, "schedule": "step", "warmup_epochs": 1, "eval_batch_size": 6}
+    recipe = Recipe(compile=mode, **usual, **model)
     counters = torch._dynamo.utils.counters
     device = resolve_device("cuda")
     with processes(device) as group, numerics(recipe, device):
@@ -72,7 +86,8 @@ def main(mode: str, flaw: str = "") -> None:
     if group.leads:
         graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
         print("GRAPHS", graphs, "breaks", breaks, "captures", whole.total("graph capture"), end=" ")
-        print("illegal", whole.total("ILLEGAL"), "launches", found.graphs[0], "kernels", found.kernels, end=" ")
+        print("illegal", whole.total("ILLEGAL"), "launches", found.graphs[0], "inside", found.graphs[1], end=" ")
+        print("kernels", found.kernels, end=" ")
         print("copies", found.total("pageable->device"), "waits", found.total("WAIT"), "nccl", found.total("NCCL"))
         for reason, count in counters["graph_break"].items():
             print("    break", count, " ".join(reason.split())[:400])

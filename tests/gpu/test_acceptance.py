@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.fake_gpu import under
+from helpers.tiny import tiny
 
-from benchmarks.gpu import material, numbers
+from benchmarks.gpu import material, numbers, speed
 from benchmarks.gpu.session import Section, Session
 from resteutils.nn import exact
+from resteutils.recipes.build import open_data
+from resteutils.training.loop import _Loop
+from resteutils.training.processes import Processes
+from resteutils.training.tracking import NoTracker
 
 SECTIONS = [
     "machine", "convolutions_of_signs", "slopes_of_estimators", "a_layer_and_its_backward", "speed_of_steps",
@@ -82,6 +87,17 @@ def test_a_section_that_fails_or_comes_too_late_stops_no_other(session: Session)
     session.limit = 0
     assert not session.run((Section(holds, 1),), lambda line: None)
     assert "skipped" in session.found["holds"]["error"]
+
+
+def test_every_timed_step_is_of_a_whole_batch(tmp_path: Path) -> None:
+    """More steps than the epoch has: an odd batch would be timed uncompiled."""
+    recipe = tiny()
+    loop = _Loop(recipe, tmp_path, torch.device("cpu"), open_data(recipe), Processes(), NoTracker(), print, False)
+    step, made = speed.repeated_step(loop), []
+    loop.network.register_forward_hook(lambda network, given, out: made.append((len(given[0]), given[1])))
+    for _ in range(2 * loop.steps + 1):
+        step()
+    assert made == [(recipe.batch_size, True)] * (2 * loop.steps + 1)
 
 
 def test_what_is_brought_back_has_a_limit(session: Session) -> None:

@@ -192,6 +192,17 @@ def test_cuda_graphs_do_not_accumulate(mode: str) -> None:
         Execution.resolve(Recipe(compile=mode, accumulate=2), torch.device("cuda"), 50_000)
 
 
+def test_a_graph_of_the_whole_step_is_for_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resteutils.training.device._lacking", lambda device: "")
+    recipe, cuda = Recipe(compile="whole-step", accumulate=2), torch.device("cuda")
+    assert resolve_compile(recipe, cuda, 50_000) == "whole-step"
+    with pytest.raises(ValueError, match="compile = 'whole-step' on cpu in 1"):
+        resolve_compile(recipe, torch.device("cpu"), 50_000)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="compile = 'whole-step' on cuda in 2"):
+        resolve_compile(recipe, cuda, 50_000)
+
+
 def test_packed_bits_are_refused_on_a_gpu() -> None:
     with pytest.raises(ValueError, match="packed_forward = True on cuda"):
         Execution.resolve(Recipe(packed_forward=True, compile="off"), torch.device("cuda"), 50_000)

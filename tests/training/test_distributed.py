@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from helpers.tiny import tiny
 from helpers.two_processes import (
@@ -209,6 +210,27 @@ def test_torchrun_hands_out_the_gpus_itself(device: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match=rf"device = {device}, .*nproc-per-node=1"), processes(torch.device(device)):
         pass
+
+
+def test_a_network_is_compiled_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither DistributedDataParallel's forward pass nor its buckets of 1 and 25 MB cut an ``nn.Sequential``."""
+    from torch._dynamo.testing import CompileCounter
+
+    monkeypatch.setenv("WORLD_SIZE", "2")  # of which one is here
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with processes(torch.device("cpu")):
+            model = nn.Sequential(*(nn.Sequential(nn.Linear(600, 600), nn.ReLU()) for _ in range(2)))  # 1.4 MB each
+            counter, images = CompileCounter(), torch.randn(2, 600)
+            network = Processes(0, 2).wrap(model, torch.compile(model, backend=counter), torch.device("cpu"))
+            assert counter.frame_count == 0
+            for _ in range(2):
+                network(images, True).sum().backward()
+            assert counter.frame_count == 1
+            torch.testing.assert_close(network(images, False), network(images, True))
+    finally:
+        dist.destroy_process_group()
+    assert torch._dynamo.config.optimize_ddp
 
 
 # --- the command: killed, stopped, gone on ---------------------------------------------------------------------------
