@@ -1,6 +1,7 @@
 """torch.compile for GPUs that are not there: two epochs of a small network, and one step of it looked at closely.
 
-python compiled.py MODE [small | breaks | recompiles | MODEL [BITS]]; under torchrun with as many GPUs as processes
+PYTHONPATH=. python tests/gpu/compiled.py MODE [small | breaks | recompiles | MODEL [BITS]]; under torchrun on as many
+GPUs as processes
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ def main(mode: str, network: str = "small", bits: str = "1/1") -> None:
 
 
 if __name__ == "__main__":
+    if not fakecuda.loaded():
+        sys.exit(fakecuda.run([__file__, *sys.argv[1:]], int(os.environ.get("LOCAL_WORLD_SIZE", "1"))).returncode)
     main(*sys.argv[1:])
     sys.stdout.flush()
     os._exit(0)

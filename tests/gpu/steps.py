@@ -1,6 +1,6 @@
 """What one training step launches, copies and waits for, on made images; runs under fakecuda, one line a case.
 
-python steps.py sweep | signs | resume | bad FLAW
+PYTHONPATH=. python tests/gpu/steps.py sweep | signs | resume | bad FLAW
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ def integral(*call) -> bool:
 
 
 if __name__ == "__main__":
+    if not fakecuda.loaded():
+        sys.exit(fakecuda.run([__file__, *sys.argv[1:]]).returncode)
     training._Loop.raise_if_bad = look
     gpu.integral = integral
     {"sweep": sweep, "signs": signs, "bad": bad, "resume": resume}[sys.argv[1]](*sys.argv[2:])
