@@ -37,6 +37,7 @@ _COUNTS = re.compile(
     r"^(?:(?:The paper's claims|Controls, which decide nothing|Formulas|Pipeline): [^.]*\. ?"
     r"|Of \d+ checks?: [^.]*\. ?|Nothing was checked\. ?)+"
 )
+_LIST = re.compile(r"[\d.](?:, [-+]?\d[\d.e+]*){2,}")
 _BESIDE = re.compile(r" \(by [^)]*\)|, [\d.]+ degrees? of freedom|; Holm p .*$")
 
 
@@ -75,10 +76,15 @@ def _line(verdict: dict[str, Any]) -> str:
     deciding = deciding or [c for c in verdict["checks"] if c["kind"] in ("formula", "control")]
     said = []
     for status, words in SAID.items():
-        found = [f"{c['claim']} ({re.split('[;,] ', c['shown'])[0]})" for c in deciding if c["status"] == status]
+        found = [f"{c['claim']}{_figure(c['shown'])}" for c in deciding if c["status"] == status]
         more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""
         said += [f"{words}: {'; '.join(found[:MOST])}{more}."] if found else []
     return " ".join(said) or _remarks(verdict)
+
+
+def _figure(shown: str) -> str:
+    """The first of a check's figures, in brackets; nothing where they are a list, of which one says nothing."""
+    return "" if _LIST.search(shown) else f" ({re.split('[;,] ', shown)[0]})"
 
 
 def _remarks(verdict: dict[str, Any]) -> str:

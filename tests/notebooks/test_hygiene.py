@@ -66,20 +66,20 @@ def test_the_first_call_gets_every_parameter_and_refuses_those_it_does_not_know(
 
 
 @pytest.mark.slow
-def test_papermill_takes_numbers_for_text_and_refuses_a_misspelt_name(tmp_path: Path) -> None:
+def test_papermill_s_numbers_are_taken_for_text_and_a_misspelt_name_is_refused(tmp_path: Path) -> None:
     import papermill
 
     source = next(path for path in NOTEBOOKS if path.stem == "lemma_estimating_error")
-    first = tmp_path / "first.ipynb"
-    cells = nbformat.read(source, as_version=4)
-    item = next(i for i, cell in enumerate(cells.cells) if "ru.Item(" in cell.source)
-    cells.cells = [*cells.cells[: item + 1], nbformat.v4.new_code_cell("print(item.profile, item.seeds)")]
-    nbformat.write(cells, first)
-    options = {"kernel_name": "python3", "progress_bar": False}
-    ran = papermill.execute_notebook(first, tmp_path / "out.ipynb", {"profile": "smoke", "seeds": 0}, **options)
-    assert ran.cells[-1].outputs[0].text == "smoke (0,)\n"
+    made = nbformat.read(source, as_version=4)
+    first = next(i for i, cell in enumerate(made.cells) if "ru.Item(" in cell.source)
+    more = ["print(item.profile, item.seeds)", f"profil = 'smoke'\n{made.cells[first].source}"]
+    made.cells = [*made.cells[: first + 1], *map(nbformat.v4.new_code_cell, more)]
+    nbformat.write(made, tmp_path / "in.ipynb")
+    given, out = {"profile": "smoke", "seeds": 0}, tmp_path / "out.ipynb"
     with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter 'profil': did you mean profile"):
-        papermill.execute_notebook(first, tmp_path / "out.ipynb", {"profil": "smoke"}, **options)
+        papermill.execute_notebook(tmp_path / "in.ipynb", out, given, kernel_name="python3", progress_bar=False)
+    outputs = [output for cell in code(nbformat.read(out, as_version=4)) for output in cell["outputs"]]
+    assert "smoke (0,)\n" in [output.get("text") for output in outputs]
 
 
 def test_no_installs_no_shell_no_absolute_paths_no_keys(notebook: dict) -> None:

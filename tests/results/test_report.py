@@ -77,6 +77,17 @@ def test_what_was_found_is_said_by_names_not_ids_and_counts(results_dir: Path) -
     assert "<td>ResNet-20 1/1 STE</td>" in text_of(index, "table1")
 
 
+def test_of_a_list_of_figures_none_stands_for_all(results_dir: Path) -> None:
+    folder = add(results_dir, "short")
+    path = folder / "verdict.json"
+    verdict = json.loads(path.read_text())
+    check = {"status": "supported", "kind": "ordering", "tolerance": ""}
+    shown = {"the error falls": "RMS error 0.5, 0.407, 0.35 at o = 1, 1.5, 2", "it is above": "+6.53 points, 3 seeds"}
+    verdict["checks"] = [{**verdict["checks"][0], **check, "claim": c, "shown": s} for c, s in shown.items()]
+    path.write_text(json.dumps(verdict))
+    assert "Seen here: the error falls; it is above (+6.53 points)." in text_of(report.build(results_dir))
+
+
 def test_the_profile_that_may_claim_most_comes_first(results_dir: Path) -> None:
     for profile in ("smoke", "demo", "short"):
         add(results_dir, profile)
