@@ -3,6 +3,8 @@
 #include <ATen/ThreadLocalState.h>
 #include <ATen/ops/cat.h>
 
+#include <bit>
+
 #include "conv.h"
 
 namespace resteutils {
@@ -16,7 +18,7 @@ constexpr int64_t FIELDS = 16;
 static_assert(sizeof(Step) == FIELDS * sizeof(int64_t));
 
 // At most so many images at a time: what lies between the layers stays in a cache. Never fewer than half as many of a larger
-// batch, since torch rounds the sums of one image alone in another order.
+// batch, since torch rounds the sums of one image alone in another order. A power of two of such parts, for threads to share.
 constexpr int64_t IMAGES = 16;
 
 // Runs the program, which comes as a tensor (a list of hundreds of numbers would be turned from Python to C++ at every call).
@@ -26,7 +28,7 @@ Tensor run_steps(const Tensor& x, const std::vector<Tensor>& tensors, const Tens
   TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat, "a packed network takes float32 images (N, C, H, W), got ", x.sizes(), " ", x.scalar_type());
   TORCH_CHECK(code.dim() == 2 && code.size(0) && code.size(1) == FIELDS && code.scalar_type() == at::kLong && code.is_contiguous() && !tensors.empty(),
               "damaged program of a packed network");
-  const int64_t count = code.size(0), parts = std::max<int64_t>(1, (x.size(0) + IMAGES - 1) / IMAGES);
+  const int64_t count = code.size(0), parts = int64_t(std::bit_ceil(uint64_t((x.size(0) + IMAGES - 1) / IMAGES)));
   std::vector<Step> steps(count);
   std::memcpy(steps.data(), code.const_data_ptr<int64_t>(), count * sizeof(Step));
   std::vector<int64_t> last(count + 1, -1);  // step that reads a value last

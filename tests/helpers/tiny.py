@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from resteutils.recipes import Recipe, recipe
 from resteutils.runs.store import Run, load_or_train
@@ -28,6 +31,15 @@ RECIPE = tiny()
 def run(recipe: Recipe, folder: Path, **options):
     """``train`` on the CPU in ``folder``, saying nothing: (network, history, environment)."""
     return train(recipe, folder, "cpu", **({"say": lambda line: None, "show": False} | options))
+
+
+def paused_training(recipe: Recipe, folder: str) -> None:
+    """What a process of its own runs. ``stop`` is asked after every step: a pause in it, so that no machine is done
+    before the next kill. It stands here since another process cannot import a test's module by its path: where a
+    package of the environment is called ``tests``, that one is found.
+    """
+    torch.set_num_threads(1)
+    train(recipe, Path(folder), "cpu", stop=lambda: time.sleep(0.05), say=lambda line: None, show=False)
 
 
 def call(folders: tuple[Path, Path], recipe: Recipe = RECIPE, **options) -> Run:

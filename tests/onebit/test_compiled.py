@@ -90,7 +90,7 @@ def test_planes_are_for_avx2_and_few_channels():
 @pytest.mark.skipif(not kernels.available(), reason=kernels.why_not() or "-")
 @pytest.mark.parametrize(("name", "size"), [("resnet20", 32), ("resnet18", 16), ("vgg_small", 16)])
 def test_a_large_batch_is_cut_up_and_put_together(name: str, size: int):
-    """37 images run in three parts; each has the network's own logits."""
+    """37 images run in four parts; each has the network's own logits."""
     model, x = trained(name, size=size), torch.randn(37, 3, size, size)
     for _, layer in binary_layers(model):
         layer.packed = False

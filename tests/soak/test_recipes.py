@@ -114,7 +114,9 @@ def invalid(draw: random.Random) -> Iterator[tuple[str, object]]:
         elif entry.type in ("bool", "bool | None"):
             yield name, draw.choice([value for value in (0, 1, "yes", 0.0, *odd) if value is not None])
         elif entry.metadata.get("accepted"):
-            yield name, draw.choice([*odd, 0, 1.5, math.nan, "resnet", "1/2", "adagrad", draw.randbytes(3).hex()])
+            others = [*odd, 0, 1.5, math.nan, "resnet", "1/2", "adagrad", draw.randbytes(3).hex()]
+            accepted = entry.metadata["accepted"]
+            yield name, draw.choice([value for value in others if not isinstance(value, str) or value not in accepted])
         else:  # estimators
             yield name, draw.choice([0, 1.5, object(), "nosuch", "reste(o=", "reste(o=-1)", "ste(o=3)", {"o": 3}, []])
 

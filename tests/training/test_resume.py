@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from helpers.tiny import tiny, untimed
+from helpers.tiny import paused_training, tiny, untimed
 
 from resteutils import kernels
 from resteutils.training.checkpoint import (
@@ -231,12 +231,6 @@ def test_a_checkpoint_of_another_version_is_passed_over_for_the_previous_one(und
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 
-def _train_in_a_process(folder: str) -> None:
-    torch.set_num_threads(1)
-    # `stop` is asked after every step: a pause in it, so that no machine is done before the next kill.
-    train(RECIPE, Path(folder), "cpu", stop=lambda: time.sleep(0.05), say=lambda line: None, show=False)
-
-
 def _written(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
@@ -253,7 +247,7 @@ def test_killed_at_random_moments(undisturbed, tmp_path: Path) -> None:
     moments, kills = random.Random(2308), 0
     for attempt in range(6):
         before = _written(tmp_path / LAST)
-        process = processes.Process(target=_train_in_a_process, args=(str(tmp_path),))
+        process = processes.Process(target=paused_training, args=(RECIPE, str(tmp_path)))
         process.start()
         if attempt % 3 < 2:  # twice in three after at least one step; else at any moment
             while _written(tmp_path / LAST) == before and process.is_alive():
