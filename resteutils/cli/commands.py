@@ -51,6 +51,8 @@ from resteutils.system.settings import Places, project_root, setting
 
 __all__ = ["main"]
 
+JUPYTER = ".jupyter/jupyter_server_config.py"  # as the Makefile has it
+
 
 def reproduce(
     items: Positional[Annotated[tuple[str, ...], arg(metavar="ITEM...", help_behavior_hint="(required)")]],
@@ -282,7 +284,8 @@ def explore() -> None:
     if notebook.parent != project_root() / "notebooks":  # the installed package's own is not the user's to change
         mine = Path(notebook.name).absolute()
         notebook = mine if mine.exists() else write_atomic(mine, notebook.read_bytes())
-    lab = [sys.executable, "-m", "jupyterlab", str(notebook)]
+    lab, config = [sys.executable, "-m", "jupyterlab", str(notebook)], project_root() / JUPYTER
+    lab += [f"--config={config}"] if config.is_file() else []
     done = subprocess.run(lab + (["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []), check=False)
     if done.returncode:
         raise SystemExit(done.returncode)

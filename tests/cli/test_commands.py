@@ -259,11 +259,14 @@ def test_reproduce_ends_with_table_verdict_and_path(run, monkeypatch: pytest.Mon
     ]
 
 
-def test_explore_opens_the_notebook_in_jupyterlab(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explore_opens_the_notebook_in_jupyterlab(run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list = []
     monkeypatch.setattr(cli.subprocess, "run", lambda command, **_: called.append(command) or DONE)
     assert run("explore")[0] == 0
     assert called[0][:3] == [sys.executable, "-m", "jupyterlab"] and called[0][3].endswith("explore_reste.ipynb")
+    config = Path(called[0][4].removeprefix("--config="))
+    assert config.is_file()
+    assert f" --config={config.relative_to(root)}" in (root / "Makefile").read_text()
 
 
 def test_explore_outside_a_checkout_opens_a_copy_that_stays(
