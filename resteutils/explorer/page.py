@@ -44,10 +44,14 @@ a {{ color: #0b5cad; }} @media (prefers-color-scheme: dark) {{ a {{ color: #7db7
 <script type="module">
 {script}
 const data = JSON.parse(document.getElementById("data").textContent);
+let moved = null;
 const app = mount(document.getElementById("explorer"), data, {{
   link: location.hash.slice(1),
-  changed: text => {{
-    try {{ history.replaceState(null, "", `#${{text}}`); }} catch {{ /* a frame without an address */ }}
+  changed: text => {{  // once the hand rests: browsers take long for it, and refuse it to whoever does it often
+    clearTimeout(moved);
+    moved = setTimeout(() => {{
+      try {{ history.replaceState(null, "", `#${{text}}`); }} catch {{ /* a frame without an address */ }}
+    }}, 150);
   }},
 }});
 addEventListener("hashchange", () => {{ if (location.hash.slice(1) !== app.link()) app.go(location.hash.slice(1)); }});

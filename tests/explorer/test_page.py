@@ -49,6 +49,7 @@ def test_the_slider_obeys_keyboard_and_mouse_and_the_link_brings_it_back(page, a
     chosen = page.evaluate("() => window.explorer.final().o")
     assert 20 < chosen < 50
     page.get_by_role("tab", name="Trade-off").click()
+    page.wait_for_function("() => location.hash.includes('tradeoff')")
     link = page.url
     page.goto("about:blank")
     page.goto(link)
