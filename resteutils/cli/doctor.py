@@ -46,7 +46,7 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.state:<8} {self.subject:<10} {self.text}"
+        return f"{self.state:<8} {self.subject:<12} {self.text}"
 
 
 def examine(data: str = "", runs: str = "", results: str = "") -> Iterator[Finding]:

@@ -149,6 +149,15 @@ def test_the_workflow_tests_every_python_and_the_lowest_torch() -> None:
     assert f"torchvision=={lowest['torchvision']}.*" in script
 
 
+def test_the_workflow_installs_every_extra_that_tests_need() -> None:
+    """All but the libraries that benchmarks compare with: a test that is skipped everywhere tests nothing."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))["jobs"]
+    (extras,) = [
+        re.search(r"\.\[([a-z,]+)\]", step["run"])[1] for step in jobs["test"]["steps"] if ".[" in step.get("run", "")
+    ]
+    assert set(extras.split(",")) == set(PYPROJECT["project"]["optional-dependencies"]) - {"bench"}
+
+
 def test_commands_of_workflows_and_containers_are_targets_of_make(root: Path) -> None:
     files = [ROOT / ".github/workflows/tests.yml", ROOT / ".devcontainer/devcontainer.json"]
     commands = [match for path in files for match in re.findall(r"\bmake (\S+)", path.read_text(encoding="utf-8"))]
