@@ -21,8 +21,10 @@ def network(**options) -> nn.Sequential:
 
 
 def gradients(call, model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """Of the input and of every parameter, by name: torch 2.9's exported networks order them otherwise."""
     x = x.clone().requires_grad_()
-    return list(torch.autograd.grad(call(x).square().sum(), (x, *model.parameters())))
+    parameters = [parameter for _, parameter in sorted(model.named_parameters())]
+    return list(torch.autograd.grad(call(x).square().sum(), (x, *parameters)))
 
 
 OPTIONS = [{}, {"scale": "channel-detached"}, {"scale": "none"}, {"binarize_input": False}, {"scale_order": "before"},
