@@ -276,9 +276,9 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 
 def _ended(job: Any, recipes: list[Recipe], leash: Leash | None) -> list[Outcome]:
-    """What a job says of its runs; where the job itself came to no end, its last words for each of them."""
+    """What a job, of several tasks the first, says of its runs; where it came to no end, its last words for each."""
     try:
-        said = job.result()
+        said = job.results()[0]
     except Exception as error:  # noqa: BLE001 - whatever it died of, the other jobs' outcomes are wanted too
         if not (leash and leash.caught):
             print(f"job {job.job_id}: {error}", file=sys.stderr, flush=True)
