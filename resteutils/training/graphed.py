@@ -71,7 +71,8 @@ class GraphedUpdate:
     def _captured(self, work: Callable[[], None]) -> Callable[[], None]:
         """What repeats on the GPU all that ``work`` launches, which is not computed now."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
+        # Threads that bring the next images may go on, as while torch.compile records.
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             work()
         return graph.replay
 
