@@ -167,7 +167,7 @@ gpu-acceptance: $(CORE) ## on a GPU, under eight minutes: are its numbers right,
 	$(PY) -m benchmarks.gpu.material $(call option,--data-dir,DATA_DIR)
 	$(PY) -m benchmarks.gpu
 
-test-slurm: $(DEV) ## fan a smoke item out over a real one-node Slurm (root; Debian's slurm-wlm and munge)
+test-slurm: $(DEV) ## fan a smoke item out over a real Slurm of two nodes (root; Debian's slurm-wlm and munge)
 	PYTHON=$(PY) sh tests/slurm/run.sh
 
 test-arm: $(DEV) ## the NEON kernels under emulation, four minutes (Debian's qemu-user and g++-aarch64-linux-gnu)
