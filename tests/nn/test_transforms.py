@@ -37,6 +37,7 @@ OPTIONS = [{}, {"scale": "channel-detached"}, {"scale": "none"}, {"binarize_inpu
 def test_an_exported_network_has_eagers_values_and_gradients(options: dict, training: bool, strict: bool) -> None:
     model, x = network(**options).train(training), torch.randn(2, 3, 5, 5)
     x.view(-1)[0] = 0.0
+    torch._dynamo.reset()  # torch 2.9 gives up at the ninth strict export of a class
     exported = torch.export.export(model, (x,), strict=strict).module()
     torch.testing.assert_close(exported(x), model(x))
     ours, theirs = gradients(exported, exported, x), gradients(model, model, x)
