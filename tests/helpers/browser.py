@@ -105,6 +105,7 @@ class Lab:
 
     def __init__(self, page, errors: list[str], pictures: Path) -> None:
         self.page, self.errors, self.pictures = page, errors, pictures
+        page.on("dialog", lambda dialog: dialog.accept())  # whether to leave what is not saved
 
     def ready(self) -> None:
         self.page.wait_for_function(self.READY)
@@ -148,7 +149,6 @@ class Lab:
 
     def reload(self) -> None:
         """Load the whole application again, as F5 does; what is not saved may go."""
-        self.page.once("dialog", lambda dialog: dialog.accept())
         self.page.reload()
         self.ready()
 
