@@ -20,6 +20,7 @@ __all__ = ["GROUPS", "main", "measure"]
 GROUPS = (
     "estimator",
     "step",
+    "gradients",
     "compiling",
     "epoch",
     "data",

@@ -18,6 +18,7 @@ __all__ = ["markdown", "write"]
 TITLES = {
     "estimator": "The estimator alone, forward and backward",
     "step": "Training step",
+    "gradients": "Gradients of a binary layer",
     "compiling": "Compiling",
     "epoch": "Epoch and indicators",
     "data": "Training batches",
