@@ -43,9 +43,12 @@ def measure(groups: list[str], full: bool) -> tuple[list, dict[str, str]]:
 
     A group that fails says so with its traceback and leaves the rows of the others whole.
     """
+    import torch
+
     rows, skipped = [], {}
     for group in groups:
         begun, before = time.monotonic(), len(rows)
+        torch.compiler.reset()  # of one forward() torch keeps eight graphs in a process: the ninth runs uncompiled
         try:
             module = importlib.import_module(f"benchmarks.{group}")
         except ModuleNotFoundError as error:

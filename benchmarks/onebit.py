@@ -220,6 +220,7 @@ def _evaluation(name: str, images: int = 2000, batch: int = 100) -> Iterator[Row
     """A network in training, scored: on packed bits, packing and its check included, and by its own modules."""
     model, twin = (ru.create(name, bits).eval().to(memory_format=LAST) for bits in ("1/1", "32/32"))
     batches = torch.randn(images, 3, 32, 32).to(memory_format=LAST).split(batch)
+    torch.compiler.reset()
     compiled = torch.compile(twin, dynamic=False)
 
     def on_bits() -> None:

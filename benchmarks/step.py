@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from benchmarks.networks import CASES, Case, chosen, training_step
 from benchmarks.ratios import Row, row
 from resteutils.onebit.timing import interleaved
@@ -27,6 +29,7 @@ SHARE = {"resnet20": 0.98, "resnet18": 0.80, "vgg_small": 0.68}  # of the float 
 
 def rows(full: bool) -> Iterator[Row]:
     for case in CASES:
+        torch.compiler.reset()
         names = QUICK + PACKED + (REST if full else ())
         variants = {name: training_step(case, variant) for name, variant in chosen(names).items()}
         samples = interleaved(variants, repeats=15 if full else 9, warmup=2, budget=300 if full else 60)
