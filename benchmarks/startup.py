@@ -43,7 +43,7 @@ def first_epoch() -> float:
                 if ": epoch " in line or line.startswith("[1/"):
                     run.terminate()
                     return time.monotonic() - begun
-    raise RuntimeError(f"{' '.join(command)} ended without an epoch")
+    raise RuntimeError(f"python {' '.join(command[1:])} ended without a line about an epoch or a run")
 
 
 def _python(*arguments: str) -> Callable[[], None]:
