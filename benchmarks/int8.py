@@ -18,7 +18,7 @@ from benchmarks.ratios import Row, row, steady
 from resteutils import kernels
 from resteutils.nn.layers import binary_layers
 from resteutils.onebit import model as packed
-from resteutils.onebit.rivals import Rival, calibrated, folded_twin, rivals
+from resteutils.onebit.rivals import Rival, calibrated, folded_twin, lead, rivals
 from resteutils.onebit.timing import interleaved
 
 __all__ = ["AIMS", "rows"]
@@ -90,8 +90,7 @@ def _speed(name: str, others: dict[str, Rival], images: torch.Tensor, threads: i
     variants = {"packed": lambda: small(images)}
     for rival, found in others.items():
         variants[rival] = functools.partial(found.runner(threads), pixels)
-    # The threads of a runtime spin for a while after its call and take the core that the next one needs.
-    samples = interleaved(variants, repeats=101 if batch == 1 else 11, warmup=3, budget=30, lead=4 * (threads > 1))
+    samples = interleaved(variants, repeats=101 if batch == 1 else 11, warmup=3, budget=30, lead=lead(threads))
     macs = ru.summary(ru.create(name), (3, 32, 32)).binary_macs * batch
     share = macs / samples["packed"].best / (macs_a_second() * threads)
     case = f"{name}, batch {batch}, {threads} thread{'s' * (threads > 1)}"

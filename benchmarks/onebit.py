@@ -6,12 +6,9 @@ names: ``pip install larq-compute-engine==0.16.0 tensorflow-cpu==2.15.1 larq==0.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +21,7 @@ from benchmarks.ratios import Row, row, steady
 from resteutils import kernels
 from resteutils.items.deploy import LEAST_TIMES_SMALLER, state_bytes
 from resteutils.onebit import model as packed
+from resteutils.onebit.rivals import Rival, in_onnxruntime
 from resteutils.onebit.timing import Samples, interleaved
 from resteutils.training.epoch import COMPARED, packed_scorer
 
@@ -100,17 +98,18 @@ def _threads(number: int) -> str:
 
 
 def _network(name: str, batch: int, threads: int) -> Iterator[Row]:
-    small, twin, session, images = _pair(name, batch, threads)
+    torch.manual_seed(0)
+    small, twin = packed.pack(ru.create(name).eval()), ru.create(name, "32/32").eval()
+    rival, images = _in_onnxruntime(name), torch.randn(batch, 3, 32, 32)
     last = images.to(memory_format=LAST)
     twin_last = ru.create(name, "32/32").eval().to(memory_format=LAST)
-    pixels = images.numpy()
     variants = {
         "packed": lambda: small(images),
         "float, torch": lambda: twin(images),
         "float, torch, channels last": lambda: twin_last(last),
     }
-    if session is not None:
-        variants["float, onnxruntime"] = lambda: session.run(None, {"images": pixels})
+    if rival is not None:
+        variants["float, onnxruntime"] = functools.partial(rival.runner(threads), images.numpy())
     samples = interleaved(variants, repeats=51 if batch == 1 else 9, warmup=3, budget=30)
     target = NETWORKS[name] if batch == 1 else None
     case = f"{name}, batch {batch}, {_threads(threads)}"
@@ -119,30 +118,9 @@ def _network(name: str, batch: int, threads: int) -> Iterator[Row]:
         yield row(GROUP, case, samples, "packed", against, aim)
 
 
-def _pair(name: str, batch: int, threads: int):
-    torch.manual_seed(0)
-    small, twin = packed.pack(ru.create(name).eval()), ru.create(name, "32/32").eval()
-    return small, twin, _session(name, threads), torch.randn(batch, 3, 32, 32)
-
-
-def _session(name: str, threads: int):
-    """The float network in onnxruntime; None where the extra is absent."""
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError:
-        return None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    return onnxruntime.InferenceSession(_exported(name), options, providers=["CPUExecutionProvider"])
-
-
 @functools.cache
-def _exported(name: str) -> bytes:
-    from resteutils.onebit.export import export_onnx
-
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        return export_onnx(ru.create(name, "32/32"), (3, 32, 32), Path(folder) / "twin.onnx").read_bytes()
+def _in_onnxruntime(name: str) -> Rival | None:
+    return in_onnxruntime(ru.create(name, "32/32"))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from resteutils.items.style import COLOURS, blank, styled
 from resteutils.models import create
 from resteutils.onebit import model as packed
 from resteutils.onebit.export import beside_float
-from resteutils.onebit.rivals import rivals
+from resteutils.onebit.rivals import lead, rivals
 from resteutils.onebit.timing import interleaved, race
 from resteutils.runs.measurements import kept
 from resteutils.system.settings import Places
@@ -145,7 +145,7 @@ def beside_int8(profile: str, batches: Iterable[int] = (1, 64)) -> pd.DataFrame:
             for batch in batches:
                 line = race(
                     functools.partial(small, images[:batch]), [functools.partial(runner, images[:batch].numpy())],
-                    repeats=31 if batch == 1 else 7, budget=LONGEST, lead=4 if threads > 1 else 0,
+                    repeats=31 if batch == 1 else 7, budget=LONGEST, lead=lead(threads),
                 )  # fmt: skip
                 line["rival_ms"] = line.pop("float_ms")
                 about = {"network": BACKBONES[name], "rival": rival, "batch": batch, "threads": threads}

@@ -8,7 +8,6 @@ arithmetic, and less to do than in the twin's own order. INT8 is static and per 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import io
 import logging
@@ -28,7 +27,7 @@ from resteutils.onebit.export import export_onnx
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Rival", "calibrated", "folded_twin", "rivals"]
+__all__ = ["Rival", "calibrated", "folded_twin", "in_onnxruntime", "lead", "rivals"]
 
 SHAPE = (3, 32, 32)
 
@@ -46,13 +45,27 @@ def rivals(name: str, images: Tensor) -> dict[str, Rival]:
     on the first of the ``images`` (N, 3, 32, 32). Empty where none is installed."""
     found = {}
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        if _installed("onnxruntime", "onnx", "onnxscript"):
+        if _has_onnxruntime():
             file = export_onnx(folded_twin(name), SHAPE, Path(folder) / "twin.onnx")
             found["float32, onnxruntime"] = _onnxruntime(file.read_bytes())
             found["INT8, onnxruntime"] = _onnxruntime(_quantized_onnx(file, images))
         if _installed("openvino", "nncf"):
             found["INT8, OpenVINO"] = _openvino(name, images, Path(folder))
     return found
+
+
+def in_onnxruntime(network: nn.Module) -> Rival | None:
+    """The network for images (N, 3, 32, 32) in onnxruntime; ``None`` where the extra is absent."""
+    if not _has_onnxruntime():
+        return None
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        return _onnxruntime(export_onnx(network, SHAPE, Path(folder) / "network.onnx").read_bytes())
+
+
+def lead(threads: int) -> int:
+    """How many calls that are not timed to make before each that is: the threads of a runtime spin for a while after
+    its call and take the core that the next one needs."""
+    return 4 if threads > 1 else 0
 
 
 def folded_twin(name: str) -> nn.Module:
@@ -73,6 +86,10 @@ def calibrated(network: nn.Module, images: Tensor) -> nn.Module:
     with torch.no_grad():
         network.train()(images[:256])
     return network.eval()
+
+
+def _has_onnxruntime() -> bool:
+    return _installed("onnxruntime", "onnx", "onnxscript")
 
 
 def _installed(*modules: str) -> bool:
@@ -140,10 +157,6 @@ def _openvino(name: str, images: Tensor, folder: Path) -> Rival:
         options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
         compiled = openvino.Core().compile_model(small, "CPU", options)
         request, output = compiled.create_infer_request(), compiled.output(0)
-        return functools.partial(_infer, request, output)
+        return lambda pixels: request.infer({0: pixels}, share_inputs=True)[output].copy()
 
     return Rival(size, runner)
-
-
-def _infer(request, output, pixels: np.ndarray) -> np.ndarray:
-    return request.infer({0: pixels}, share_inputs=True)[output].copy()
