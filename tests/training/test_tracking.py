@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 import subprocess
 import sys
 import time
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.tiny import RECIPE, call, tiny
-from helpers.wandb_servers import DEAD
+from helpers.wandb_log import values, wandb_records
 
 from resteutils.nn.layers import binary_layers
 from resteutils.recipes.build import open_data
@@ -155,60 +153,6 @@ def test_a_tracker_that_cannot_start_is_said_once_and_the_run_goes_on(tmp_path: 
     assert [line for line in said if "could not start (no route to host)" in line] == said[:1]
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory) -> dict:
-    """What a process says and leaves beside each kind of server: all at once, each in a folder of its own."""
-    program = Path(__file__).parents[1] / "helpers" / "wandb_servers.py"
-    folders = {kind: tmp_path_factory.mktemp(kind) for kind in (*DEAD, "outage", "lost")}
-    started = {
-        kind: subprocess.Popen([sys.executable, program, kind, folder], stdout=subprocess.PIPE, text=True)
-        for kind, folder in folders.items()
-    }
-    return {
-        kind: {**json.loads(process.communicate(timeout=300)[0]), "folder": folders[kind]}
-        for kind, process in started.items()
-    }
-
-
-@pytest.mark.faults("a W&B server is dead")
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", DEAD)
-def test_beside_a_dead_server_the_first_run_is_an_offline_one_that_wandb_syncs(served: dict, kind: str) -> None:
-    """W&B's service would refuse a second start under the id of the one that failed, and lose the run."""
-    found = served[kind]
-    (line,) = found["said"]
-    assert "could not start" in line and "runs are kept offline, `wandb sync` uploads them later" in line
-    (folder,) = (found["folder"] / "wandb").glob("*run-*-first-*")
-    assert folder.name.startswith("offline-run-")
-    assert epochs(folder) == [1, 2, 3, 4]
-    done = subprocess.run([sys.executable, "-m", "wandb", "sync", "--dry-run", folder], capture_output=True, text=True)
-    assert done.returncode == 0 and folder.name in done.stdout + done.stderr
-
-
-@pytest.mark.faults("a W&B server goes in mid-run")
-@pytest.mark.slow
-def test_epochs_of_an_outage_arrive_when_the_server_is_back(served: dict) -> None:
-    assert served["outage"]["refused"] > 0
-    assert served["outage"]["taken"] == [1, 2, 3, 4]
-    assert served["outage"]["said"] == []
-
-
-@pytest.mark.faults("a W&B server goes in mid-run")
-@pytest.mark.slow
-def test_a_server_that_stays_away_is_said_and_the_run_is_on_this_disk(served: dict) -> None:
-    (line,) = served["lost"]["said"]
-    assert "Timed out finishing run" in line
-    (folder,) = (served["lost"]["folder"] / "wandb").glob("run-*-first-*")
-    assert epochs(folder) == [1, 2, 3, 4]
-
-
-def epochs(folder: Path) -> list[int]:
-    """The epochs in a run's log, which W&B's reader and `wandb sync` would find there."""
-    (log,) = folder.glob("*.wandb")
-    rows = [values(r.history.item) for r in wandb_records(log) if r.WhichOneof("record_type") == "history"]
-    return [row["epoch"] for row in rows]
-
-
 class Broken:
     id = name = "id"
     url = None
@@ -324,25 +268,6 @@ def test_a_failed_run_is_marked_failed(recorder: Recorder, tmp_path: Path) -> No
 # --- W&B itself, offline ---------------------------------------------------------------------------------------------
 
 
-def wandb_records(log: Path) -> list:
-    """The records of a ``.wandb`` file: a LevelDB log, blocks of 32 KiB, chunks with checksum, length and kind."""
-    from wandb.proto import wandb_internal_pb2 as proto
-
-    content, place, parts, records = log.read_bytes(), 7, b"", []
-    assert content.startswith(b":W&B")
-    while place + 7 <= len(content):
-        if 32768 - place % 32768 < 7:  # too little left in the block for a chunk
-            place += 32768 - place % 32768
-            continue
-        length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
-        parts += content[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # full, last
-            records.append(proto.Record.FromString(parts))
-            parts = b""
-    return records
-
-
 @pytest.mark.slow
 def test_an_offline_run_is_complete_and_wandb_would_sync_it(tmp_path: Path, no_key, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "")  # as the Makefile passes an unset variable on
@@ -394,10 +319,6 @@ def test_an_offline_run_is_complete_and_wandb_would_sync_it(tmp_path: Path, no_k
     done = subprocess.run(wandb, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert folder.name in done.stdout + done.stderr
-
-
-def values(items) -> dict:
-    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
 
 
 def test_the_sweep_file_calls_a_command_that_exists(root: Path, run) -> None:
