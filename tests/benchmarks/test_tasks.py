@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.tasks import LIBRARIES, TASKS, needing
 from benchmarks.tasks import __main__ as tasks
+from resteutils.evidence.markers import blocks
 
 
 def helper(x: int) -> int:
@@ -51,8 +52,7 @@ def test_each_library_has_functions_of_the_tasks_only(library: str, root: Path) 
 def test_the_page_shows_what_was_run(root: Path) -> None:
     """Else: ``python -m benchmarks.tasks --table``."""
     page = (root / "docs" / "other-libraries.md").read_text(encoding="utf-8")
-    shown = page.split(tasks.BEGIN)[1].split(tasks.END)[0].strip()
-    assert shown == tasks.table(tasks.measured(root / "results" / "bench" / "tasks"))
+    assert blocks(page)["tasks"].strip() == tasks.table(tasks.measured(root / "results" / "bench" / "tasks"))
 
 
 def test_this_package_s_functions_are_those_that_were_counted(root: Path) -> None:
