@@ -1,4 +1,4 @@
-"""How long until something can be done: imports, the command line, a notebook's first epoch, each in a new process."""
+"""How long until something can be done: imports, the command line, a notebook's first line, each in a new process."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def rows(full: bool) -> Iterator[Row]:
     for name in list(variants)[1:]:
         target = 1.3 if name == "import resteutils" else None
         yield row("startup", "a fresh interpreter", samples, name, TORCH, target=target, unit="s", scale=1)
-    seconds = (first_epoch(), samples[TORCH].median)
+    seconds = (first_line(), samples[TORCH].median)
     case = "resteutils reproduce table1, profile demo, kernels compiled before"
-    yield steady("startup", case, "first epoch line", TORCH, seconds, "s")
+    yield steady("startup", case, "first line", TORCH, seconds, "s")
 
 
-def first_epoch() -> float:
+def first_line() -> float:
     """Seconds from the command to the first line about an epoch or a run, a notebook's start and the data included."""
     with tempfile.TemporaryDirectory() as folder:
         folders = ["--runs-dir", f"{folder}/runs", "--results-dir", f"{folder}/results"]

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resteutils.evidence.summary import BACKBONES
+
 __all__ = ["MEASURED", "OTHER", "blocks"]
 
 MEASURED = Path("bench") / "bench.csv"  # below the results folder
 OTHER = [Path("bench") / name / "bench.csv" for name in ("avx512-data-onebit", "avx512")]  # an earlier version, AVX-512
-NETWORKS = {"resnet20": "ResNet-20", "resnet18": "ResNet-18", "vgg_small": "VGG-small"}
+NETWORKS = {name: BACKBONES[name] for name in ("resnet20", "resnet18", "vgg_small")}
 RIVALS = ("INT8, OpenVINO", "INT8, onnxruntime", "float32, onnxruntime")
 AUTHORS, TWIN, PACKED = "authors' formulation", "float twin, compiled", "ours, compiled, packed forward"
 TABLES = f"{PACKED}, table gradients"
@@ -96,8 +98,9 @@ def _machine(file: Path) -> str:
 
 def _main(rows: list[Row], other: list[Row]) -> str:
     lines = [[line.what, line.against, _ratios(rows, line), _ratios(other, line)] for line in MAIN]
-    if start := _find(rows, "resteutils reproduce", "first epoch line", ""):
-        lines.append([f"first epoch line of `{start['case']}`", "-", f"{float(start['value']):.0f} s", "not measured"])
+    if start := _find(rows, "resteutils reproduce", "first line", ""):
+        what, took = f"first line about an epoch or a run: {start['case']}", f"{float(start['value']):.0f} s"
+        lines.append([what, "-", took, "not measured"])
     return _table(["what", "against", "AVX2", "AVX-512, earlier"], lines)
 
 

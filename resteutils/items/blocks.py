@@ -74,7 +74,8 @@ def _explained(found: Found, rows: Rows) -> str:
     near = []
     for row in EXPLAIN:
         apart = [abs(value - before[seed]) for seed, value in rows.values[row].items() if seed in before]
-        near += [row] * (len(apart) >= 2 and max(apart) <= 1.0)
+        if len(apart) >= 2 and max(apart) <= 1.0:
+            near.append(row)
     return f"explained by {' and '.join(near)}" if near else "open: nothing comes within 1 point in both seeds"
 
 

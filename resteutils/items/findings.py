@@ -207,6 +207,7 @@ def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
     named = " and ".join(sorted((row.removeprefix("resnet20-o") for row in best), key=float))
     order = next(outcome for outcome in found if outcome.block.name.startswith("C "))
     both = all(effects[factor].low > 0 for factor in ("clip", "gain"))
+    caution = "" if order.complete else " Until that is settled, no number here is the paper's recipe."
     return [
         f"* **ReSTE {'beats' if lead.low > 0 else 'is not shown to beat'} the clipped STE**: {said(lead)} points. "
         f"Accuracy is highest at o = {named}; the paper's power is 3.",
@@ -214,9 +215,7 @@ def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
         f"activations' clip at 1.5 adds {said(effects['clip'])}, the slope on the weights {said(effects['gain'])}. "
         f"ReSTE over both without its curve: {said(curve)}, {_seen(curve)}.",
         f"* **The order of scaling** {'decides' if order.complete else 'is open'}. Block C: {in_words(order.words)}. "
-        "The authors scale before the convolution, we after it."
-        + " Until that is settled, no number here is the paper's recipe."
-        * (not order.complete),
+        f"The authors scale before the convolution, we after it.{caution}",
     ]
 
 
