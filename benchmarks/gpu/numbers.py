@@ -19,7 +19,8 @@ from resteutils.nn.exact import convolve, convolve_signs
 from resteutils.recipes import Recipe
 from resteutils.runs.provenance import machine as computer
 from resteutils.runs.provenance import provenance
-from resteutils.training.device import Execution, numerics
+from resteutils.training.device import Execution
+from resteutils.training.switches import numerics
 
 __all__ = ["a_layer_and_its_backward", "convolutions_of_signs", "machine", "slopes_of_estimators"]
 

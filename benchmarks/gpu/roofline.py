@@ -47,7 +47,7 @@ def scheduled(model: str, bits: str, batch: int, size: int, precision: str = "fp
     """What Inductor plans for a step of ``model`` on a GPU."""
     import resteutils as ru
     from resteutils.recipes import Recipe
-    from resteutils.training.device import numerics
+    from resteutils.training.switches import numerics
 
     parts: list[Scheduled] = []
     device = torch.device("cuda")

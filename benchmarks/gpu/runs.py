@@ -13,9 +13,9 @@ from benchmarks.gpu import material
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.speed import made_loop, timed
 from resteutils.recipes import Recipe
-from resteutils.training.device import numerics
 from resteutils.training.loop import train
 from resteutils.training.stopping import Interrupted, NonFinite, StopSignals
+from resteutils.training.switches import numerics
 
 __all__ = ["failures_are_told", "trainings_repeat_resume_and_learn"]
 

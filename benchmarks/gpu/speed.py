@@ -16,9 +16,9 @@ from benchmarks.gpu.session import Session
 from resteutils.recipes import Recipe
 from resteutils.recipes.build import open_data
 from resteutils.training import loop as training
-from resteutils.training.device import numerics
 from resteutils.training.epoch import Sums
 from resteutils.training.processes import Processes
+from resteutils.training.switches import numerics
 from resteutils.training.tracking import NoTracker
 
 __all__ = ["made_loop", "speed_of_steps", "timed"]

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from resteutils.runs import validity
 from resteutils.runs.provenance import provenance
 from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import write_atomic
+from resteutils.training.switches import numerics
 
 __all__ = ["kept", "missing"]
 
@@ -46,7 +49,8 @@ def kept(what: str, run: Any, measure: Callable[[Any], dict[str, Any]], results:
             print(f"{path} does not count as a measurement ({error})")
     if not run.model_file:
         return None
-    value = measure(run)
+    with numerics(recipe, torch.device("cpu")):
+        value = measure(run)
     plain = json.dumps({"trained": trained, "value": value, "provenance": provenance()}, allow_nan=False)
     write_atomic(path, json.dumps(validity.sealed(json.loads(plain))) + "\n")
     return value

@@ -123,8 +123,9 @@ def _loaded(data: bytes) -> nn.Module:
 def _score(network: nn.Module, recipe: Recipe, data_dir: str, device: str) -> float:
     """Top-1 in % on the images that the recipe evaluates on."""
     from resteutils.recipes.build import open_data
-    from resteutils.training.device import numerics, resolve_device
+    from resteutils.training.device import resolve_device
     from resteutils.training.epoch import evaluate
+    from resteutils.training.switches import numerics
 
     place = resolve_device(device)
     with numerics(recipe, place):

@@ -30,7 +30,6 @@ __all__ = [
     "Execution",
     "compiled",
     "memory_advice",
-    "numerics",
     "resolve_compile",
     "resolve_device",
     "resolve_packed",
@@ -137,71 +136,6 @@ class Execution:
         return here | (gpu_environment(self.device, self.precision) if self.device.type == "cuda" else {})
 
 
-@contextlib.contextmanager
-def numerics(recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """The recipe's precision and determinism, for the length of the block, whatever torch's switches said before;
-    they and ``CUBLAS_WORKSPACE_CONFIG`` are then put back.
-
-    With ``deterministic`` a run repeats bit for bit on the same machine and versions. Without, a GPU may choose other
-    algorithms the next time; a binary network then takes another course, since a last bit may turn a sign.
-    """
-    cudnn, deterministic = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
-    warns, before = torch.is_deterministic_algorithms_warn_only_enabled(), _cudnn()
-    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-    with _fp32_products("ieee" if recipe.precision == "fp32" else "tf32"):
-        cudnn.benchmark = device.type == "cuda" and not recipe.deterministic
-        cudnn.deterministic, cudnn.enabled = recipe.deterministic, True
-        if recipe.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(recipe.deterministic)
-        try:
-            yield
-        finally:
-            cudnn.benchmark, cudnn.deterministic, cudnn.enabled = before
-            torch.use_deterministic_algorithms(deterministic, warn_only=warns)
-            if workspace is None:
-                os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
-
-
-def _cudnn() -> tuple[bool, bool, bool]:
-    cudnn = torch.backends.cudnn
-    return cudnn.benchmark, cudnn.deterministic, cudnn.enabled
-
-
-@contextlib.contextmanager
-def _fp32_products(precision: str) -> Iterator[None]:
-    """Products of float32 in "ieee" or "tf32" on GPUs, in "ieee" on CPUs, for the length of the block.
-
-    torch keeps each switch twice and refuses to read the older where the two differ, so both are set. Only
-    ``fp32_precision`` can always be read; where the older cannot, it is the opposite of what that says.
-    """
-    backends = torch.backends
-    gpu = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    cpu = (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)
-    before = [switch.fp32_precision for switch in (*gpu, *cpu)]
-    older = [
-        (owner, _older(owner, switch)) for owner, switch in ((backends.cuda.matmul, gpu[0]), (backends.cudnn, gpu[1]))
-    ]
-    for owner, _ in older:
-        owner.allow_tf32 = precision == "tf32"
-    for switch in (*gpu, *cpu):
-        switch.fp32_precision = precision if switch in gpu else "ieee"
-    try:
-        yield
-    finally:
-        for owner, value in older:
-            owner.allow_tf32 = value
-        for switch, value in zip((*gpu, *cpu), before, strict=True):
-            switch.fp32_precision = value
-
-
-def _older(owner: Any, switch: Any) -> bool:
-    try:
-        return owner.allow_tf32
-    except RuntimeError:
-        return switch.fp32_precision != "tf32"
-
-
 def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Callable[[str], None] = print) -> str:
     """The recipe's ``compile`` with "auto" decided: "off", a mode of ``torch.compile`` or :data:`WHOLE_STEP`.
 
@@ -238,6 +172,9 @@ def resolve_compile(recipe: Recipe, device: torch.device, images: int, say: Call
 
 def _lacking(device: torch.device) -> str:
     """What ``torch.compile`` needs on this device and does not find, with the remedy; "" where all is there."""
+    for variable in ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE"):
+        if os.environ.get(variable) == "1":
+            return f"{variable} to be unset"
     if device.type == "cpu":
         compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
         return "" if compiler else "a C++ compiler (install g++)"

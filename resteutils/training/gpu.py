@@ -38,7 +38,7 @@ def _driver() -> str:
 
 
 def settle_signs(model: nn.Module, images: tuple[int, ...], layout: torch.memory_format, say: Callable) -> str:
-    """Choose, for the rest of :func:`resteutils.training.device.numerics`, the first of :data:`ALGORITHMS` that
+    """Choose, for the rest of :func:`resteutils.training.switches.numerics`, the first of :data:`ALGORITHMS` that
     convolves signs to integers in every 1/1 layer of ``model`` for inputs of the shape ``images``. Return its name.
 
     Raises ``RuntimeError`` where none does.

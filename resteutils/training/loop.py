@@ -24,7 +24,7 @@ from resteutils.recipes import Recipe
 from resteutils.recipes.build import build_model, build_optimizer, open_data
 from resteutils.system.defaults import torch_defaults
 from resteutils.training.checkpoint import compare_environment, load_latest, save_checkpoint
-from resteutils.training.device import WHOLE_STEP, Execution, memory_advice, numerics, resolve_device
+from resteutils.training.device import WHOLE_STEP, Execution, memory_advice, resolve_device
 from resteutils.training.epoch import Sums, epoch_row, evaluate, measured_steps, write_history
 from resteutils.training.gpu import settle_signs
 from resteutils.training.graphed import GraphedUpdate
@@ -32,6 +32,7 @@ from resteutils.training.processes import Processes, processes, without_sync
 from resteutils.training.progress import Progress
 from resteutils.training.schedules import learning_rate, path_progress
 from resteutils.training.stopping import Interrupted, NonFinite, StopSignals, repeated, stop_signals
+from resteutils.training.switches import numerics
 from resteutils.training.tracking import NoTracker, Tracker
 
 __all__ = ["train"]

@@ -19,9 +19,10 @@ from benchmarks.gpu import fakecuda
 from resteutils.recipes import Recipe
 from resteutils.training import gpu
 from resteutils.training import loop as training
-from resteutils.training.device import numerics, resolve_device
+from resteutils.training.device import resolve_device
 from resteutils.training.epoch import Sums, evaluate
 from resteutils.training.processes import processes
+from resteutils.training.switches import numerics
 
 TRAIN, TEST = 5 * 8 + 5, 12  # five whole batches and an odd one
 

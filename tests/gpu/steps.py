@@ -19,9 +19,9 @@ from resteutils.nn import binarize, exact
 from resteutils.recipes import Recipe
 from resteutils.training import gpu
 from resteutils.training import loop as training
-from resteutils.training.device import numerics
 from resteutils.training.processes import Processes
 from resteutils.training.stopping import Interrupted
+from resteutils.training.switches import numerics
 from resteutils.training.tracking import NoTracker
 
 MODELS = ("resnet18", "resnet20", "resnet20_bireal", "vgg_small", "resnet18_imagenet", "resnet34_imagenet")

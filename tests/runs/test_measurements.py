@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from helpers.made_up import record_only
 
 from resteutils.recipes import item_recipes
@@ -45,3 +46,15 @@ def test_a_damaged_measurement_is_said_and_made_again(tmp_path: Path, results_di
         path.write_text(spoiled)
         assert kept("test", run, lambda run: {"answer": 2}, results_dir) == {"answer": 2}
         assert f"{path} does not count as a measurement" in capsys.readouterr().out
+
+
+def test_a_measurement_is_made_in_float32_whatever_torchs_switches_say(tmp_path: Path, results_dir: Path) -> None:
+    run = replace(record_only(item_recipes("figure2", "short", seeds="0")[0]), path=tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    products = torch.backends.mkldnn.matmul
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    try:
+        assert kept("test", run, lambda run: {"products": products.fp32_precision}, results_dir) == {"products": "ieee"}
+        assert products.fp32_precision == "bf16"
+    finally:
+        products.fp32_precision = before

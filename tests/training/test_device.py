@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,6 @@ from resteutils.recipes import Recipe
 from resteutils.training.device import (
     Execution,
     compiled,
-    numerics,
     resolve_compile,
     resolve_device,
     resolve_packed,
@@ -134,56 +132,6 @@ def test_every_network_of_a_process_is_compiled(monkeypatch: pytest.MonkeyPatch)
             network = torch.nn.Sequential(torch.nn.Conv2d(3, wide, 3), torch.nn.ReLU())
             compiled(network, "default")(images)
     assert counter.frame_count == 10
-
-
-def test_determinism_is_switched_on_for_the_run_and_off_again() -> None:
-    assert not torch.are_deterministic_algorithms_enabled()
-    with numerics(tiny(deterministic=True), torch.device("cpu")):
-        assert torch.are_deterministic_algorithms_enabled()
-        assert not torch.backends.cuda.matmul.allow_tf32
-    assert not torch.are_deterministic_algorithms_enabled()
-    before = torch.backends.cudnn.allow_tf32
-    with numerics(tiny(precision="tf32"), torch.device("cpu")):
-        assert torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32 == before
-
-
-@pytest.fixture
-def switches():
-    """torch's switches for TF32, put back after the test however it ends."""
-    backends = torch.backends
-    own = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends)
-    before = [switch.fp32_precision for switch in own]
-    yield own
-    for switch, value in zip(own, before, strict=True):
-        switch.fp32_precision = value
-
-
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_torchs_newer_switch_for_tf32_neither_stops_a_run_nor_changes_it(switches, precision) -> None:
-    matmul, conv, cpu, _ = switches
-    for switch in switches:
-        switch.fp32_precision = "tf32"
-    with numerics(tiny(precision=precision), torch.device("cpu")):
-        wanted = "ieee" if precision == "fp32" else "tf32"
-        assert (matmul.fp32_precision, conv.fp32_precision, cpu.fp32_precision) == (wanted, wanted, "ieee")
-        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == (wanted == "tf32")
-    assert [switch.fp32_precision for switch in switches] == ["tf32"] * 4
-
-
-def test_the_workspace_of_cublas_and_warnings_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        with numerics(tiny(deterministic=True), torch.device("cpu")):
-            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-            assert not torch.is_deterministic_algorithms_warn_only_enabled()
-        assert torch.is_deterministic_algorithms_warn_only_enabled()
-        with numerics(tiny(), torch.device("cpu")):
-            assert not torch.are_deterministic_algorithms_enabled()
-    finally:
-        torch.use_deterministic_algorithms(False)
-    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
 
 
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])

@@ -7,8 +7,8 @@ import torch
 
 import resteutils as ru
 from resteutils.nn import exact
-from resteutils.training.device import numerics
 from resteutils.training.gpu import ALGORITHMS, settle_signs, sign_convolutions
+from resteutils.training.switches import numerics
 
 CPU, LAYOUT = torch.device("cpu"), torch.contiguous_format
 

@@ -17,12 +17,12 @@ from resteutils import kernels
 from resteutils.recipes.build import open_data
 from resteutils.training import graphed
 from resteutils.training import loop as module
-from resteutils.training.device import numerics
 from resteutils.training.epoch import Sums, measured_steps
 from resteutils.training.graphed import GraphedUpdate
 from resteutils.training.loop import _Loop
 from resteutils.training.processes import Processes
 from resteutils.training.stopping import NonFinite
+from resteutils.training.switches import numerics
 from resteutils.training.tracking import NoTracker
 
 CPU = torch.device("cpu")
