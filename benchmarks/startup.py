@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,8 @@ def rows(full: bool) -> Iterator[Row]:
     seconds = (first_line(), samples[TORCH].median)
     case = "resteutils reproduce table1, profile demo, kernels compiled before"
     yield steady("startup", case, "first line", TORCH, seconds, "s")
+    processor = (compiling_kernels(), processor_seconds("import torch"))
+    yield steady("startup", "processor time, kernels not in the cache", "compiling the kernels", TORCH, processor, "s")
 
 
 def first_line() -> float:
@@ -44,6 +48,21 @@ def first_line() -> float:
                     run.terminate()
                     return time.monotonic() - begun
     raise RuntimeError(f"python {' '.join(command[1:])} ended without a line about an epoch or a run")
+
+
+def compiling_kernels() -> float:
+    """Processor seconds until the 1-bit kernels can be called where no cache holds them."""
+    with tempfile.TemporaryDirectory() as folder:
+        return processor_seconds("from resteutils.kernels import build; assert not build.load()", folder)
+
+
+def processor_seconds(program: str, extensions: str | None = None) -> float:
+    """Those of a new Python that runs ``program``, its compiler's included."""
+    environment = os.environ | ({"TORCH_EXTENSIONS_DIR": extensions} if extensions else {})
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _python(*arguments: str) -> Callable[[], None]:
