@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from resteutils import kernels
 from resteutils.estimators import Estimator, ReSTE
 from resteutils.estimators.base import check_estimator, check_tensor
 from resteutils.nn.binarize import SCALE_ORDERS, SCALES, ConvSpec, binarize, binary_conv2d, scale_of
+from resteutils.nn.coefficients import at, fill, writable
 from resteutils.nn.traceable import as_fx_leaf, tracing
 
 __all__ = ["BinaryConv1d", "BinaryConv2d", "BinaryLinear", "anneal", "binary_layers"]
@@ -35,7 +38,8 @@ class _Binary:
         self.input_estimator = (input_estimator or estimator) if binarize_input else None
         self.scale = scale
         self.register_buffer("coefficients", None, persistent=False)
-        self._filled: tuple | None = None  # values, dtype and device that ``coefficients`` holds
+        self._filled: tuple | None = None  # values, and dtype and device, that ``coefficients`` holds
+        self._place: tuple | None = None  # progress, estimators, dtype and device that ``current`` is of
         self.set_progress(1.0)
 
     @property
@@ -47,6 +51,7 @@ class _Binary:
         """Other estimators from here on, at the end of their paths; ``input_estimator`` None is the same."""
         self.estimator = estimator
         self.input_estimator = (input_estimator or estimator) if self.binarize_input else None
+        self._place = None
         self.set_progress(1.0)
 
     def effective_weight(self) -> Tensor:
@@ -55,30 +60,23 @@ class _Binary:
 
     def set_progress(self, progress: float) -> None:
         """Move both estimators to ``progress`` in [0, 1] on their paths."""
-        self.current = self.estimator.at(progress)
-        self.input_current = self.input_estimator.at(progress) if self.binarize_input else None
+        if self._move(progress, at(progress)):
+            fill([self])
+
+    def _move(self, progress: float, moved: Callable[[Estimator], Estimator]) -> bool:
+        """Move both estimators to where ``moved`` says they are; False where they are there already."""
+        place = (progress, self.estimator, self.input_estimator, self.weight.dtype, self.weight.device)
+        if place == self._place and writable(self.coefficients):
+            return False
+        self.current = moved(self.estimator)
+        self.input_current = moved(self.input_estimator) if self.binarize_input else None
         self.progress = float(progress)
-        self._fill_coefficients()
+        self._place = place
+        return True
 
     def _values(self) -> tuple[float, ...]:
         own = self.current.coefficients()
         return own + self.input_current.coefficients() if self.binarize_input else own
-
-    def _fill_coefficients(self) -> None:
-        """The estimators' numbers as one tensor, filled in place: a compiled step reads new values without a new
-        compilation. The host does not wait for a GPU: what is unchanged is left, the rest comes from pinned memory."""
-        wanted = (self._values(), self.weight.dtype, self.weight.device)
-        usable = self.coefficients is not None and not self.coefficients.is_inference()
-        if usable and self._filled == wanted:
-            return
-        values = torch.tensor(wanted[0], dtype=self.weight.dtype, device="cpu")
-        if not usable or self.coefficients.shape != values.shape:
-            self.coefficients = values.to(self.weight.device)
-        elif self.coefficients.is_cuda:
-            self.coefficients.copy_(values.pin_memory(), non_blocking=True)
-        else:
-            self.coefficients.copy_(values)
-        self._filled = wanted
 
     def _live_coefficients(self) -> tuple[float | Tensor, ...]:
         return self.coefficients.unbind() if torch.compiler.is_compiling() else self._values()
@@ -86,7 +84,7 @@ class _Binary:
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
         self._filled = None
-        self._fill_coefficients()  # in full precision again after a change of dtype
+        fill([self])  # in full precision again after a change of dtype
         return self
 
     def get_extra_state(self) -> Tensor:
@@ -334,6 +332,6 @@ def anneal(model: nn.Module, progress: float) -> None:
 
     Raises ``ValueError`` outside [0, 1], with or without binary layers.
     """
-    ReSTE().at(progress)  # the range check
-    for _, layer in binary_layers(model):
-        layer.set_progress(progress)
+    moved = at(progress)
+    moved(ReSTE())  # the range check
+    fill([layer for _, layer in binary_layers(model) if layer._move(progress, moved)])

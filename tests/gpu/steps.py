@@ -1,10 +1,11 @@
 """What one training step launches, copies and waits for, on made images; runs under fakecuda, one line a case.
 
-PYTHONPATH=. python tests/gpu/steps.py sweep | signs | resume | bad FLAW
+PYTHONPATH=. python tests/gpu/steps.py sweep | evaluation | signs | resume | bad FLAW
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -94,10 +95,23 @@ def sweep() -> None:
 
 def report(label: str, found, steps: int) -> None:
     copies, waits = found.total("copy", "pageable->device"), found.total("WAIT")
-    print(f"CASE {found.kernels / steps:.0f} {copies / steps:.1f} {waits / steps:.1f} {label}", flush=True)
+    pinned = found.total("copy", "pinned->device")
+    counts = f"{found.kernels / steps:.0f} {copies / steps:.1f} {waits / steps:.1f} {pinned / steps:.1f}"
+    print(f"CASE {counts} {label}", flush=True)
     for what, who in found.blame:
         if "WAIT" in what:
             print(f"  waits at {who}", flush=True)
+
+
+def evaluation() -> None:
+    """Three batches of test images, of which the last is odd; the sums are brought to the host once."""
+    recipe, device = Recipe(compile="off", batch_size=8, eval_batch_size=8, epochs=10), torch.device("cuda")
+    with numerics(recipe, device):
+        loop = made_loop(recipe, 16, 20)
+        for _ in range(2):
+            with fakecuda.watched() as found, contextlib.suppress(ZeroDivisionError):  # nothing is counted here
+                training.evaluate(loop.model, loop.data, recipe)
+    report("evaluation", found, 1)
 
 
 def bad(flaw: str) -> None:
@@ -154,6 +168,6 @@ if __name__ == "__main__":
         sys.exit(fakecuda.run([__file__, *sys.argv[1:]]).returncode)
     training._Loop.raise_if_bad = look
     gpu.integral = integral
-    {"sweep": sweep, "signs": signs, "bad": bad, "resume": resume}[sys.argv[1]](*sys.argv[2:])
+    {"sweep": sweep, "evaluation": evaluation, "signs": signs, "bad": bad, "resume": resume}[sys.argv[1]](*sys.argv[2:])
     sys.stdout.flush()
     os._exit(0)  # torch's teardown expects a real driver

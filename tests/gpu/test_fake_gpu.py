@@ -13,10 +13,19 @@ from helpers.fake_gpu import SCRIPTS, said, under
 
 def test_no_step_of_any_network_estimator_or_precision_waits_for_the_gpu(library: Path) -> None:
     lines = said(library, "sweep")
-    cases = [line.split(maxsplit=4)[1:] for line in lines if line.startswith("CASE")]
+    cases = [line.split(maxsplit=5)[1:] for line in lines if line.startswith("CASE")]
     assert len(cases) > 30
     assert all(int(kernels) > 50 for kernels, *_ in cases)
     assert [case for case in cases if (case[1], case[2]) != ("0.0", "0.0")] == [], "\n".join(lines)
+    moving = {pinned for *_, pinned, label in cases if "schedule" in label}
+    assert moving == {"1.0"}  # the coefficients of all layers in one copy,
+    assert {pinned for *_, pinned, label in cases if "schedule" not in label} <= {"0.0", "0.5"}  # where they move
+
+
+@pytest.mark.fakecuda
+def test_evaluation_waits_for_its_sums_only(library: Path) -> None:
+    (line,) = [line for line in said(library, "evaluation") if line.startswith("CASE")]
+    assert [float(word) for word in line.split()[2:4]] == [0, 1]
 
 
 @pytest.mark.fakecuda
