@@ -121,6 +121,7 @@ def a_layer_and_its_backward(session: Session) -> dict[str, Any]:
         modules = {"eager": layer}
         if not session.fake:  # fakecuda's tests compile; here it would take a minute
             modules["compiled"] = torch.compile(layer, dynamic=False)
+            modules["compiled, combined"] = torch.compile(layer, dynamic=False, options={"combo_kernels": True})
         for precision in PRECISIONS:
             for name, module in modules.items():
                 found = _gradients(module, layer, x, grad, precision)

@@ -84,12 +84,17 @@ def _backend(parts: list[Scheduled]):
             with V.set_graph_handler(graph), V.set_debug_handler(DebugContext()):
                 graph.run(*inputs)
                 graph._update_scheduler()
-                nodes = [node for node in graph.scheduler.nodes if "Nop" not in type(node).__name__]
+                nodes = [node for node in graph.scheduler.nodes if _launched(node)]
                 libraries = sum("Extern" in type(node).__name__ for node in nodes)
                 parts.append(Scheduled(len(nodes), libraries, sum(n.get_read_write_buffers_sizes() for n in nodes)))
         return make_boxed_func(graph_module.forward)
 
     return lambda graph_module, inputs: compile_fx.compile_fx(graph_module, inputs, inner_compile=inner)
+
+
+def _launched(node) -> bool:
+    """Whether a node of the schedule is a call: neither nothing nor one of the results of a library's call."""
+    return "Nop" not in type(node).__name__ and type(node.node).__name__ != "MultiOutput"
 
 
 def rows(full: bool) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._inductor import config as inductor
 
 from benchmarks.gpu import material
 from benchmarks.gpu.session import Session
@@ -23,13 +24,15 @@ from resteutils.training.tracking import NoTracker
 
 __all__ = ["made_loop", "speed_of_steps", "timed"]
 
-# (network, W/A, precision, mode of torch.compile, images in a batch)
+# (network, W/A, precision, mode of torch.compile, images in a batch); "combined" is Inductor's experimental
+# combo_kernels, which no run uses: one kernel for work that several layers have ready at once
 CASES = (
     ("resnet20", "1/1", "fp32", "off", 256),
     ("resnet20", "1/1", "fp32", "default", 256),
     ("resnet20", "1/1", "fp32", "reduce-overhead", 256),
     ("resnet20", "1/1", "tf32", "reduce-overhead", 256),
     ("resnet20", "1/1", "tf32", "whole-step", 256),
+    ("resnet20", "1/1", "tf32", "whole-step, combined", 256),
     ("resnet20", "32/32", "tf32", "reduce-overhead", 256),
     ("vgg_small", "1/1", "fp32", "default", 256),
     ("vgg_small", "1/1", "tf32", "default", 256),
@@ -55,12 +58,14 @@ def speed_of_steps(session: Session) -> dict[str, Any]:
         if not session.fake and session.left < TO_COME:
             rows[name] = "skipped: no time left"
             continue
+        compiled, _, combined = mode.partition(", ")
         recipe = material.recipe(
-            model=model, bits=bits, precision=precision, compile=mode, batch_size=32 if session.fake else batch,
+            model=model, bits=bits, precision=precision, compile=compiled, batch_size=32 if session.fake else batch,
             deterministic=False,
         )  # fmt: skip
         try:
-            rows[name] = timed(recipe, 3 if session.fake else 60, session)
+            with inductor.patch(combo_kernels=bool(combined)):
+                rows[name] = timed(recipe, 3 if session.fake else 60, session)
         except (RuntimeError, ValueError) as error:
             rows[name] = f"{type(error).__name__}: {str(error)[:300]}"
         print(f"    {name}: {rows[name]}", flush=True)
@@ -142,4 +147,5 @@ def _profiled(step, path: Path, session: Session) -> dict[str, float]:
 
 
 def _slug(recipe: Recipe) -> str:
-    return f"{recipe.model}-{recipe.bits.replace('/', '-')}-{recipe.precision}-{recipe.compile}"
+    combined = "-combined" if inductor.combo_kernels else ""
+    return f"{recipe.model}-{recipe.bits.replace('/', '-')}-{recipe.precision}-{recipe.compile}{combined}"

@@ -140,7 +140,7 @@ def evaluate(
         labels = labels.to(device)
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels.unsqueeze(1)
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        totals += torch.stack([loss, best[:, 0].sum(), best.sum(), torch.tensor(len(labels), device=device)])
+        totals += torch.stack([loss, best[:, 0].sum(), best.sum(), torch.full((), len(labels), device=device)])
     model.train(training)
     loss, top1, top5, images = group.sum(totals).tolist()
     return {"loss": loss / images, "top1": 100 * top1 / images, "top5": 100 * top5 / images}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from torch import nn
 
 from resteutils.nn.exact import integral
 from resteutils.nn.layers import BinaryConv2d, binary_layers
+from resteutils.recipes import Recipe
 
-__all__ = ["ALGORITHMS", "gpu_environment", "settle_signs", "sign_convolutions"]
+__all__ = ["ALGORITHMS", "batch_sizes", "gpu_environment", "settle_signs", "sign_convolutions"]
 
 ALGORITHMS = ("cudnn", "cudnn, deterministic", "without cudnn")  # in the order in which they are tried
 
@@ -37,14 +38,31 @@ def _driver() -> str:
     return next((word for word in words if word[0].isdigit()), "")
 
 
-def settle_signs(model: nn.Module, images: tuple[int, ...], layout: torch.memory_format, say: Callable) -> str:
+def batch_sizes(recipe: Recipe, train: int, test: int, world: int) -> set[int]:
+    """How many images a process computes at once in a run on ``train`` and ``test`` images: whole batches and the odd
+    last one, in their parts, and those of evaluation. Libraries choose an algorithm for each.
+    """
+    sizes: set[int] = set()
+    for whole in (min(recipe.batch_size, train), train % recipe.batch_size):
+        parts = max(1, min(recipe.accumulate, whole // world // 2))
+        sizes |= {share // parts + extra for share in (whole // world, -(-whole // world))
+                  for extra in ({0, 1} if share % parts else {0})}  # fmt: skip
+    for share in (test // world, -(-test // world)):
+        sizes |= {min(recipe.eval_batch_size, share), share % recipe.eval_batch_size}
+    return sizes - {0}
+
+
+def settle_signs(
+    model: nn.Module, sizes: Iterable[int], image: tuple[int, ...], layout: torch.memory_format, say: Callable
+) -> str:
     """Choose, for the rest of :func:`resteutils.training.switches.numerics`, the first of :data:`ALGORITHMS` that
-    convolves signs to integers in every 1/1 layer of ``model`` for inputs of the shape ``images``. Return its name.
+    convolves signs to integers in every 1/1 layer of ``model`` for batches of these ``sizes``, of images of the shape
+    ``image``. Return its name.
 
     Raises ``RuntimeError`` where none does.
     """
     device = next(model.parameters()).device
-    layers = sign_convolutions(model, images)
+    layers = [call for size in sorted(sizes) for call in sign_convolutions(model, (size, *image))]
     for name in ALGORITHMS:
         _take(name)
         bad = [call for call in layers if not integral(*call, device, layout)]

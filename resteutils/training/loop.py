@@ -1,8 +1,9 @@
 """The training loop: one readable class, for one process or many.
 
 A run is a pure function of its recipe: order and augmentation of the data depend on (seed, epoch) alone, learning rate
-and path on the step, and a checkpoint holds everything else. A run that was killed and resumed ends with exactly the
-numbers of one that was not (on the same device, with the same threads and compile setting; others warn).
+and path on the step, and a checkpoint holds everything else. On a CPU, a run that was killed and resumed ends with
+exactly the numbers of one that was not, with the same threads and compile setting (others warn). On a GPU only
+``deterministic=True`` promises that.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from resteutils.system.defaults import torch_defaults
 from resteutils.training.checkpoint import compare_environment, load_latest, save_checkpoint
 from resteutils.training.device import WHOLE_STEP, Execution, memory_advice, resolve_device
 from resteutils.training.epoch import Sums, epoch_row, evaluate, measured_steps, write_history
-from resteutils.training.gpu import settle_signs
+from resteutils.training.gpu import batch_sizes, settle_signs
 from resteutils.training.graphed import GraphedUpdate
 from resteutils.training.processes import Processes, processes, without_sync
 from resteutils.training.progress import Progress
@@ -139,9 +140,9 @@ class _Loop:
         recipe, execution = self.recipe, self.execution
         if self.device.type != "cuda" or recipe.bits != "1/1" or recipe.precision == "bf16":
             return {}
-        part = -(-recipe.batch_size // (self.group.world * recipe.accumulate))
-        images = (part, recipe.in_channels, recipe.image_size, recipe.image_size)
-        return {"signs": settle_signs(self.model, images, execution.layout, self.say)}
+        sizes = batch_sizes(recipe, self.data.train_size, self.data.test_size, self.group.world)
+        image = (recipe.in_channels, recipe.image_size, recipe.image_size)
+        return {"signs": settle_signs(self.model, sizes, image, execution.layout, self.say)}
 
     def restore(self) -> None:
         """Go on from the folder's latest valid checkpoint, if there is one."""
