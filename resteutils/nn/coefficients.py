@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from resteutils.estimators import Estimator
-
-if TYPE_CHECKING:
-    from resteutils.nn.layers import _Binary
 
 __all__ = ["at", "fill", "writable"]
 
@@ -38,9 +35,10 @@ def writable(coefficients: Tensor | None) -> bool:
     return coefficients is not None and not coefficients.is_inference()
 
 
-def fill(layers: Iterable[_Binary]) -> None:
-    """Write the numbers of these layers where they changed. Makes the tensors that are missing
-    or of another length, dtype or device."""
+def fill(layers: Iterable[Any]) -> None:
+    """Write the numbers of these binary layers where they changed. Makes the tensors that are missing or of another
+    length, dtype or device.
+    """
     changed: dict[tuple, list[tuple[Tensor, tuple[float, ...]]]] = defaultdict(list)
     for layer in layers:
         held, values, place = layer.coefficients, layer._values(), (layer.weight.dtype, layer.weight.device)
