@@ -48,7 +48,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     """A run on the CPU, whose numbers are right."""
     monkeypatch.setattr(numbers, "SHAPES", few(numbers.SHAPES))
     monkeypatch.setattr(numbers, "PRECISIONS", ("fp32", "tf32"))
-    monkeypatch.setattr(numbers.torch, "compile", lambda module, dynamic: module)
+    monkeypatch.setattr(numbers.torch, "compile", lambda module, **options: module)
     nothing = material.Material(tmp_path, "none", ())
     return Session(tmp_path, nothing, device=torch.device("cpu"))
 
