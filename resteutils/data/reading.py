@@ -37,6 +37,8 @@ def opened(path: Path, mode: str = "RGB") -> Image:
     """
     from PIL import Image
 
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise UnreadableImage(f"{path} cannot be decoded ({'a folder' if path.is_dir() else 'it is no file'})")
     try:
         with Image.open(path) as image:
             pixels = image.width * image.height

@@ -55,8 +55,8 @@ def estimator(name: str, **parameters: float | str) -> Estimator:
 
     Raises ``ValueError`` for an unknown name, an unknown parameter or a value out of range.
     """
-    if name not in ESTIMATORS:
-        raise UnknownEstimator(name)
+    if name not in list(ESTIMATORS):  # a list: a name that has no hash is none of them either
+        raise UnknownEstimator(str(name))
     cls = ESTIMATORS[name]
     known = [field.name for field in fields(cls)]
     for parameter in parameters:

@@ -34,8 +34,8 @@ def _choice(*accepted: str, default: str) -> Any:
     return field(default=default, metadata={"accepted": accepted})
 
 
-def _at_least(low: float, default: float, *, strict: bool = False) -> Any:
-    return field(default=default, metadata={"low": low, "strict": strict})
+def _at_least(low: float, default: float, *, strict: bool = False, below: float = math.inf) -> Any:
+    return field(default=default, metadata={"low": low, "strict": strict, "below": below})
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Recipe:
     precision: str = _choice("fp32", "tf32", "bf16", default="fp32")
     sync_bn: bool = True  # over processes, on GPUs
     deterministic: bool = False  # torch.use_deterministic_algorithms; a run on a CPU repeats exactly anyway
-    seed: int = _at_least(0, 0)
+    seed: int = _at_least(0, 0, below=2**64)  # as torch's generators
     # execution, not in the identity
     compile: str = _choice(*COMPILE, default="auto")
     channels_last: str = _choice("auto", "on", "off", default="auto")
@@ -108,6 +108,8 @@ class Recipe:
             object.__setattr__(self, "input_estimator", None)
         if self.optimizer != "sgd" and self.momentum >= 1:
             raise ValueError(f"momentum = {self.momentum}, expected below 1 with optimizer = {self.optimizer!r}")
+        if self.padding > max(self.image_size, Recipe.padding):
+            raise ValueError(f"padding = {self.padding}, expected at most image_size = {self.image_size}")
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs}, expected at most epochs = {self.epochs}")
 
@@ -122,11 +124,15 @@ class Recipe:
             if not number or not math.isfinite(value) or value < low or (strict and value == low):
                 kind = "a whole number" if whole else "a number"
                 raise ValueError(f"{name} = {value!r}, expected {kind} {'above' if strict else 'of at least'} {low}")
+            if value >= entry.metadata["below"]:
+                raise ValueError(f"{name} = {value!r}, expected a number below {entry.metadata['below']}")
             object.__setattr__(self, name, int(value) if whole else float(value))
         if entry.type == "bool" and not isinstance(value, bool):
             raise ValueError(f"{name} = {value!r}, expected True or False")
         if entry.type == "bool | None" and not isinstance(value, bool | None):
             raise ValueError(f"{name} = {value!r}, expected True, False or None (where it is faster)")
+        if name in LABELS and not isinstance(value, str):
+            raise ValueError(f"{name} = {value!r}, expected text")
         if name in ("estimator", "input_estimator") and value is not None and not isinstance(value, Estimator):
             raise ValueError(f"{name} = {value!r}, expected an estimator such as ReSTE(o=3)")
 

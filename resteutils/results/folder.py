@@ -45,8 +45,8 @@ def parameters(namespace: Mapping[str, Any], known: Sequence[str] = ()) -> dict[
 
     Raises ``ValueError`` for one that is not ``known``, where those are named.
     """
-    plain = (str, int, float, bool, list, tuple, type(None))
-    own = {"In"}  # of IPython's names the one that is a list
+    plain = (str, int, float, bool, list, tuple, dict, type(None))
+    own = {"In", "Out"}  # of IPython's names those that are a list and a dictionary
     found = {
         name: value
         for name, value in namespace.items()
@@ -95,6 +95,10 @@ class Item:
         from resteutils.recipes import ITEMS, known
 
         refuse_unknown(unknown, PARAMETERS)
+        texts = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
+        for given, value in (texts | {"out_dir": out_dir, "overrides": overrides}).items():
+            if not isinstance(value, str | os.PathLike):
+                raise ValueError(f"{given} = {value!r}, expected text")
         known("item", name, ITEMS)
         known("profile", profile, CLAIMS)
         self.name, self.profile, self.device, self.overrides = name, profile, device, overrides
@@ -202,14 +206,14 @@ class Item:
 
 def _listed(value: str | int | Iterable[Any]) -> str | tuple[Any, ...]:
     """Text, or what papermill makes of it: ``-p seeds 0`` is the number, ``-y 'seeds: [0, 1]'`` a list."""
-    if isinstance(value, str):
-        return value
-    return (value,) if isinstance(value, Integral) else tuple(value)
+    if isinstance(value, Integral):
+        return (value,)
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
 def _whole(epochs: int | str) -> int:
     try:
-        return int(epochs or 0)
+        return int(str(epochs or 0))  # by its text: of 2.5 int() would make 2, of True 1
     except ValueError as error:
         raise ValueError(f"epochs = {epochs!r}, expected a whole number; 0 means the profile's") from error
 

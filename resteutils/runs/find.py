@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from resteutils.recipes import ITEMS, PROFILES, recipe
-from resteutils.runs.records import Run, finished_runs
+from resteutils.runs.records import Run, ended_runs
 
 __all__ = ["find_run"]
 
@@ -16,9 +16,10 @@ def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Run:
     profile it is finished; items share runs, so that the record may name another item.
 
     Runs whose weights are on this disk go before those of which only the record survives; of several seeds of one row
-    the first counts. Raises ``ValueError`` where none or several fit.
+    the first counts. Raises ``ValueError`` where none or several fit, and for one that diverged.
     """
-    runs = {run.recipe.run_id: run for run in finished_runs(runs_dir, results_dir)}
+    ended = ended_runs(runs_dir, results_dir)
+    runs = {run.recipe.run_id: run for run in ended}
     wanted = Path(name).name if os.path.isdir(name) else name
     if wanted in runs:
         return runs[wanted]
@@ -32,6 +33,9 @@ def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Run:
         return min(fitting, key=lambda run: run.recipe.seed)
     if fitting:
         raise ValueError(f"{name} could be any of {', '.join(run.recipe.run_id for run in fitting)}: name one of them")
+    for run in ended.diverged:
+        if run.recipe.run_id.startswith(wanted) or run.recipe.identity in asked:
+            raise ValueError(f"{run.recipe.run_id} diverged and left no network: {run.reason}")
     known = ", ".join(runs) or "none is finished"
     raise ValueError(
         f"no finished run is called {name!r}; there is: {known}. Train one with `resteutils train ITEM/ROW`"

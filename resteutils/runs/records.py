@@ -209,6 +209,8 @@ def _read(
     """
     run_id = path.parent.name if path.name == "record.json" else path.stem
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise ValueError("it is no file" if path.exists() else "it is a link to nothing")
         text = path.read_text(encoding="utf-8")
         if known and (run_id, text) in known:
             return known[run_id, text]

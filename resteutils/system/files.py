@@ -30,7 +30,8 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
     """Write ``content`` beside ``path``, flush it to the disk and rename it over ``path``.
 
     A reader sees the old file or the new one, never a part of it; a process killed at any moment leaves at most a stray
-    ``.tmp`` file. Raises ``OSError``, naming the file, when the disk is full or read-only; the old file is intact.
+    ``.tmp`` file. Raises ``OSError``, naming the file, when the disk is full or read-only, or where something stands
+    that is no file, as ``/dev/stdout``; what stood there is intact.
     """
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
@@ -47,6 +48,8 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a rename would take the place of a device or a pipe
+        raise OSError(errno.EISDIR if path.is_dir() else errno.EEXIST, f"a {'folder' if path.is_dir() else 'device'}")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -101,12 +102,16 @@ def test_an_orientation_that_cannot_be_read_is_none(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_or_no_image_is_said(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")  # opened, it would be waited for
+    (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to("nowhere.png")
     (tmp_path / "text.png").write_text("text")
     for name, said in (
         ("link.png", "a link to nowhere.png"),
         ("none.png", "no such file"),
         ("text.png", "not an image"),
+        ("pipe.png", "it is no file"),
+        ("folder.png", "a folder"),
     ):
         with pytest.raises(UnreadableImage, match=rf"{name} cannot be decoded.*{said}"):
             opened(tmp_path / name)

@@ -124,6 +124,22 @@ def test_a_link_carries_the_whole_state_and_a_damaged_one_the_fresh_state(tmp_pa
 
 
 @node
+def test_a_link_of_nonsense_gives_a_state_that_the_page_can_draw(tmp_path: Path) -> None:
+    code = """const data = {estimators: given}, fresh = freshState(data);
+        const read = kept => fromLink(`explorer=${encodeURIComponent(JSON.stringify(kept))}`, data);
+        const nonsense = [{values: {reste: null}}, {values: {reste: "o"}}, {values: 5}, {pins: [null, 3]}, {pins: {}},
+            {image: -1, layer: -2}, {image: 0.5, layer: 0.9}, {progress: 1000}, {compare: null}, []];
+        const same = nonsense.map(kept => JSON.stringify(read(kept)) === JSON.stringify(fresh));
+        const one = {name: "reste", p: 5}, pins = read({pins: Array(1000).fill(one)}).pins;
+        const whole = read({values: {fda: {n: 3.7}}, compare: ["ste", "ste"], progress: 12.6});
+        const told = [values(whole, "fda").n, whole.compare, whole.progress];
+        console.log(JSON.stringify([same, pins.length, pins[0].p, ...told]));"""
+    same, count, pinned, n, compared, progress = run_in_node(tmp_path, code, specs())
+    assert all(same), same
+    assert (count, pinned["o"], n, compared, progress) == (5, 3, 4, ["ste"], 13)
+
+
+@node
 def test_an_exploded_run_does_not_flatten_the_others(tmp_path: Path) -> None:
     code = """const line = (...y) => ({y});
         const found = limits([line(2, 1.5), line(2.1, 1.4), line(900, 800)], false);

@@ -123,7 +123,18 @@ def test_a_row_of_any_item_finds_the_run_they_share_and_no_shorter_one(name, tmp
 
     full, brief = ru.recipe("table3/reste", "short"), ru.recipe("table1/resnet20-1w1a", "short", epochs=3)
     found = [records.Run(r, tmp_path / r.run_id, {}) for r in (brief, full)]
-    monkeypatch.setattr(find, "finished_runs", lambda *folders: found)
+    monkeypatch.setattr(find, "ended_runs", lambda *folders: records.Runs(found))
     assert find_run(name).recipe == full
-    monkeypatch.setattr(find, "finished_runs", lambda *folders: found[:1])
+    monkeypatch.setattr(find, "ended_runs", lambda *folders: records.Runs(found[:1]))
     assert find_run("table1/resnet20-1w1a").recipe == brief  # better than none: its record says what it is
+
+
+def test_a_run_that_diverged_is_said_to_have_no_network(tmp_path, monkeypatch):
+    from resteutils.runs import find, records
+
+    chosen = ru.recipe("table3/reste", "short")
+    gone = records.Diverged(chosen, tmp_path / chosen.run_id, {"diverged": "the loss is not finite"})
+    monkeypatch.setattr(find, "ended_runs", lambda *folders: records.Runs([], [gone]))
+    for name in (chosen.run_id, "table3/reste"):
+        with pytest.raises(ValueError, match=f"{chosen.run_id} diverged and left no network: the loss is not finite"):
+            find_run(name)

@@ -115,6 +115,21 @@ def test_parameters_are_what_a_notebook_gave_plain_values_to() -> None:
         Item("table3", **parameters(namespace | {"profil": "smoke"}))
     with pytest.raises(ValueError, match="epochs = 'two', expected a whole number"):
         Item("table3", epochs="two")
+    for epochs in (2.5, True, [1]):  # not 2, 1 and an error of int()
+        with pytest.raises(ValueError, match="epochs = .*, expected a whole number"):
+            Item("table3", epochs=epochs)
+
+
+@pytest.mark.parametrize("given", [{"overrides": {"lr": 0.05}}, {"device": 0}, {"data_dir": None}, {"out_dir": 7}])
+def test_a_parameter_of_another_kind_is_refused_and_not_left_out(given: dict) -> None:
+    """``-y 'overrides: {lr: 0.05}'`` would else run without them."""
+    with pytest.raises(ValueError, match=f"{next(iter(given))} = .*, expected text"):
+        Item("table3", **parameters({"profile": "smoke", "Out": {}} | given))
+
+
+def test_seeds_that_are_no_numbers_are_refused_by_their_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"seeds = 0\.5, expected text such as '0,1,2'"):
+        Item("table3", profile="smoke", seeds=0.5, results_dir=tmp_path).runs()
 
 
 @pytest.mark.parametrize("asked", [{"seeds": "0"}, {"epochs": 2}])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,14 @@ IMPOSSIBLE = {
         lambda r: (r["result"].update(top1=101.0), r["history"].update(test_top1=[1.0, 101.0]))
     ),
     "top1 not the history's": resealed(lambda r: r["result"].update(top1=r["result"]["top1"] / 2 + 1e-3)),
+    "best not the history's": resealed(lambda r: r["result"].update(best_top1=77.0)),
+    "best epoch not the history's": resealed(
+        lambda r: (r["history"].update(test_top1=[1.0, 2.0]), r["result"].update(top1=2.0, best_top1=2.0, best_epoch=1))
+    ),
+    "a loss not the history's": resealed(lambda r: r["result"].update(train_loss=0.001)),
+    "no accuracies in the history": resealed(lambda r: r["history"].pop("test_top1")),
+    "a column twice": lambda r: json.dumps(r).replace('"history": {', '"history": {"test_top1": [1.0, 2.0], '),
+    "a label that is no text": resealed(lambda r: r["recipe"].update(row=[])),
     "best below last": resealed(lambda r: r["result"].update(best_top1=0.0)),
     "a result of one field": resealed(lambda r: r.update(result={"top1": r["result"]["top1"]})),
     "provenance {}": resealed(lambda r: r.update(provenance={})),
@@ -117,6 +127,27 @@ def test_one_impossible_record_is_named_and_left_out_and_the_others_count(how: s
     assert len(said) == 1 and str(record_path(folders)) in said[0]
     status, out, _ = run("list", "--results-dir", str(folders[1]), "--runs-dir", str(folders[0]))
     assert status == 0 and "1 finished run on this disk" in out
+
+
+def test_a_pipe_among_the_records_is_named_and_not_waited_for(folders) -> None:
+    record_path(folders).with_name("a.json").symlink_to("nothing")
+    os.mkfifo(record_path(folders).with_name("b.json"))
+    said: list[str] = []
+    asked = threading.Thread(target=lambda: finished_runs(*folders, say=said.append), daemon=True)
+    asked.start()
+    asked.join(20)
+    assert not asked.is_alive()
+    assert len(said) == 2 and "a.json" in said[0] and "b.json" in said[1]
+
+
+def test_a_record_of_another_seed_is_refused_by_its_name(folders) -> None:
+    record = json.loads(record_path(folders).read_text())
+    record["recipe"]["seed"] = 1
+    record_path(folders).write_text(json.dumps(validity.sealed(record)))
+    shutil.rmtree(folders[0])
+    said: list[str] = []
+    assert finished_runs(*folders, say=said.append) == []
+    assert f"{RECIPE.run_id}, its recipe is of {tiny(seed=1).run_id}" in said[0]
 
 
 def test_a_record_under_another_name_is_named_and_left_out(folders) -> None:

@@ -1,7 +1,7 @@
 // The explorer: one set of controls, four tabs, five steps; with a kernel behind it (anywidget) or without (a page).
 import {html, copyText, short} from "./chart.js";
 import {onPath} from "./estimators.js";
-import {freshState, fromLink, setValues, toLink, values, defaults} from "./state.js";
+import {MOST_PINS, freshState, fromLink, setValues, toLink, values, defaults} from "./state.js";
 import {curveTab} from "./curve.js";
 import {tradeoffTab} from "./tradeoff.js";
 import {trainingTab} from "./training.js";
@@ -98,7 +98,7 @@ function makeControls({data, spec, state, set}, id, toggle) {
   const playButton = html("button", {type: "button", onclick: toggle}, "Play"), speed = html("select", {id: id("speed")}, html("option", {value: 1}, "slow"), html("option", {value: 2, selected: true}, "normal"), html("option", {value: 5}, "fast"));
   const loop = html("input", {id: id("loop"), type: "checkbox"}), done = html("output", {for: id("progress")});
   const button = (text, act) => html("button", {type: "button", onclick: act}, text);
-  const pin = button("Pin this curve", () => set({pins: [...state().pins, {name: state().estimator, p: onPath(spec(state().estimator), values(state()), state().progress / 100)}].slice(-5)}));
+  const pin = button("Pin this curve", () => set({pins: [...state().pins, {name: state().estimator, p: onPath(spec(state().estimator), values(state()), state().progress / 100)}].slice(-MOST_PINS)}));
   const clear = button("Clear", () => set({pins: [], compare: []}));
   const reset = button("Reset all", () => set(freshState(data)));
   const share = button("Copy link", async event => {

@@ -8,6 +8,7 @@ export const defaults = spec => Object.fromEntries(spec.fields.map(field => [fie
 
 export const values = (state, name = state.estimator) => state.own[name];
 
+export const MOST_PINS = 5;
 const KEPT = ["tab", "estimator", "progress", "compare", "pins", "dataset", "runs", "image", "layer"];
 
 export function toLink(state, data) {
@@ -34,17 +35,18 @@ export function fromLink(text, data) {
   }
   if (kept === null || typeof kept !== "object") return state;
   const known = new Map(data.estimators.map(spec => [spec.name, spec]));
-  for (const key of KEPT) if (key in kept && (state[key] === null || typeof kept[key] === typeof state[key])) state[key] = kept[key];
+  for (const key of KEPT) if (key in kept && (state[key] === null || (kept[key] !== null && typeof kept[key] === typeof state[key]))) state[key] = kept[key];
   for (const [name, chosen] of Object.entries(kept.values ?? {})) {
     if (known.has(name)) setValues(state, known.get(name), chosen);
   }
   if (!known.has(state.estimator)) state.estimator = "reste";
   if (!["curve", "tradeoff", "training", "inside"].includes(state.tab)) state.tab = "curve";
-  state.progress = Math.min(Math.max(state.progress, 0), 100);
-  state.compare = Array.isArray(state.compare) ? state.compare.filter(name => known.has(name)) : [];
-  state.pins = (Array.isArray(state.pins) ? state.pins : []).filter(pin => known.has(pin?.name)).map(pin => {
+  state.progress = Math.round(Math.min(Math.max(state.progress, 0), 100));
+  for (const key of ["image", "layer"]) state[key] = Math.max(Math.trunc(state[key]), 0);
+  state.compare = Array.isArray(state.compare) ? [...new Set(state.compare)].filter(name => known.has(name)) : [];
+  state.pins = (Array.isArray(state.pins) ? state.pins : []).filter(pin => known.has(pin?.name)).slice(-MOST_PINS).map(pin => {
     const own = {own: {[pin.name]: defaults(known.get(pin.name))}};
-    setValues(own, known.get(pin.name), pin.p ?? {});
+    setValues(own, known.get(pin.name), pin.p);
     return {name: pin.name, p: own.own[pin.name]};
   });
   if (state.runs !== null && !Array.isArray(state.runs)) state.runs = null;
@@ -53,13 +55,15 @@ export function fromLink(text, data) {
 
 // Set parameters within their bounds; a field that must stay below another (m below t) stops one step short of it.
 export function setValues(state, spec, chosen) {
+  if (chosen === null || typeof chosen !== "object") return;
   const p = {...state.own[spec.name]};
   for (const field of spec.fields) {
     if (!(field.name in chosen)) continue;
     const value = chosen[field.name];
     if (field.options) { if (field.options.includes(value)) p[field.name] = value; continue; }
     if (typeof value !== "number" || Number.isNaN(value)) continue;
-    p[field.name] = +Math.min(Math.max(value, field.low), field.high).toPrecision(6);
+    const within = +Math.min(Math.max(value, field.low), field.high).toPrecision(6);
+    p[field.name] = field.whole ? Math.round(within) : within;
   }
   for (const field of spec.fields) {
     if (!field.below || p[field.name] < p[field.below]) continue;
