@@ -47,7 +47,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8866)
     parser.add_argument("--results-dir", default="")
     chosen = parser.parse_args()
-    with server(chosen.host, chosen.port, chosen.results_dir) as serving:
+    try:
+        serving = server(chosen.host, chosen.port, chosen.results_dir)
+    except (OSError, OverflowError) as error:
+        parser.error(f"{chosen.host}:{chosen.port} cannot be served ({error}); --port, or PORT=, names another")
+    with serving:
         print(f"The explorer is at http://{chosen.host}:{serving.server_port}/ (Ctrl-C ends it)", flush=True)
         try:
             serving.serve_forever()

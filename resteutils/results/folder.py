@@ -47,10 +47,15 @@ def parameters(namespace: Mapping[str, Any], known: Sequence[str] = ()) -> dict[
     """
     plain = (str, int, float, bool, list, tuple, dict, type(None))
     own = {"In", "Out"}  # of IPython's names those that are a list and a dictionary
+    again = any(isinstance(value, Item) for value in namespace.values())
     found = {
         name: value
         for name, value in namespace.items()
-        if isinstance(value, plain) and not name.startswith("_") and name not in own
+        if isinstance(value, plain)
+        and not name.startswith("_")
+        and name not in own
+        # where the cell is run again, what later cells have left is there too
+        and (not again or name in PARAMETERS)
     }
     if known:
         refuse_unknown(found, known)

@@ -154,3 +154,17 @@ def test_the_notebook_runs_without_a_reader(root: Path, tmp_path: Path, folders)
     )
     shown = [output["data"] for cell in out.cells for output in cell.get("outputs", ()) if "data" in output]
     assert [data["text/html"][:7] for data in shown] == ["<iframe"]
+
+
+def test_a_port_that_is_taken_is_one_line_that_says_what_to_do(monkeypatch, capsys) -> None:
+    from resteutils.explorer import serve
+
+    def taken(*arguments: object) -> None:
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr(serve, "server", taken)
+    monkeypatch.setattr("sys.argv", ["serve", "--port", "8866"])
+    with pytest.raises(SystemExit):
+        serve.main()
+    said = capsys.readouterr().err
+    assert "127.0.0.1:8866 cannot be served" in said and "Address already in use" in said and "PORT=" in said

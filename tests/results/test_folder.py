@@ -120,6 +120,12 @@ def test_parameters_are_what_a_notebook_gave_plain_values_to() -> None:
             Item("table3", epochs=epochs)
 
 
+def test_the_first_cell_can_be_run_again_after_the_others() -> None:
+    """``runs`` is a list, ``speeds`` a dictionary: not parameters that nobody knows."""
+    left = {"item": Item("deploy"), "runs": Runs(), "speeds": {"ms": 1.0}, "profile": "smoke", "seeds": 0}
+    assert parameters(left) == {"profile": "smoke", "seeds": 0}
+
+
 @pytest.mark.parametrize("given", [{"overrides": {"lr": 0.05}}, {"device": 0}, {"data_dir": None}, {"out_dir": 7}])
 def test_a_parameter_of_another_kind_is_refused_and_not_left_out(given: dict) -> None:
     """``-y 'overrides: {lr: 0.05}'`` would else run without them."""
