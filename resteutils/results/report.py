@@ -19,7 +19,7 @@ from resteutils.evidence import html
 from resteutils.recipes.profiles import PROFILES
 from resteutils.results import documents, pages
 from resteutils.system import settings
-from resteutils.system.files import heal, replaced, write_atomic
+from resteutils.system.files import heal, replaced, writable, write_atomic
 
 __all__ = ["build"]
 
@@ -48,7 +48,10 @@ def build(
 
     root = settings.results_dir(results_dir)
     target = Path(out).absolute() if out else root / "report"
+    writable(target.parent, "out" if out else "RESULTS_DIR")
     found = {item: _results_of(root, item) for item in ITEMS}
+    if not any(found.values()):
+        print(f"{root} holds no finished item, so the report is empty: `resteutils reproduce ITEM` makes one")
     project = documents.checkout()
     top = html.render("top.html", __package__, explorer=bool(explorer), documents=project is not None)
     with replaced(target) as site:

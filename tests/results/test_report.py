@@ -169,3 +169,12 @@ def test_links_of_the_documents_lead_to_pages_or_nowhere(tmp_path: Path) -> None
     assert 'src="docs/a.png"' in readme and (site / "docs" / "a.png").is_file()
     assert 'id="the-x-y"' in one and 'href="../index.html"' in one and 'href="../README.html"' in one
     assert '<th scope="col" class="num">n</th>' in one and "<th></th>" not in one
+
+
+def test_a_folder_without_results_is_said_and_a_file_in_its_place_refused(tmp_path: Path, capsys) -> None:
+    """A misspelt RESULTS_DIR would else give an empty report without a word."""
+    assert report.build(results_dir=tmp_path / "misspelt").is_file()
+    assert f"{tmp_path / 'misspelt'} holds no finished item" in capsys.readouterr().out
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file cannot be made; set RESULTS_DIR elsewhere"):
+        report.build(results_dir=tmp_path / "file")
