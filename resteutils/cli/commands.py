@@ -127,8 +127,23 @@ def _parsed(arguments: list[str]) -> Callable[[], None]:
     except SystemExit as error:
         if error.code in (None, 0):
             raise
-        words = re.sub(r"[^\S ]|[\u2500-\u257f]|\x1b\[[0-9;]*m", " ", said.getvalue()).split()
-        raise UsageError(" ".join(words) or "wrong usage; see resteutils --help") from None
+        raise UsageError(_one_line(said.getvalue(), arguments)) from None
+
+
+def _one_line(box: str, arguments: list[str]) -> str:
+    """What tyro says in a box of several parts: the first part, an option of the same command that it suggests, and
+    where the help is.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m|[\u2502\u256d-\u2570|+]", " ", box)
+    _, first, *others = (" ".join(part.split()) for part in re.split(r"[\u2500-]{3,}", f"{plain} --- wrong usage"))
+    command = f" {arguments[0]}" if arguments and arguments[0] in COMMANDS else ""
+    options = [option for part in others for option in re.split(r" (?=--[\w-]+ [{A-Z])", part)[1:]]
+    suggested = [option.split()[0] for option in options if f"in resteutils{command} --help" in option]
+    meant = f"; did you mean {suggested[0]}?" if suggested else ""
+    known = [part for part in others if part.startswith("Available")]
+    first = re.sub(r" \(applied to [^)]*\)| Arguments are applied to.*", "", first)
+    said = ". ".join([first.rstrip("."), *known])
+    return f"{said}{meant or '.'} See resteutils{command} --help"
 
 
 def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
