@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -27,7 +30,8 @@ NO_PRODUCT = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMS
 
 @dataclass(frozen=True)
 class ConvertedLayer:
-    """What became of a layer: W/A ``bits`` "1/1" or "1/32" where it is binary, "32/32" where it was left, and why."""
+    """What became of a layer: W/A ``bits`` "1/1" or "1/32" where it is binary, "32/32" where it is float; why it was
+    left as it was, "" where it was replaced."""
 
     name: str
     kind: str
@@ -44,26 +48,29 @@ class Conversion:
 
     @property
     def replaced(self) -> tuple[ConvertedLayer, ...]:
-        """Layers that are binary now."""
-        return tuple(layer for layer in self.layers if layer.bits != FLOAT)
+        """Layers that were made binary."""
+        return tuple(layer for layer in self.layers if not layer.why)
 
     @property
     def left(self) -> tuple[ConvertedLayer, ...]:
         """Layers that stay as they are."""
-        return tuple(layer for layer in self.layers if layer.bits == FLOAT)
+        return tuple(layer for layer in self.layers if layer.why)
 
     def __str__(self) -> str:
         width = max([5, *(len(layer.name) for layer in self.layers)])
         rows = [f"{'layer':<{width}}  {'kind':<24}{'weights':>12}  W/A    why"]
         rows += [f"{row.name:<{width}}  {row.kind:<24}{row.weights:>12,}  {row.bits:<5}  {row.why}".rstrip()
                  for row in self.layers]  # fmt: skip
-        binary, whole = (sum(row.weights for row in part) for part in (self.replaced, self.layers))
-        share = 100 * binary / max(whole, 1)
-        return "\n".join([*rows, f"{len(self.replaced)} of {len(self.layers)} layers binary, {share:.1f} % of weights"])
+        binary = [row for row in self.layers if row.bits != FLOAT]
+        share = 100 * sum(row.weights for row in binary) / max(sum(row.weights for row in self.layers), 1)
+        return "\n".join([*rows, f"{len(binary)} of {len(self.layers)} layers binary, {share:.1f} % of weights"])
 
 
 def layers_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Every module that owns weights of two dimensions or more, but norms; attention and parametrized ones as one."""
+    """Every module that owns weights of two dimensions or more, or quantized ones, but norms.
+
+    Attention and parametrized modules count as one.
+    """
     found: dict[str, nn.Module] = {}
     whole: tuple[str, ...] = ()
     for name, module in model.named_modules(remove_duplicate=False):
@@ -71,13 +78,22 @@ def layers_of(model: nn.Module) -> dict[str, nn.Module]:
             continue
         if isinstance(module, nn.MultiheadAttention) or parametrize.is_parametrized(module):
             found[name], whole = module, (*whole, f"{name}.")
-        elif any(nn.parameter.is_lazy(p) or p.dim() > 1 for p in module.parameters(recurse=False)):
+        elif _is_quantized(module) or any(
+            nn.parameter.is_lazy(p) or p.dim() > 1 for p in module.parameters(recurse=False)
+        ):
             found[name] = module
     return found
 
 
+def _is_quantized(module: nn.Module) -> bool:
+    """Whether it holds its weights packed, as torch.ao's quantized layers do: ``weight`` is then a method."""
+    return callable(getattr(module, "weight", None))
+
+
 def size_of(module: nn.Module) -> int:
     """Number of weights of a module that :func:`layers_of` found."""
+    if _is_quantized(module):
+        return module.weight().numel()
     return sum(0 if nn.parameter.is_lazy(p) else p.numel() for p in _own(module))
 
 
@@ -86,10 +102,11 @@ def _own(module: nn.Module) -> list[nn.Parameter]:
     return list(module.parameters(recurse=whole))
 
 
-def reasons_of(layers: dict[str, nn.Module], skip: Skip) -> dict[str, str]:
-    """Why each layer stays in float; "" where it becomes binary."""
+def reasons_of(model: nn.Module, layers: dict[str, nn.Module], skip: Skip) -> dict[str, str]:
+    """Why each layer of a network stays as it is; "" where it becomes binary."""
     asked = _skipped(layers, skip)
-    reasons = {name: asked.get(name) or _no_binary_form(name, module, layers) for name, module in layers.items()}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    reasons = {name: asked.get(name) or _no_binary_form(name, module, modules) for name, module in layers.items()}
     owners: dict[int, list[str]] = {}
     for name, module in layers.items():
         for parameter in _own(module):
@@ -106,7 +123,10 @@ def _skipped(layers: dict[str, nn.Module], skip: Skip) -> dict[str, str]:
     if callable(skip):
         return {name: "skip" for name, module in layers.items() if skip(name, module)}
     asked: dict[str, str] = {}
-    for word in (skip,) if isinstance(skip, str) else skip:
+    words = (skip,) if isinstance(skip, str) else tuple(skip) if isinstance(skip, Iterable) else (skip,)
+    for word in words:
+        if not isinstance(word, str):
+            raise TypeError(f"skip: {word!r}, expected names, or one function of (name, module); () skips nothing")
         if word in ("first", "last"):
             fitting = list(layers)[:1] if word == "first" else list(layers)[-1:]
         else:
@@ -121,14 +141,18 @@ def _skipped(layers: dict[str, nn.Module], skip: Skip) -> dict[str, str]:
     return asked
 
 
-def _no_binary_form(name: str, module: nn.Module, model: dict[str, nn.Module]) -> str:
+def _no_binary_form(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str:
     kind = type(module)
+    above, _, own = name.rpartition(".")
+    parent = type(modules[above])
     if isinstance(module, _Binary):
         return "binary already"
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return "a table of rows, no product"
     if parametrize.is_parametrized(module):
         return "parametrized: parametrize.remove_parametrizations makes it plain"
+    if _is_quantized(module):
+        return "quantized"
     if any(nn.parameter.is_lazy(p) for p in module.parameters(recurse=False)):
         return "lazy: run the network once before"
     if isinstance(module, nn.MultiheadAttention):
@@ -142,9 +166,21 @@ def _no_binary_form(name: str, module: nn.Module, model: dict[str, nn.Module]) -
         return f"its weight is {module.weight.dtype}"
     if not isinstance(module, nn.Linear) and padding_of(module) is None:
         return f"padding = {module.padding!r}, padding_mode = {module.padding_mode!r}: no binary form"
-    if f"{name.rpartition('.')[0]}.self_attn".lstrip(".") in model and name.endswith(("linear1", "linear2")):
-        return "nn.TransformerEncoderLayer reads its weights itself in evaluation"
+    if own in _read_by_forward(parent):
+        return f"{parent.__name__}.forward reads its weights itself"
     return "" if name else "the network itself: wrap it in nn.Sequential"
+
+
+@functools.cache
+def _read_by_forward(kind: type[nn.Module]) -> frozenset[str]:
+    """The layers whose weights the forward of a class takes itself, as torchvision's Swin does: it would compute with
+    latent weights, in float. Their type, place and shape may be asked for.
+    """
+    try:
+        source = inspect.getsource(kind.forward)
+    except (OSError, TypeError):  # typed at a prompt, or compiled
+        return frozenset()
+    return frozenset(re.findall(r"\bself\.(\w+)\.weight\b(?!\.(?:dtype|device|shape|size|ndim|numel|dim)\b)", source))
 
 
 def padding_of(conv: nn.Module) -> tuple[int, ...] | None:

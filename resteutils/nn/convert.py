@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from resteutils.nn.conversion import (
     reasons_of,
     size_of,
 )
-from resteutils.nn.layers import binary_layers
+from resteutils.nn.layers import _Binary, binary_layers
 
 __all__ = ["binarize_model", "restore_model"]
 
@@ -73,16 +74,16 @@ def binarize_model(
     three-dimensional convolutions, recurrent layers, ``nn.MultiheadAttention`` and others that read weights
     themselves, lazy and parametrized layers, weights shared with a float layer.
 
-    Raises ``ValueError`` for other bits, a name in ``skip`` that fits nothing, and a network of which nothing can be
-    replaced; ``TypeError`` for a wrong estimator.
+    Raises ``ValueError`` for other bits, a name in ``skip`` that fits nothing, a network of which nothing can be
+    replaced, and one that torch cannot copy; ``TypeError`` for a wrong estimator or something that is no network.
     """
     if bits not in BITS:
         raise ValueError(f"bits = {bits!r}, expected one of {', '.join(BITS)} (weights/activations)")
-    if not weight_scale > 0:
+    if not (isinstance(weight_scale, int | float) and 0 < weight_scale < math.inf):
         raise ValueError(f"weight_scale = {weight_scale!r}, expected a number above 0")
-    model = model if inplace else copy.deepcopy(model)
+    model = _taken(model, inplace)
     layers = layers_of(model)
-    reasons = reasons_of(layers, skip)
+    reasons = reasons_of(model, layers, skip)
     sets = (ReSTE() if estimator is None else estimator, input_estimator, bits == "1/1", scale)
     twins = {module: _twin(module, sets, scale_order, standardize, weight_scale)
              for name, module in layers.items() if not reasons[name]}  # fmt: skip
@@ -98,9 +99,8 @@ def binarize_model(
     rows = []
     for name, module in layers.items():
         why = reasons[name] or ("" if module in twins else "not called: something reads its weights itself")
-        rows.append(
-            ConvertedLayer(name or "(root)", type(module).__name__, size_of(module), FLOAT if why else bits, why)
-        )
+        now = bits if not why else _bits(module)
+        rows.append(ConvertedLayer(name or "(root)", type(module).__name__, size_of(module), now, why))
     model.conversion = Conversion(tuple(rows))
     if not twins:
         raise ValueError(f"no layer can be binary:\n{model.conversion}")
@@ -113,9 +113,10 @@ def restore_model(model: Network, inplace: bool = False) -> Network:
     """Replace every binary layer by its plain one, with the latent weights (divided by their ``weight_scale``), and
     bring back the activations that :func:`binarize_model` replaced; ``inplace`` changes ``model`` itself.
 
-    Its state dict is that of the float network again. Raises ``ValueError`` where nothing is binary.
+    Its state dict is that of the float network again, to the last bit where ``weight_scale`` was a power of two. Raises
+    ``ValueError`` where nothing is binary.
     """
-    model = model if inplace else copy.deepcopy(model)
+    model = _taken(model, inplace)
     layers = [layer for _, layer in binary_layers(model)]
     if not layers:
         raise ValueError(f"{type(model).__name__} has no binary layer to restore")
@@ -125,6 +126,30 @@ def restore_model(model: Network, inplace: bool = False) -> Network:
     if "conversion" in vars(model):
         del model.conversion
     return model
+
+
+def _taken(model: Network, inplace: bool) -> Network:
+    """The network itself or a copy. Raises ``TypeError`` for what is no module, ``ValueError`` for weights that are
+    computed by a hook (pruned, weight_norm of old), which torch cannot copy.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model = {model!r}, expected an nn.Module")
+    computed = [
+        f"{name}.{key}".lstrip(".")
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    if computed and not inplace:
+        raise ValueError(
+            f"torch cannot copy {', '.join(computed)}, which a hook computes: undo it first (prune.remove, "
+            "remove_weight_norm), or say inplace=True"
+        )
+    return model if inplace else copy.deepcopy(model)
+
+
+def _bits(module: nn.Module) -> str:
+    return FLOAT if not isinstance(module, _Binary) else "1/1" if module.binarize_input else "1/32"
 
 
 # --- one module for another ------------------------------------------------------------------------------------------

@@ -159,6 +159,7 @@ def test_a_module_in_two_places_is_one_binary_layer_in_both() -> None:
         (nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), "reflect"),
         (nn.Conv2d(8, 8, 2, padding="same"), "same"),
         (type("Own", (nn.Linear,), {})(8, 8), "subclass of Linear"),
+        (torch.ao.nn.quantized.Linear(8, 8), "quantized"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
@@ -188,7 +189,10 @@ class ReadsWeights(nn.Module):
         self.first, self.hidden, self.called = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
 
     def forward(self, x):
-        return self.called(nn.functional.linear(self.first(x), self.hidden.weight).relu())
+        return self.called(self.by_hand(self.first(x)).relu())
+
+    def by_hand(self, x):
+        return nn.functional.linear(x, self.hidden.weight)
 
 
 def test_an_example_finds_layers_whose_weights_are_read_and_inputs_of_one_sign() -> None:
@@ -227,7 +231,55 @@ def test_skip_takes_names_patterns_and_a_function() -> None:
         ru.binarize_model(nn.ModuleDict({"stem": nn.Linear(2, 2), "b": nn.Linear(2, 2)}), skip="steem")
 
 
+class Reads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.called, self.taken = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return nn.functional.linear(self.called(x.to(self.called.weight.dtype)), self.taken.weight)
+
+
+def test_a_layer_whose_weights_a_forward_reads_stays_float_also_without_an_example() -> None:
+    with pytest.warns(UserWarning, match=r"taken \(Linear: Reads.forward reads its weights itself\)"):
+        model = ru.binarize_model(Reads(), skip=())
+    assert [name for name, _ in ru.binary_layers(model)] == ["called"]
+
+
+def test_a_layer_that_is_binary_already_is_said_to_be() -> None:
+    once = ru.binarize_model(plain(), bits="1/32", skip=("first", "last", "2"))
+    model = ru.binarize_model(once, skip=("first", "last"))
+    assert [row.bits for row in model.conversion.layers] == ["32/32", "1/1", "1/32", "32/32"]
+    assert [row.name for row in model.conversion.replaced] == ["2"]
+    assert "3 of 4" not in str(model.conversion)
+    assert type(ru.restore_model(model)[4]) is nn.Conv2d
+
+
+@pytest.mark.parametrize("weight_scale", [1.0, 0.25, 2.0])
+def test_weights_come_back_to_the_last_bit(weight_scale: float) -> None:
+    model = plain()
+    back = ru.restore_model(ru.binarize_model(model, weight_scale=weight_scale)).state_dict()
+    assert list(back) == list(model.state_dict())
+    assert all(torch.equal(tensor, back[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_network_that_torch_cannot_copy_is_changed_in_place_only() -> None:
+    model = plain()
+    torch.nn.utils.prune.l1_unstructured(model[2], "weight", 0.5)
+    with pytest.raises(ValueError, match=r"2\.weight.*inplace=True"):
+        ru.binarize_model(model)
+    with pytest.warns(UserWarning, match=r"2 \(Conv2d: its weight is computed"):
+        assert ru.binarize_model(model, inplace=True) is model
+
+
 def test_what_cannot_be_done_is_refused() -> None:
+    for skip in (None, [nn.Linear], 3):
+        with pytest.raises(TypeError, match="expected names, or one function of"):
+            ru.binarize_model(plain(), skip=skip)
+    with pytest.raises(TypeError, match="model = 'resnet18', expected an nn.Module"):
+        ru.binarize_model("resnet18")
+    with pytest.raises(ValueError, match="weight_scale = inf"):
+        ru.binarize_model(plain(), weight_scale=float("inf"))
     with pytest.raises(ValueError, match="2/2"):
         ru.binarize_model(plain(), bits="2/2")
     with pytest.raises(ValueError, match="weight_scale = 0"):
