@@ -41,14 +41,17 @@ struct Weights {  // how a blob is laid out
   int64_t size() const { return blocks * (block_size() + taps * LANES * int64_t(sizeof(int32_t))); }
 };
 
+// Height and width of the input that a kernel sees at once.
+inline int64_t spread(int64_t kernel, int64_t dilation) { return dilation * (kernel - 1) + 1; }
+
 // The valid taps of an output position along one axis, as a range; positions that share it share a class.
 struct Axis {
   std::vector<int64_t> begin, end;  // per class
   std::vector<int> of;              // class of each output position
-  Axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding) {
+  Axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
+    const auto taps_below = [&](int64_t distance) { return std::min(kernel, (std::max<int64_t>(0, distance) + dilation - 1) / dilation); };
     for (int64_t o = 0; o < out; ++o) {
-      const int64_t start = o * stride - padding;
-      const int64_t lo = std::min(kernel, std::max<int64_t>(0, -start)), hi = std::max(lo, std::min(kernel, in - start));
+      const int64_t start = o * stride - padding, lo = taps_below(-start), hi = std::max(lo, taps_below(in - start));
       if (begin.empty() || begin.back() != lo || end.back() != hi) {
         begin.push_back(lo);
         end.push_back(hi);
@@ -64,14 +67,15 @@ struct Conv {
   int64_t n, h, w;
   Weights weights;
   const uint8_t* blob;
-  int64_t kh, kw, sh, sw, ph, pw, oh, ow;
+  int64_t kh, kw, sh, sw, ph, pw, dh, dw, oh, ow;
   Axis rows, columns;
   std::vector<float> base;  // [class of row][class of column][channel]: the dot product if no bit differed, padding taken out
 
-  Conv(const Path& path, const Tensor& bits, const Tensor& blob, int64_t in, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p)
+  Conv(const Path& path, const Tensor& bits, const Tensor& blob, int64_t in, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p, at::IntArrayRef d)
       : path(path), bits(bits.const_data_ptr<uint8_t>()), n(bits.size(0)), h(bits.size(1)), w(bits.size(2)), weights(out, in, k[0] * k[1]),
-        blob(blob.const_data_ptr<uint8_t>()), kh(k[0]), kw(k[1]), sh(s[0]), sw(s[1]), ph(p[0]), pw(p[1]),
-        oh((h + 2 * ph - kh) / sh + 1), ow((w + 2 * pw - kw) / sw + 1), rows(h, oh, kh, sh, ph), columns(w, ow, kw, sw, pw) {
+        blob(blob.const_data_ptr<uint8_t>()), kh(k[0]), kw(k[1]), sh(s[0]), sw(s[1]), ph(p[0]), pw(p[1]), dh(d[0]), dw(d[1]),
+        oh((h + 2 * ph - spread(kh, dh)) / sh + 1), ow((w + 2 * pw - spread(kw, dw)) / sw + 1), rows(h, oh, kh, sh, ph, dh),
+        columns(w, ow, kw, sw, pw, dw) {
     TORCH_CHECK(blob.numel() == weights.size() && blob.is_contiguous(), "prepared weights of ", blob.numel(), " bytes, expected ", weights.size(),
                 " for ", out, "x", in, "x", kh, "x", kw, ": prepare them with pack_weight");
     const int64_t padded = weights.blocks * LANES, ny = rows.begin.size(), nx = columns.begin.size();
@@ -101,19 +105,20 @@ struct Conv {
 
   // For each of `many` output pixels from m on, the bits under the kernel in one row, padding as zeros, and its base values.
   void gather(int64_t m, int many, uint8_t* row, const float** bases) const {
-    const int64_t span = kw * weights.bytes, used = weights.taps * weights.bytes, step = w * weights.bytes;
+    const int64_t bytes = weights.bytes, span = kw * bytes, used = weights.taps * bytes, step = dh * w * bytes;
     int64_t x = m % ow, y = m / ow % oh, image = m / ow / oh;
     for (int i = 0; i < many; ++i, row += weights.row) {
       const int ry = rows.of[y], cx = columns.of[x];
       const int64_t top = rows.begin[ry], bottom = rows.end[ry], left = columns.begin[cx], right = columns.end[cx];
-      const uint8_t* from = bits + ((image * h + y * sh - ph) * w + x * sw - pw) * weights.bytes;
-      if (bottom - top == kh && right - left == kw) {
+      const uint8_t* from = bits + ((image * h + y * sh - ph) * w + x * sw - pw) * bytes;
+      if (bottom - top == kh && right - left == kw && dw == 1) {
         path.copy(row, from, span, step, kh);
         std::memset(row + used, 0, weights.row - used);
       } else {
         std::memset(row, 0, weights.row);
+        const int64_t piece = dw == 1 ? (right - left) * bytes : bytes, pieces = dw == 1 ? 1 : right - left;
         for (int64_t k = top; k < bottom && left < right; ++k)
-          path.copy(row + k * span + left * weights.bytes, from + k * step + left * weights.bytes, (right - left) * weights.bytes, 0, 1);
+          path.copy(row + k * span + left * bytes, from + k * step + left * dw * bytes, piece, dw * bytes, pieces);
       }
       bases[i] = base.data() + (int64_t(ry) * columns.begin.size() + cx) * weights.blocks * LANES;
       if (++x == ow) {
@@ -158,14 +163,15 @@ struct Conv {
   }
 };
 
-inline void check_conv(const Tensor& bits, int64_t in, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p) {
-  TORCH_CHECK(k.size() == 2 && s.size() == 2 && p.size() == 2, "kernel, stride and padding take two numbers each");
-  TORCH_CHECK(in > 0 && out > 0 && k[0] > 0 && k[1] > 0 && s[0] > 0 && s[1] > 0 && p[0] >= 0 && p[1] >= 0,
-              "channels, kernel and stride must be positive and padding not negative, got ", in, " -> ", out, ", kernel ", k, ", stride ", s, ", padding ", p);
+inline void check_conv(const Tensor& bits, int64_t in, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p, at::IntArrayRef d) {
+  TORCH_CHECK(k.size() == 2 && s.size() == 2 && p.size() == 2 && d.size() == 2, "kernel, stride, padding and dilation take two numbers each");
+  TORCH_CHECK(in > 0 && out > 0 && k[0] > 0 && k[1] > 0 && s[0] > 0 && s[1] > 0 && p[0] >= 0 && p[1] >= 0 && d[0] > 0 && d[1] > 0,
+              "channels, kernel, stride and dilation must be positive and padding not negative, got ", in, " -> ", out, ", kernel ", k, ", stride ", s,
+              ", padding ", p, ", dilation ", d);
   TORCH_CHECK(bits.dim() == 4 && bits.scalar_type() == at::kByte && bits.is_contiguous() && bits.size(3) == (in + 7) / 8,
               "bits are a contiguous uint8 tensor (N, H, W, ", (in + 7) / 8, ") for ", in, " channels, got ", bits.sizes());
-  TORCH_CHECK(bits.size(1) + 2 * p[0] >= k[0] && bits.size(2) + 2 * p[1] >= k[1], "kernel ", k, " does not fit into ", bits.size(1), "x", bits.size(2),
-              " with padding ", p);
+  TORCH_CHECK(bits.size(1) + 2 * p[0] >= spread(k[0], d[0]) && bits.size(2) + 2 * p[1] >= spread(k[1], d[1]), "kernel ", k, " with dilation ", d,
+              " does not fit into ", bits.size(1), "x", bits.size(2), " with padding ", p);
 }
 
 }  // namespace resteutils

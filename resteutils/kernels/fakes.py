@@ -29,15 +29,15 @@ def _prepare_weight(bits, in_channels, path=""):
     return bits.new_empty((blob_size(out, in_channels, height * width),))
 
 
-def _conv2d_packed(x, blob, out_channels, kernel, stride, padding, path=""):
-    sizes = zip(x.shape[2:], kernel, stride, padding, strict=True)
-    height, width = ((size + 2 * p - k) // s + 1 for size, k, s, p in sizes)
+def _conv2d_packed(x, blob, out_channels, kernel, stride, padding, dilation=(1, 1), path=""):
+    sizes = zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
+    height, width = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sizes)
     shape = (x.shape[0], out_channels, height, width)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))
 
 
-def _conv2d(x, weight, stride, padding, path=""):
-    return _conv2d_packed(x, None, weight.shape[0], weight.shape[2:], stride, padding)
+def _conv2d(x, weight, stride, padding, dilation=(1, 1), groups=1, path=""):
+    return _conv2d_packed(x, None, weight.shape[0], weight.shape[2:], stride, padding, dilation)
 
 
 def _reste_backward(grad, z, scale, exponent, plateau, m, t, path=""):

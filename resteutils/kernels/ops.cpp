@@ -1,6 +1,7 @@
 // The operations as torch sees them. Bits travel as uint8 tensors of shape (N, H, W, bytes), eight channels a byte, lowest
 // bit first, 1 for -1. Prepared weights ("blob") are laid out for one instruction set: blocks of LANES output channels,
 // then, per tap, how many -1 each output channel has (what zero padding needs).
+#include <ATen/ops/cat.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -127,9 +128,9 @@ Tensor prepare_weight(const Tensor& bits, int64_t in_channels, c10::string_view 
 }
 
 Tensor conv_bits_with(const Tensor& bits, const Tensor& blob, int64_t in, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p,
-                      bool channels_last, const Path& path) {
-  check_conv(bits, in, out, k, s, p);
-  const Conv conv(path, bits, blob, in, out, k, s, p);
+                      at::IntArrayRef d, bool channels_last, const Path& path) {
+  check_conv(bits, in, out, k, s, p, d);
+  const Conv conv(path, bits, blob, in, out, k, s, p, d);
   const int64_t plane = conv.oh * conv.ow;
   Tensor result = at::empty({conv.n, out, conv.oh, conv.ow}, bits.options().dtype(at::kFloat),
                             channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
@@ -152,23 +153,30 @@ Tensor conv_bits_with(const Tensor& bits, const Tensor& blob, int64_t in, int64_
   return result;
 }
 
-Tensor conv2d_packed(const Tensor& x, const Tensor& blob, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p, c10::string_view name) {
+Tensor conv2d_packed(const Tensor& x, const Tensor& blob, int64_t out, at::IntArrayRef k, at::IntArrayRef s, at::IntArrayRef p, at::IntArrayRef d,
+                     c10::string_view name) {
   const Path& chosen = path(name);
   auto [bits, nan] = pack_bits_with(x, chosen);
-  Tensor result = conv_bits_with(bits, blob, x.size(1), out, k, s, p, is_channels_last(x), chosen);
+  Tensor result = conv_bits_with(bits, blob, x.size(1), out, k, s, p, d, is_channels_last(x), chosen);
   const uint8_t* seen = nan.const_data_ptr<uint8_t>();
   for (int64_t i = 0; i < x.size(0); ++i)
     if (seen[i]) result.select(0, i).fill_(std::numeric_limits<float>::quiet_NaN());
   return x.scalar_type() == at::kFloat ? result : result.to(x.scalar_type());
 }
 
-Tensor conv2d(const Tensor& x, const Tensor& weight, at::IntArrayRef s, at::IntArrayRef p, c10::string_view name) {
-  TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && x.size(1) == weight.size(1), "binary_conv2d takes (N, C, H, W) and (out, C, kh, kw), got ", x.sizes(),
-              " and ", weight.sizes());
+Tensor conv2d(const Tensor& x, const Tensor& weight, at::IntArrayRef s, at::IntArrayRef p, at::IntArrayRef d, int64_t groups, c10::string_view name) {
+  TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && groups > 0 && x.size(1) == groups * weight.size(1) && weight.size(0) % groups == 0,
+              "binary_conv2d takes (N, C, H, W) and (out, C / groups, kh, kw), got ", x.sizes(), " and ", weight.sizes(), " in ", groups, " groups");
+  if (groups > 1) {
+    const std::vector<Tensor> images = x.chunk(groups, 1), kernels = weight.chunk(groups, 0);
+    std::vector<Tensor> parts;
+    for (int64_t g = 0; g < groups; ++g) parts.push_back(conv2d(images[g], kernels[g], s, p, d, 1, name));
+    return at::cat(parts, 1).contiguous(is_channels_last(x) ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  }
   const Path& chosen = path(name);
   auto [bits, nan] = pack_bits_with(weight, chosen);
   const Tensor blob = prepare_with(bits, weight.size(1), chosen);
-  Tensor result = conv2d_packed(x, blob, weight.size(0), weight.sizes().slice(2), s, p, name);
+  Tensor result = conv2d_packed(x, blob, weight.size(0), weight.sizes().slice(2), s, p, d, name);
   const uint8_t* seen = nan.const_data_ptr<uint8_t>();
   for (int64_t o = 0; o < weight.size(0); ++o)
     if (seen[o]) result.select(1, o).fill_(std::numeric_limits<double>::quiet_NaN());
@@ -204,8 +212,8 @@ TORCH_LIBRARY(resteutils, m) {
   m.def("paths() -> str", &resteutils::path_names);
   m.def("pack_bits(Tensor x, str path='') -> (Tensor, Tensor)");
   m.def("prepare_weight(Tensor bits, int in_channels, str path='') -> Tensor");
-  m.def("conv2d_packed(Tensor x, Tensor blob, int out_channels, int[2] kernel, int[2] stride, int[2] padding, str path='') -> Tensor");
-  m.def("conv2d(Tensor x, Tensor weight, int[2] stride, int[2] padding, str path='') -> Tensor");
+  m.def("conv2d_packed(Tensor x, Tensor blob, int out_channels, int[2] kernel, int[2] stride, int[2] padding, int[2] dilation=1, str path='') -> Tensor");
+  m.def("conv2d(Tensor x, Tensor weight, int[2] stride, int[2] padding, int[2] dilation=1, int groups=1, str path='') -> Tensor");
   m.def("reste_backward(Tensor grad, Tensor z, float scale, float exponent, float plateau, float m, float t, str path='') -> Tensor");
 }
 

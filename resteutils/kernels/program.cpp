@@ -96,14 +96,49 @@ struct Network {
   }
 
   Value stem(const Step& s) const {  // torch's own convolution, in the layout that the float model uses: the same rounding
-    const Tensor y = at::conv2d(planes(s), tensors[s.first], {}, {s.sh, s.sw}, {s.ph, s.pw}, {1, 1}, s.groups).contiguous();
+    const Tensor y = at::conv2d(planes(s), tensors[s.first], {}, {s.sh, s.sw}, {s.ph, s.pw}, {s.dh, s.dw}, s.groups).contiguous();
     Value v = prepare(s, y.size(0), y.size(2), y.size(3));
     finish(s, y.const_data_ptr<float>(), y.size(0) * y.size(2) * y.size(3), y.size(2) * y.size(3), sink(s, v));
     return v;
   }
 
-  // Groups: torch's convolution of the signs as floats, which gives the same integers.
+  // The bits of `count` channels from `first` on, where a group may begin inside a byte.
+  static Tensor bits_of(const Tensor& bits, int64_t first, int64_t count) {
+    const int64_t bytes = bits.size(3), part = (count + 7) / 8, skipped = first / 8, shift = first % 8;
+    Tensor group = at::empty({bits.size(0), bits.size(1), bits.size(2), part}, bits.options());
+    const uint8_t* from = bits.const_data_ptr<uint8_t>() + skipped;
+    uint8_t* to = group.mutable_data_ptr<uint8_t>();
+    share(bits.numel() / bytes, double(part) * 8, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p)
+        for (int64_t b = 0; b < part; ++b) {
+          const uint8_t* byte = from + p * bytes + b;
+          const int next = shift && skipped + b + 1 < bytes ? byte[1] : 0;
+          to[p * part + b] = uint8_t((byte[0] | next << 8) >> shift & ((1 << std::min<int64_t>(8, count - b * 8)) - 1));
+        }
+    });
+    return group;
+  }
+
+  // Groups one after the other, then scale and thresholds of them all.
   Value grouped(const Step& s) const {
+    const int64_t in = s.in / s.groups, out = s.out / s.groups;
+    Tensor y;
+    for (int64_t g = 0; g < s.groups; ++g) {
+      const Tensor bits = bits_of(values[s.source].bits, g * in, in);
+      const Conv conv = convolution(s, bits, tensors[s.first].select(0, g), in, out);
+      if (!g) y = at::empty({conv.n, conv.oh, conv.ow, s.out}, bits.options().dtype(at::kFloat));
+      float* to = y.mutable_data_ptr<float>() + g * out;
+      conv.run(4, [&](int64_t m, int many, int64_t block, const float* dots) {
+        path.store_rows(dots, many, int(std::min<int64_t>(LANES, out - block * LANES)), to + m * s.out + block * LANES, s.out);
+      });
+    }
+    Value v = prepare(s, y.size(0), y.size(1), y.size(2));
+    finish(s, y.const_data_ptr<float>(), y.numel() / s.out, 0, s.operation == BINARY_VALUE ? sink(s, v) : cut(s, v));
+    return v;
+  }
+
+  // Groups of few channels would leave most lanes empty: torch convolves their signs as floats, which gives the same integers.
+  Value depthwise(const Step& s) const {
     const Tensor& bits = values[s.source].bits;
     const int64_t n = bits.size(0), pixels = bits.size(1) * bits.size(2), bytes = bits.size(3);
     Tensor signs = at::empty({n, s.in, bits.size(1), bits.size(2)}, bits.options().dtype(at::kFloat));
@@ -116,7 +151,7 @@ struct Network {
         for (int64_t p = 0; p < pixels; ++p) to[u * pixels + p] = byte[p * bytes] >> (c % 8) & 1 ? -1.0f : 1.0f;
       }
     });
-    const Tensor y = at::conv2d(signs, tensors[s.first], {}, {s.sh, s.sw}, {s.ph, s.pw}, {1, 1}, s.groups).contiguous();
+    const Tensor y = at::conv2d(signs, tensors[s.first], {}, {s.sh, s.sw}, {s.ph, s.pw}, {s.dh, s.dw}, s.groups).contiguous();
     Value v = prepare(s, n, y.size(2), y.size(3));
     finish(s, y.const_data_ptr<float>(), n * y.size(2) * y.size(3), y.size(2) * y.size(3),
            s.operation == BINARY_VALUE ? sink(s, v) : cut(s, v));
@@ -130,6 +165,11 @@ struct Network {
     return out;
   }
 
+  Conv convolution(const Step& s, const Tensor& bits, const Tensor& blob, int64_t in, int64_t out) const {
+    check_conv(bits, in, out, {s.kh, s.kw}, {s.sh, s.sw}, {s.ph, s.pw}, {s.dh, s.dw});
+    return Conv(path, bits, blob, in, out, {s.kh, s.kw}, {s.sh, s.sw}, {s.ph, s.pw}, {s.dh, s.dw});
+  }
+
   Value project(const Step& s) const {  // 1x1 convolution: every stride-th pixel times a matrix (in, out)
     const Tensor x = rows(s).slice(1, 0, {}, s.sh).slice(2, 0, {}, s.sw).contiguous();
     const Tensor y = at::mm(x.view({-1, s.in}), tensors[s.first]);
@@ -139,10 +179,8 @@ struct Network {
   }
 
   Value binary(const Step& s) const {
-    if (s.groups > 1) return grouped(s);
-    const Tensor& bits = values[s.source].bits;
-    check_conv(bits, s.in, s.out, {s.kh, s.kw}, {s.sh, s.sw}, {s.ph, s.pw});
-    const Conv conv(path, bits, tensors[s.first], s.in, s.out, {s.kh, s.kw}, {s.sh, s.sw}, {s.ph, s.pw});
+    if (s.groups > 1) return tensors[s.first].is_floating_point() ? depthwise(s) : grouped(s);
+    const Conv conv = convolution(s, values[s.source].bits, tensors[s.first], s.in, s.out);
     Value v = prepare(s, conv.n, conv.oh, conv.ow);
     if (s.operation == BINARY_VALUE) {
       conv.run(4, sink(s, v));

@@ -12,9 +12,9 @@ namespace resteutils {
 enum Operation : int64_t { STEM, PROJECT, BINARY_VALUE, BINARY_SIGN, MAX_POOL, PAD, AVG_POOL, FLATTEN, AFFINE, LINEAR, ACTIVATE, ADD, MEAN_POOL };
 
 struct Step {  // the fields that onebit/compiled.py writes, in its order
-  int64_t operation, source, skip, relu, floats, bits, kh, kw, sh, sw, ph, pw, in, out, first, groups;
+  int64_t operation, source, skip, relu, floats, bits, kh, kw, sh, sw, ph, pw, in, out, first, groups, dh, dw;
 };
-constexpr int64_t FIELDS = 16;
+constexpr int64_t FIELDS = 18;
 static_assert(sizeof(Step) == FIELDS * sizeof(int64_t));
 
 // At most so many images at a time: what lies between the layers stays in a cache. Never fewer than half as many of a larger

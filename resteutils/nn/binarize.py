@@ -188,7 +188,9 @@ class _BinaryConv2d(torch.autograd.Function):
     @staticmethod
     def forward(x, weight, alpha, spec, *coefficients):
         if spec.packed:
-            out = kernels.binary_conv2d(x, weight, spec.stride, spec.padding)
+            out = kernels.binary_conv2d(
+                x, weight, spec.stride, spec.padding, dilation=spec.dilation, groups=spec.groups
+            )
             if torch.is_autocast_enabled(x.device.type):  # as conv2d would
                 out = out.to(torch.get_autocast_dtype(x.device.type))
         else:

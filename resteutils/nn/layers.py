@@ -122,17 +122,11 @@ class _Binary:
 class _Convolution(_Binary):
     """What :class:`BinaryConv1d` and :class:`BinaryConv2d` share."""
 
-    def _check_arguments(
-        self, scale_order: str, padding: object, packed: bool | None = None, tables: bool = False, plain: bool = True
-    ) -> None:
+    def _check_arguments(self, scale_order: str, padding: object) -> None:
         if scale_order not in SCALE_ORDERS:
             raise ValueError(f"scale_order = {scale_order!r}, expected one of {', '.join(SCALE_ORDERS)}")
         if isinstance(padding, str):
             raise ValueError(f"padding = {padding!r}, expected a number of pixels, one for each dimension or for all")
-        if packed and not plain:
-            raise ValueError("packed = True, expected None or False: the kernel has neither groups nor dilation")
-        if tables and not plain:
-            raise ValueError("table_gradients = True, expected False: the kernels have neither groups nor dilation")
 
     def effective_weight(self) -> Tensor:
         return standardized(self.weight) if self.standardize else self.weight
@@ -214,10 +208,11 @@ class BinaryConv2d(_Convolution, nn.Conv2d):
         standardize: give the weights of each filter zero mean and unit standard deviation before binarizing them.
         packed: compute the forward pass of W/A 1/1 on packed bits, the same integers. True: always (raises
             ``RuntimeError`` where the kernel cannot be had); False: never; ``None``: in evaluation on a CPU, where the
-            kernel is compiled already or the work is worth compiling it. Groups and dilation are computed by torch.
+            kernel is compiled already or the work is worth compiling it. Groups of fewer than 8 output channels, as in
+            depthwise layers, are computed by torch, which is faster there.
         table_gradients: compute the gradients of W/A 1/1 by tables of signed sums, where they are float32 on a CPU:
-            faster on many, and equal but for the order of summation. Raises ``RuntimeError`` in the backward pass where
-            the kernels cannot be had.
+            faster on many, and equal but for the order of summation. Layers with groups or dilation have torch's.
+            Raises ``RuntimeError`` in the backward pass where the kernels cannot be had.
         bias: add a float number per output channel after the scale. The paper's networks have none: BatchNorm behind
             the layer has a shift.
         dilation, groups, device, dtype: as in ``nn.Conv2d``.
@@ -249,8 +244,7 @@ class BinaryConv2d(_Convolution, nn.Conv2d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        plain = groups == 1 and dilation in (1, (1, 1))
-        self._check_arguments(scale_order, padding, packed, table_gradients, plain)
+        self._check_arguments(scale_order, padding)
         place = {"device": device, "dtype": dtype}
         nn.Conv2d.__init__(
             self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, **place
@@ -261,14 +255,13 @@ class BinaryConv2d(_Convolution, nn.Conv2d):
 
     def _has_kernels(self) -> bool:
         """Whether what this layer computes is what the kernels compute: W/A 1/1, scaled after the convolution."""
-        bits = self.binarize_input and self.scale_order == "after" and not tracing()
-        return bits and self.groups == 1 and self.dilation == (1, 1)
+        return self.binarize_input and self.scale_order == "after" and not tracing()
 
     def _use_tables(self) -> bool:
-        return self.table_gradients and self._has_kernels()
+        return self.table_gradients and self._has_kernels() and self.groups == 1 and self.dilation == (1, 1)
 
     def _use_packed(self, x: Tensor) -> bool:
-        if self.packed is False or not self._has_kernels():
+        if self.packed is False or not self._has_kernels() or not kernels.fills_lanes(self.out_channels, self.groups):
             return False
         if self.packed:
             return True

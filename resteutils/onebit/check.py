@@ -32,7 +32,8 @@ OPERATIONS = {
     "add": ("skip",),
     "mean_pool": ("kernel", "stride", "padding", "include"),
 }
-_OPTIONAL = {"stem": {"groups"}, "binary": {"skip", "groups"}, "threshold": {"groups"}}
+_SPREAD = {"groups", "dilation"}
+_OPTIONAL = {"stem": _SPREAD, "binary": {"skip", *_SPREAD}, "threshold": _SPREAD}
 _OF_ROWS = ("affine", "linear", "binary", "threshold", "activate", "add")
 _LARGEST = 2**28  # numbers of all values for one image
 _LONGEST = 2**31  # of a size, a stride or a number of channels
@@ -94,6 +95,10 @@ def _whole(numbers: Any, count: int, least: int) -> bool:
     )  # fmt: skip
 
 
+def _dilation(step: dict[str, Any]) -> Any:
+    return step.get("dilation", (1, 1))
+
+
 def _check_fields(step: Any, number_of_values: int) -> None:
     known = isinstance(step, dict) and isinstance(step.get("do"), str) and step["do"] in OPERATIONS
     _require(known, f"unknown operation {step.get('do') if isinstance(step, dict) else step!r}")
@@ -102,10 +107,10 @@ def _check_fields(step: Any, number_of_values: int) -> None:
     _require(set(step) - optional == names, f"fields {sorted(step)}, expected {sorted(names)}")
     good = {
         **dict.fromkeys(("relu", "floats", "bits", "include"), lambda v: type(v) is bool),
-        **dict.fromkeys(("kernel", "stride"), lambda v: _whole(v, 2, 1)),
+        **dict.fromkeys(("kernel", "stride", "dilation"), lambda v: _whole(v, 2, 1)),
         **dict.fromkeys(("out", "channels", "groups"), lambda v: _whole([v], 1, 1)),
-        "padding": lambda v: _whole(v, 2, 0) and _whole(step["kernel"], 2, 1) and v[0] < step["kernel"][0] > 0
-        and v[1] < step["kernel"][1],
+        "padding": lambda v: _whole(v, 2, 0) and _whole(step["kernel"], 2, 1) and _whole(_dilation(step), 2, 1)
+        and all(p <= d * (k - 1) for p, k, d in zip(v, step["kernel"], _dilation(step), strict=True)),
         "before": lambda v: _whole([v], 1, 0),
         "source": lambda v: _whole([v], 1, 0) and v < number_of_values,
         "skip": lambda v: _whole([v], 1, 1) and v < number_of_values,
@@ -154,7 +159,7 @@ def _follow(step: dict[str, Any], values: list[_Value], bits: str) -> _Value:
         _require(step["activations"] == (1 if bits == "1/1" else 32), f"activations = {step['activations']} at {bits}")
     _check_forms(step, source)
     if "kernel" in step:
-        height, width = slid((height, width), step["kernel"], step["stride"], step["padding"])
+        height, width = slid((height, width), step["kernel"], step["stride"], step["padding"], _dilation(step))
         _require(height > 0 and width > 0, f"kernel {step['kernel']} does not fit into its source, {source.shape}")
     match do:
         case "project":

@@ -49,7 +49,7 @@ def compiled(program: Program, size: tuple[int, int, int], path: str, planes: bo
         tensors += _on_planes(program, number, (height, width)) if planes else _in_blocks(program, number, path)
         shapes.append(_size(step, height, width))
     executor = "run_planes" if planes else "run_program"
-    return Compiled(executor, tensors, torch.tensor(code).view(-1, 16), program.steps[-1]["out"], path)
+    return Compiled(executor, tensors, torch.tensor(code).view(-1, 18), program.steps[-1]["out"], path)
 
 
 def fits_planes(program: Program, path: str) -> bool:
@@ -58,7 +58,7 @@ def fits_planes(program: Program, path: str) -> bool:
     def fits(step: dict[str, Any]) -> bool:
         if step["do"] not in _ON_PLANES or (step["bits"] and step["out"] > _MOST_CHANNELS):
             return False
-        if (step["do"] == "stem") != (step["source"] == 0) or step.get("groups", 1) > 1:
+        if (step["do"] == "stem") != (step["source"] == 0) or "groups" in step or "dilation" in step:
             return False
         if step["bits"] and step["do"] in ("pad", "avg_pool", "flatten", "affine", "linear"):
             return False
@@ -80,7 +80,7 @@ def _numbers(step: dict[str, Any], first: int) -> list[int]:
     return [
         list(OPERATIONS).index(step["do"]), step["source"], step.get("skip", -1), *flags, kh, kw,
         *step.get("stride", (1, 1)), ph, pw, step.get("channels", 0), step["out"], first,
-        step.get("groups", 1),
+        step.get("groups", 1), *step.get("dilation", (1, 1)),
     ]  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def _size(step: dict[str, Any], height: int, width: int) -> tuple[int, int]:
         return tuple(-(-size // s) for size, s in zip((height, width), step["stride"], strict=True))
     if "kernel" not in step:
         return height, width
-    return slid((height, width), step["kernel"], step["stride"], step["padding"])
+    return slid((height, width), step["kernel"], step["stride"], step["padding"], step.get("dilation", (1, 1)))
 
 
 def _in_blocks(program: Program, number: int, path: str) -> list[Tensor]:
@@ -110,9 +110,11 @@ def _in_blocks(program: Program, number: int, path: str) -> list[Tensor]:
         return program.of(number, name)
 
     def weights() -> Tensor:
-        if (groups := step.get("groups", 1)) > 1:  # torch convolves them, as floats
+        groups = step.get("groups", 1)
+        if not kernels.fills_lanes(out, groups):  # torch convolves them, as floats
             return unpack_signs(of("bits"), channels // groups)
-        return kernels.prepare_bits(of("bits"), channels, path).blob
+        blobs = [kernels.prepare_bits(bits, channels // groups, path).blob for bits in of("bits").chunk(groups)]
+        return blobs[0] if groups == 1 else torch.stack(blobs)
 
     match step["do"]:
         case "stem":

@@ -210,7 +210,7 @@ class _Folder:
         out, shape = fields["out"], self._shape(source)
         bias = torch.zeros(out) if layer.bias is None else layer.bias
         gain, offset = (torch.ones(out), bias) if norm is None else _batch_norm(norm)
-        size = slid(shape[1:], fields["kernel"], fields["stride"], fields["padding"])
+        size = slid(shape[1:], fields["kernel"], fields["stride"], fields["padding"], fields.get("dilation", (1, 1)))
         groups = {} if getattr(layer, "groups", 1) == 1 else {"groups": layer.groups}
         if skip is not None and self.shapes[skip] != (out, *size):
             raise ValueError(f"a sum of shapes {(out, *size)} and {self.shapes[skip]} has no packed form")
@@ -242,16 +242,18 @@ def _fields(layer: nn.Conv2d | BinaryLinear) -> dict[str, Any]:
     if isinstance(layer, nn.Linear):
         fields = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0)}
         return fields | {"channels": layer.in_features, "out": layer.out_features}
-    _refuse(layer, dilation=(1, 1), padding_mode="zeros")
+    _refuse(layer, padding_mode="zeros")
     if isinstance(layer.padding, str):
         raise ValueError(f"a convolution with padding = {layer.padding!r} has no packed form: say how many pixels")
-    kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
-    if any(p >= k for p, k in zip(padding, kernel, strict=True)):  # whole windows of padding
+    kernel, padding, dilation = _pair(layer.kernel_size), _pair(layer.padding), _pair(layer.dilation)
+    most = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+    if any(p > m for p, m in zip(padding, most, strict=True)):  # whole windows of padding
         raise ValueError(
             f"a convolution with padding = {padding} around a kernel of {kernel} has no packed form: expected at most "
-            f"{tuple(k - 1 for k in kernel)}"
+            f"{most}"
         )
     fields = {"kernel": kernel, "stride": _pair(layer.stride), "padding": padding}
+    fields |= {} if dilation == (1, 1) or kernel == (1, 1) else {"dilation": dilation}
     return fields | {"channels": layer.in_channels, "out": layer.out_channels}
 
 

@@ -113,18 +113,18 @@ class PackedModel(nn.Module):
         def tensor(name):
             return self.program.of(number, name)
 
+        dilation, groups = step.get("dilation", 1), step.get("groups", 1)
         match step["do"]:
             case "stem" | "project":
-                y = F.conv2d(x, tensor("weight"), None, step["stride"], step["padding"], 1, step.get("groups", 1))
+                y = F.conv2d(x, tensor("weight"), None, step["stride"], step["padding"], dilation, groups)
                 return self._finish(number, step, y)
             case "binary" | "threshold":
                 if x.dim() == 2:  # rows: pixels of an image of one
                     images = [value[:, :, None, None] if value.dim() == 2 else value for value in values]
                     return self._step(number, step, images).flatten(1)
                 signs = x if step["activations"] == 32 else sign(x)
-                groups = step.get("groups", 1)
                 kernel = self._signs_of(number, "bits", step["channels"] // groups)
-                n = F.conv2d(signs, kernel, None, step["stride"], step["padding"], 1, groups)
+                n = F.conv2d(signs, kernel, None, step["stride"], step["padding"], dilation, groups)
                 if step["do"] == "threshold":
                     negative = (n < tensor("cuts").view(1, -1, 1, 1)) ^ (
                         self._signs_of(number, "flip", step["out"]) < 0

@@ -19,7 +19,8 @@ affine                ``x * gain + offset`` per channel
 linear                ``x @ weight.T + bias``
 ====================  ===========================================================================================
 
-Convolutions have ``groups`` where there is more than one. A binary linear layer is a 1x1 convolution of one pixel.
+Convolutions have ``groups`` where there is more than one, and ``dilation`` where it is not (1, 1). A binary linear
+layer is a 1x1 convolution of one pixel.
 """
 
 from __future__ import annotations
@@ -54,9 +55,16 @@ class Program:
         return self.tensors[f"{step}.{name}"]
 
 
-def slid(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> tuple[int, ...]:
+def slid(
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int] = (1, 1),
+) -> tuple[int, ...]:
     """Height and width of what a window that slides over an image of ``size`` (H, W) gives."""
-    return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
+    axes = zip(size, kernel, stride, padding, dilation, strict=True)
+    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes)
 
 
 def pack_signs(signs: Tensor) -> Tensor:

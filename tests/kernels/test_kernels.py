@@ -41,6 +41,29 @@ def test_equals_the_convolution_of_the_signs(path, convolution, layout, seed):
     assert torch.equal(kernels.binary_conv2d_packed(x, packed, stride, padding), expected)
 
 
+@st.composite
+def grouped_convolutions(draw):
+    groups, per_group, out = draw(st.integers(1, 9)), draw(st.integers(1, 20)), draw(st.integers(1, 40))
+    kernel, stride, padding, size = draw(windows())
+    dilation = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    least = [d * (k - 1) + 1 - 2 * p for k, p, d in zip(kernel, padding, dilation, strict=True)]
+    size = tuple(max(n, m) for n, m in zip(size, least, strict=True))
+    return draw(st.integers(0, 3)), per_group, out, groups, kernel, stride, padding, dilation, size
+
+
+@available
+@pytest.mark.parametrize("path", PATHS)
+@settings(max_examples=60, deadline=None)
+@given(grouped_convolutions(), st.sampled_from(FORMATS), st.integers(0, 1000))
+def test_equals_it_with_groups_and_dilation(path, convolution, layout, seed):
+    n, per_group, out, groups, kernel, stride, padding, dilation, size = convolution
+    x = images(n, groups * per_group, *size, seed=seed).to(memory_format=layout)
+    weight = images(groups * out, per_group, *kernel, seed=seed + 1)
+    expected = F.conv2d(sign(x), sign(weight), None, stride, padding, dilation, groups)
+    result = kernels.binary_conv2d(x, weight, stride, padding, path, dilation=dilation, groups=groups)
+    assert torch.equal(result, expected)
+
+
 @available
 @pytest.mark.parametrize("path", PATHS)
 def test_long_rows_and_many_threads(path):
@@ -116,8 +139,12 @@ def test_operators_are_registered_properly():
     cases = [
         (ops.pack_bits, (x,)),
         (ops.prepare_weight, (kernels.pack_bits(weight), 9, path)),
-        (ops.conv2d_packed, (x.to(memory_format=torch.channels_last), packed.blob, 4, (3, 3), (1, 1), (1, 1), path)),
+        (
+            ops.conv2d_packed,
+            (x.to(memory_format=torch.channels_last), packed.blob, 4, (3, 3), (1, 1), (1, 1), (1, 1), path),
+        ),
         (ops.conv2d, (x, weight, (1, 1), (1, 1))),
+        (ops.conv2d, (images(2, 18, 6, 5), weight, (1, 1), (1, 1), (2, 1), 2)),
         (ops.reste_backward, (x, x, 0.5, -0.5, 2.0, 0.1, 1.5)),
     ]
     for op, arguments in cases:

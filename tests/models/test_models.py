@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+from helpers import tiny as smallest
 from torch import nn
 
 import resteutils as ru
+from resteutils import kernels
 
 PARAMETERS = {
     "resnet18": 11_174_986,
@@ -302,6 +304,32 @@ def test_a_registered_network_is_made_and_trained_by_a_recipe(tmp_path) -> None:
         del ru.MODELS["mine"]
     with pytest.raises(ValueError, match="model = 'mine', expected one of resnet18"):
         ru.recipe("table1/resnet20-1w1a", "smoke", model="mine")
+
+
+def dilated(conv, num_classes: int, image_size: int, in_channels: int) -> nn.Sequential:
+    inner = [
+        conv(8, 16, groups=2, padding=2, dilation=2),
+        nn.BatchNorm2d(16),
+        conv(16, 16, groups=16),
+        nn.BatchNorm2d(16),
+    ]
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 8, 3), *inner, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes)
+    )
+
+
+@pytest.mark.skipif(not kernels.available(), reason=kernels.why_not() or "-")
+def test_a_network_of_groups_trains_on_packed_bits_to_the_same_numbers(tmp_path) -> None:
+    ru.register_model(dilated)
+    try:
+        found = [smallest.run(smallest.tiny(model="dilated", packed_forward=packed), tmp_path / str(packed))
+                 for packed in (True, False)]  # fmt: skip
+    finally:
+        del ru.MODELS["dilated"]
+    (_, packed, environment), (_, floats, _) = found
+    assert environment["packed_forward"] and environment["packed_evaluation"]
+    assert [row["train_loss"] for row in packed] == [row["train_loss"] for row in floats]
+    assert [row["test_top1"] for row in packed] == [row["test_top1"] for row in floats]
 
 
 def test_what_is_no_network_or_has_a_taken_name_is_refused() -> None:

@@ -9,7 +9,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 import resteutils as ru
 
@@ -265,7 +265,7 @@ def test_weights_come_back_to_the_last_bit(weight_scale: float) -> None:
 
 def test_a_network_that_torch_cannot_copy_is_changed_in_place_only() -> None:
     model = plain()
-    torch.nn.utils.prune.l1_unstructured(model[2], "weight", 0.5)
+    prune.l1_unstructured(model[2], "weight", 0.5)
     with pytest.raises(ValueError, match=r"2\.weight.*inplace=True"):
         ru.binarize_model(model)
     with pytest.warns(UserWarning, match=r"2 \(Conv2d: its weight is computed"):

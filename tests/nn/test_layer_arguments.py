@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import resteutils as ru
+from resteutils import kernels
 from resteutils.nn.binarize import SCALE_ORDERS, SCALES
 
 ARGUMENTS = [{"groups": 2}, {"groups": 4}, {"dilation": 2}, {"bias": True}, {"groups": 4, "dilation": 2, "bias": True}]
@@ -44,6 +45,35 @@ def test_against_the_composed_form(kind: type, arguments: dict, scale: str, orde
         torch.autograd.grad(ours, leaves, incoming), torch.autograd.grad(theirs, leaves, incoming), strict=True
     ):
         torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.skipif(not kernels.available(), reason=kernels.why_not() or "-")
+@pytest.mark.parametrize("channels", [3, 8], ids="{} channels a group".format)
+@pytest.mark.parametrize(
+    "arguments", [{"groups": 4}, {"groups": 4, "dilation": (2, 1), "bias": True}, {"dilation": 3}], ids=str
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_packed_bits_give_the_same_integers(training: bool, arguments: dict, channels: int) -> None:
+    """Also where tables of gradients are asked for: torch's take their place."""
+    layers = [ru.BinaryConv2d(4 * channels, 4 * channels, 3, 2, 2, packed=packed, table_gradients=packed, **arguments)
+              for packed in (True, False)]  # fmt: skip
+    layers[1].load_state_dict(layers[0].state_dict())
+    x = torch.randn(2, 4 * channels, 9, 8, requires_grad=True)
+    found = [layer.train(training)(x) for layer in layers]
+    assert torch.equal(*found)
+    slopes = [
+        torch.autograd.grad(out.square().sum(), (x, *layer.parameters()))
+        for out, layer in zip(found, layers, strict=True)
+    ]
+    assert all(map(torch.equal, *slopes))
+
+
+def test_only_depthwise_layers_are_left_to_torch_by_the_packed_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(kernels, "binary_conv2d", lambda x, weight, *_, groups, **__: seen.append(groups) or x.clone())
+    for groups in (1, 2, 4, 16):
+        ru.BinaryConv2d(16, 16, 3, padding=1, packed=True, groups=groups, scale="none")(torch.randn(1, 16, 5, 5))
+    assert seen == [1, 2]
 
 
 def test_standardised_weights_in_one_dimension() -> None:

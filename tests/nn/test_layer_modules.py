@@ -169,8 +169,6 @@ def test_the_device_under_test(device) -> None:
         ({"scale": "filter"}, ValueError, "scale = 'filter', expected one of layer, channel"),
         ({"scale_order": "during"}, ValueError, "scale_order = 'during', expected one of after, before"),
         ({"padding": "same"}, ValueError, "padding = 'same'"),
-        ({"packed": True, "groups": 1, "dilation": 2}, ValueError, "packed = True, expected None or False"),
-        ({"table_gradients": True, "dilation": 2}, ValueError, "table_gradients = True, expected False"),
     ],
     ids=str,
 )

@@ -63,7 +63,7 @@ def test_signs_survive_packing():
     ("at", "module", "message"),
     [
         (0, nn.Conv2d(3, 8, 3, padding=1, bias=False, padding_mode="reflect"), "padding_mode = 'reflect'"),
-        (0, nn.Conv2d(3, 8, 3, padding=2, bias=False, dilation=2), r"dilation = \(2, 2\)"),
+        (0, nn.Conv2d(3, 8, 3, padding=5, bias=False, dilation=2), r"padding = \(5, 5\) .* at most \(4, 4\)"),
         (0, nn.Conv2d(3, 8, 3, padding="same", bias=False), "padding = 'same'"),
         (2, ru.BinaryConv2d(8, 8, 1, padding=1), r"padding = \(1, 1\) around a kernel of \(1, 1\) .* at most \(0, 0\)"),
         (2, ru.BinaryConv2d(8, 8, 3, padding=(1, 3)), r"padding = \(1, 3\) around a kernel of \(3, 3\)"),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,6 +16,7 @@ import resteutils as ru
 from resteutils import kernels
 from resteutils.onebit import model as packed
 from resteutils.onebit.fold import fold
+from resteutils.onebit.program import slid
 
 
 def settled(model: nn.Module, size: tuple[int, ...] = (3, 16, 16)) -> nn.Module:
@@ -113,6 +116,8 @@ NETWORKS = {
     "a float convolution inside": lambda: sequence(nn.Conv2d(8, 12, 3, padding=1, groups=4, bias=False), width=12),
     "groups": lambda: sequence(ru.BinaryConv2d(8, 16, 3, padding=1, groups=4), nn.BatchNorm2d(16), width=16),
     "depthwise": lambda: sequence(ru.BinaryConv2d(8, 8, 3, padding=1, groups=8, scale="channel"), nn.BatchNorm2d(8)),
+    "dilation": lambda: sequence(ru.BinaryConv2d(8, 8, 3, padding=2, dilation=2), nn.BatchNorm2d(8)),
+    "a dilated float convolution": lambda: sequence(nn.Conv2d(8, 8, 3, padding=3, dilation=3, bias=False)),
     "biases": lambda: biased(nn.ReLU(), nn.BatchNorm2d(8)),
     "biases before signs": lambda: biased(nn.Hardtanh()),
     "biases before a sum": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), Skipped(ru.BinaryConv2d(8, 8, 3, 1, 1, bias=True)),
@@ -140,6 +145,39 @@ def test_it_packs_to_the_same_logits(name: str, tmp_path: Path) -> None:
     for way in ways:
         found = packed.PackedModel(small.header, small.program, way)(x)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4, msg=lambda said, way=way: f"{way}: {said}")
+
+
+@st.composite
+def layers(draw) -> nn.Sequential:
+    """Two binary layers of groups, depthwise or not, with dilation; what comes out are integers."""
+    parts, size = [], (draw(st.integers(5, 13)), draw(st.integers(5, 13)))
+    channels = 3
+    for _ in range(2):
+        groups = draw(st.sampled_from([g for g in (1, 2, 3, 5, channels) if channels % g == 0]))
+        out, kernel = groups * draw(st.integers(1, 18)), draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+        dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+        padding = tuple(draw(st.integers(0, d * (k - 1))) for k, d in zip(kernel, dilation, strict=True))
+        stride = draw(st.integers(1, 2))
+        layer = ru.BinaryConv2d(channels, out, kernel, stride, padding, dilation=dilation, groups=groups, scale="none",
+                                packed=False, bias=draw(st.booleans()))  # fmt: skip
+        if layer.bias is not None:
+            nn.init.constant_(layer.bias, 2.0)
+        parts, channels = [*parts, layer], out
+        size = slid(size, kernel, (stride, stride), padding, dilation)
+        assume(min(size) > 0)
+    return nn.Sequential(*parts, nn.Flatten()).eval()
+
+
+@settings(max_examples=40, deadline=None)
+@given(layers(), st.integers(0, 1000))
+def test_groups_and_dilation_pack_to_the_same_integers(model: nn.Sequential, seed: int) -> None:
+    x = torch.randn(2, 3, 13, 13, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        expected = model(x)
+    small = ru.pack(model, input_size=(3, 13, 13))
+    for way in ["torch", *(kernels.paths() if kernels.available() else [])]:
+        found = packed.PackedModel(small.header, small.program, way)(x)
+        assert torch.equal(found, expected), way
 
 
 def test_packing_leaves_the_network_as_it_was() -> None:
