@@ -60,6 +60,10 @@ class Outlook:
         self._weights = {r.run_id: 0.0 if r.run_id in read else known[r.run_id] or r.epochs for r in self.recipes}
         self.to_train = sum(r.run_id not in read for r in self.recipes)
 
+    def shortest_first(self) -> list[Recipe]:
+        """The runs in the order in which they are done; those that take as long as each other stay in theirs."""
+        return sorted(self.recipes, key=lambda recipe: self._weights[recipe.run_id])
+
     def before(self) -> str:
         """What the reader is told first: how many runs, how long, how to stop and how to go on."""
         read = len(self.recipes) - self.to_train

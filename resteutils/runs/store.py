@@ -100,8 +100,8 @@ def run_item(
     places: Places | None = None,
     say: Callable[[str], None] = print,
 ) -> Runs:
-    """Every run of an item, row by row and seed by seed, read or trained. Arguments as in :func:`item_recipes`;
-    ``places`` are the folders, by default those of the settings.
+    """Every run of an item, row by row and seed by seed, read or trained: the shortest first, so that something is seen
+    soon. Arguments as in :func:`item_recipes`; ``places`` are the folders, by default those of the settings.
 
     A run whose loss stops being finite is reported and kept in ``Runs.diverged``, so that one estimator that diverges
     does not take the others' results with it.
@@ -112,7 +112,7 @@ def run_item(
     outlook = Outlook(recipes, ended, cores_of(device))
     if outlook.to_train:
         say(outlook.before())
-    for number, recipe in enumerate(recipes, 1):
+    for number, recipe in enumerate(outlook.shortest_first(), 1):
         start = time.monotonic()
         label = f"[{number}/{len(recipes)}] {recipe.row}, seed {recipe.seed}"
         try:
@@ -128,6 +128,9 @@ def run_item(
         whole = outlook.after(recipe, time.monotonic() - start)
         say(f"{label}: top-1 {run.result['top1']:.2f} %{read}{page}{whole and f'  {whole}'}")
         runs.append(run)
+    place = {recipe.run_id: number for number, recipe in enumerate(recipes)}
+    for part in (runs, runs.diverged):
+        part.sort(key=lambda run: place[run.recipe.run_id])
     return runs
 
 

@@ -231,6 +231,20 @@ def test_every_run_of_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert said[-1].endswith("[####################] 100 %") and "] 50 %" in said[2]
 
 
+def test_the_shortest_run_of_an_item_is_trained_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+
+    def fake(recipe, *arguments, **options):
+        trained.append(recipe.row)
+        return Run(recipe, tmp_path, {"result": {"top1": 50.0}, "provenance": {"machine": {"cpu": "", "gpu": ""}}})
+
+    monkeypatch.setattr(module, "load_or_train", fake)
+    rows = ["resnet18-1w1a", "resnet20-1w1a", "resnet20-fp"]
+    found = run_item("table1", "demo", rows, "0", device="cpu", say=lambda _: None)
+    assert trained == ["resnet20-fp", "resnet20-1w1a", "resnet18-1w1a"]
+    assert [run.recipe.row for run in found] == rows
+
+
 def test_a_run_that_diverges_does_not_take_the_others_with_it(monkeypatch, tmp_path: Path) -> None:
     import resteutils.runs.store as module
 
