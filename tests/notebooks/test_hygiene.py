@@ -72,7 +72,8 @@ def test_papermill_s_numbers_are_taken_for_text_and_a_misspelt_name_is_refused(t
     source = next(path for path in NOTEBOOKS if path.stem == "lemma_estimating_error")
     made = nbformat.read(source, as_version=4)
     first = next(i for i, cell in enumerate(made.cells) if "ru.Item(" in cell.source)
-    more = ["print(item.profile, item.seeds)", f"profil = 'smoke'\n{made.cells[first].source}"]
+    # the second begins as a new kernel would, without an item: else what later cells leave is no parameter
+    more = ["print(item.profile, item.seeds)", f"del item\nprofil = 'smoke'\n{made.cells[first].source}"]
     made.cells = [*made.cells[: first + 1], *map(nbformat.v4.new_code_cell, more)]
     nbformat.write(made, tmp_path / "in.ipynb")
     given, out = {"profile": "smoke", "seeds": 0}, tmp_path / "out.ipynb"
