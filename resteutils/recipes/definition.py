@@ -108,8 +108,8 @@ class Recipe:
             object.__setattr__(self, "input_estimator", None)
         if self.optimizer != "sgd" and self.momentum >= 1:
             raise ValueError(f"momentum = {self.momentum}, expected below 1 with optimizer = {self.optimizer!r}")
-        if self.padding > max(self.image_size, Recipe.padding):
-            raise ValueError(f"padding = {self.padding}, expected at most image_size = {self.image_size}")
+        if self.padding > (most := max(2 * self.image_size, Recipe.padding)):  # nearly every crop would be empty
+            raise ValueError(f"padding = {self.padding}, expected at most {most}, twice the size of an image")
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs}, expected at most epochs = {self.epochs}")
 

@@ -223,7 +223,7 @@ def test_overrides_as_text_reach_every_recipe_of_an_item() -> None:
         (lambda: recipe("table3/ste", estimator="rest"), "unknown estimator 'rest'"),
         (lambda: recipe("table3/ste", estimator={"name": ["reste"]}), "unknown estimator .*reste.*; known: reste, ste"),
         (lambda: recipe("table3/ste", seed=2**64), f"seed = {2**64}, expected a number below {2**64}"),
-        (lambda: recipe("table3/ste", padding=9), "padding = 9, expected at most image_size = 8"),
+        (lambda: recipe("table3/ste", padding=17), "padding = 17, expected at most 16"),
         (lambda: Recipe(row=["ste"]), r"row = \['ste'\], expected text"),
         (lambda: recipe("table3/ste", estimator={"name": "reste", "o": 0.5}), r"o = 0\.5, expected a finite power"),
         (lambda: item_recipes("table3", seeds="a"), "seeds = 'a', expected whole numbers such as 0,1,2"),
