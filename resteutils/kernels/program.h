@@ -3,8 +3,6 @@
 #include <ATen/ThreadLocalState.h>
 #include <ATen/ops/cat.h>
 
-#include <bit>
-
 #include "conv.h"
 
 namespace resteutils {
@@ -28,7 +26,9 @@ Tensor run_steps(const Tensor& x, const std::vector<Tensor>& tensors, const Tens
   TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat, "a packed network takes float32 images (N, C, H, W), got ", x.sizes(), " ", x.scalar_type());
   TORCH_CHECK(code.dim() == 2 && code.size(0) && code.size(1) == FIELDS && code.scalar_type() == at::kLong && code.is_contiguous() && !tensors.empty(),
               "damaged program of a packed network");
-  const int64_t count = code.size(0), parts = int64_t(std::bit_ceil(uint64_t((x.size(0) + IMAGES - 1) / IMAGES)));
+  const int64_t count = code.size(0);
+  int64_t parts = 1;
+  while (parts * IMAGES < x.size(0)) parts *= 2;
   std::vector<Step> steps(count);
   std::memcpy(steps.data(), code.const_data_ptr<int64_t>(), count * sizeof(Step));
   std::vector<int64_t> last(count + 1, -1);  // step that reads a value last
