@@ -41,14 +41,14 @@ class Flawed(nn.Sequential):
 
     def __init__(self, layers: list[nn.Module], flaw: str) -> None:
         super().__init__(*layers)
-        self.flaw, self.calls = flaw, 0
+        self.flaw, self.number = flaw, 1
 
     def forward(self, x):
         if self.flaw == "breaks":
             torch._dynamo.graph_break()
         if self.flaw == "recompiles":
-            self.calls = min(self.calls + 1, 2)  # once is enough
-            x = x * self.calls
+            self.number = 3 - self.number  # 1 and 2 in turn: two graphs, however often it was called before
+            x = x * self.number
         return super().forward(x)
 
 
