@@ -75,7 +75,7 @@ def _logits(file: Path, path: str, images: torch.Tensor) -> torch.Tensor:
 def _state() -> tuple:
     return (
         torch.get_default_dtype(),
-        torch.get_default_device(),
+        torch.empty(0).device,
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
         torch.is_autocast_enabled("cpu"),
