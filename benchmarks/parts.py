@@ -48,9 +48,8 @@ def parts(variant: str) -> Counter[str]:
 
 if __name__ == "__main__":
     ours, twin = parts(TABLES), parts("float twin, compiled")
-    print(
-        f"{CASES[0]}, {torch.get_num_threads()} threads\n\n| part | ours, ms | float twin, ms |\n| --- | ---: | ---: |"
-    )
+    print(f"{CASES[0]}, {torch.get_num_threads()} threads\n")
+    print("| part | ours, ms | float twin, ms |\n| --- | ---: | ---: |")
     for part in dict.fromkeys([*(part for part, _ in ours.most_common()), *twin]):
         print(f"| {part} | {ours[part]:.1f} | {twin[part]:.1f} |")
     print(f"| all of it | {ours.total():.1f} | {twin.total():.1f} |")

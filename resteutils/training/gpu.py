@@ -12,6 +12,7 @@ from torch import nn
 from resteutils.nn.exact import integral
 from resteutils.nn.layers import BinaryConv2d, binary_layers
 from resteutils.recipes import Recipe
+from resteutils.training.processes import parts_of_batch
 
 __all__ = ["ALGORITHMS", "batch_sizes", "gpu_environment", "settle_signs", "sign_convolutions"]
 
@@ -44,7 +45,7 @@ def batch_sizes(recipe: Recipe, train: int, test: int, world: int) -> set[int]:
     """
     sizes: set[int] = set()
     for whole in (min(recipe.batch_size, train), train % recipe.batch_size):
-        parts = max(1, min(recipe.accumulate, whole // world // 2))
+        parts = parts_of_batch(whole, recipe.accumulate, world)
         sizes |= {share // parts + extra for share in (whole // world, -(-whole // world))
                   for extra in ({0, 1} if share % parts else {0})}  # fmt: skip
     for share in (test // world, -(-test // world)):

@@ -29,7 +29,7 @@ from resteutils.training.device import WHOLE_STEP, Execution, memory_advice, res
 from resteutils.training.epoch import Sums, epoch_row, evaluate, measured_steps, write_history
 from resteutils.training.gpu import batch_sizes, settle_signs
 from resteutils.training.graphed import GraphedUpdate
-from resteutils.training.processes import Processes, processes, without_sync
+from resteutils.training.processes import Processes, parts_of_batch, processes, without_sync
 from resteutils.training.progress import Progress
 from resteutils.training.schedules import learning_rate, path_progress
 from resteutils.training.stopping import Interrupted, NonFinite, StopSignals, repeated, stop_signals
@@ -279,8 +279,7 @@ class _Loop:
         """Gradients of the mean loss over the whole batch, of all processes; this process's sums of loss and hits."""
         recipe, whole = self.recipe, self.whole
         self.optimizer.zero_grad(set_to_none=self.graph is None or not self.graph.recorded)
-        # As many parts in every process, which SyncBatchNorm waits for; BatchNorm has no statistics of one image.
-        count = max(1, min(recipe.accumulate, whole // self.group.world // 2))
+        count = parts_of_batch(whole, recipe.accumulate, self.group.world)
         parts = list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
         loss, correct = 0.0, 0
         for index, (part, target) in enumerate(parts):

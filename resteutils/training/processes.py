@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from resteutils.training.syncbn import synchronised
 
-__all__ = ["Processes", "first_process", "processes", "together", "without_sync"]
+__all__ = ["Processes", "first_process", "parts_of_batch", "processes", "together", "without_sync"]
 
 
 PATIENCE = timedelta(hours=1)  # the leading process may check 1.3 million files while the others wait
@@ -29,6 +29,14 @@ def together() -> int:
 def first_process() -> bool:
     """Whether this is the first of them, which reads and writes the records; also without ``torchrun``."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def parts_of_batch(images: int, accumulate: int, world: int) -> int:
+    """How many parts each of ``world`` processes makes of its share of a batch of so many images, at most
+    ``accumulate``: as many in every process, which SyncBatchNorm waits for, and of two images or more, since BatchNorm
+    has no statistics of one.
+    """
+    return max(1, min(accumulate, images // world // 2))
 
 
 @dataclass(frozen=True)
