@@ -21,6 +21,7 @@ MILLISECONDS = {
 }
 IMAGES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000}
 WIDTH = 20  # of the bar, in characters
+EARLY = 0.1  # share of the work that is done before its pace is told
 
 
 def seconds(recipe: Recipe, cores: int) -> float | None:
@@ -50,14 +51,15 @@ class Outlook:
     finished: Iterable[str] = ()
     cores: int = 1
     _weights: dict[str, float] = field(init=False)
+    _to_come: dict[str, float] = field(init=False)
     _spent: float = 0.0
-    _done: float = 0.0
 
     def __post_init__(self) -> None:
         read = set(self.finished)
         known = {r.run_id: seconds(r, self.cores) if self.cores else None for r in self.recipes}
         self.known = all(known.values())
         self._weights = {r.run_id: 0.0 if r.run_id in read else known[r.run_id] or r.epochs for r in self.recipes}
+        self._to_come = dict(self._weights)
         self.to_train = sum(r.run_id not in read for r in self.recipes)
 
     def shortest_first(self) -> list[Recipe]:
@@ -76,14 +78,16 @@ class Outlook:
         )
 
     def after(self, recipe: Recipe, took: float) -> str:
-        """A bar over all runs, and what is left by the pace so far; "" where nothing was to train."""
-        weight = self._weights[recipe.run_id]
-        whole = sum(self._weights.values())
-        self._done += weight
+        """A bar over all runs, and what is left by the pace so far; "" where nothing was to train.
+
+        Below a tenth of the work the pace says little: the first runs also compile what the others find compiled.
+        """
+        weight = self._to_come.pop(recipe.run_id)
+        whole, rest = sum(self._weights.values()), sum(self._to_come.values())
         self._spent += took if weight else 0.0
         if not whole:
             return ""
-        share = min(self._done / whole, 1.0)
+        share = 1 - rest / whole
         bar = "#" * round(WIDTH * share) + "." * (WIDTH - round(WIDTH * share))
-        left = self._spent / self._done * (whole - self._done) if self._done else 0.0
-        return f"[{bar}] {100 * share:.0f} %{f', {about(left)} left' if self._done < whole and self._spent else ''}"
+        left = self._spent / share * (1 - share) if share >= EARLY else 0.0
+        return f"[{bar}] {100 * share:.0f} %{f', {about(left)} left' if left else ''}"

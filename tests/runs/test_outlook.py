@@ -35,6 +35,15 @@ def test_the_bar_counts_work_not_runs_and_says_what_is_left(monkeypatch) -> None
     assert found.after(second, 290.0) == f"[{'#' * 20}] 100 %"
 
 
+def test_the_first_tenth_says_no_pace_and_the_end_says_no_rest() -> None:
+    """Whatever the order, in which the weights' sum may differ in the last bit."""
+    found = Outlook(item_recipes("table1", "demo"), cores=2)
+    said = [found.after(recipe, 10.0) for recipe in found.shortest_first()]
+    assert said[0] == f"[{'.' * 20}] 1 %"
+    assert said[len(said) // 2].endswith(" left")
+    assert said[-1] == f"[{'#' * 20}] 100 %"
+
+
 def test_what_is_not_known_is_not_said() -> None:
     recipes = item_recipes("table3", "demo", "ste,dsq", "0")
     assert "about" not in Outlook(recipes, cores=0).before()
