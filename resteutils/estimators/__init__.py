@@ -16,7 +16,7 @@ To add one: a frozen dataclass with a ``name``, the methods ``coefficients``, ``
 ``@register``.
 """
 
-from resteutils.estimators.base import ESTIMATORS, Estimator, UnknownEstimator, estimator, register
+from resteutils.estimators.base import ESTIMATORS, Estimator, Unregistered, estimator, register
 from resteutils.estimators.reste import STE, GainSTE, ReSTE
 from resteutils.estimators.rivals import DSQ, EDE, FDA, RBNN, ApproxSign, SwishSign
 
@@ -32,7 +32,7 @@ __all__ = [
     "GainSTE",
     "ReSTE",
     "SwishSign",
-    "UnknownEstimator",
+    "Unregistered",
     "estimator",
     "register",
 ]

@@ -36,15 +36,12 @@ def register(cls: type[Kind]) -> type[Kind]:
     return cls
 
 
-class UnknownEstimator(ValueError):
-    """No estimator of that ``name`` is registered."""
+class Unregistered(ValueError):
+    """No estimator, model or dataset (``what``) of that ``name`` is registered here; ``said`` begins the message."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"unknown estimator {name!r}; known: {', '.join(ESTIMATORS)} (RESTEUTILS_IMPORT names the module that "
-            "registers one of your own)"
-        )
-        self.name = name
+    def __init__(self, what: str, name: str, said: str) -> None:
+        super().__init__(f"{said} (RESTEUTILS_IMPORT names the module that registers one of your own)")
+        self.what, self.name = what, name
 
 
 def estimator(name: str, **parameters: float | str) -> Estimator:
@@ -56,7 +53,8 @@ def estimator(name: str, **parameters: float | str) -> Estimator:
     Raises ``ValueError`` for an unknown name, an unknown parameter or a value out of range.
     """
     if name not in list(ESTIMATORS):  # a list: a name that has no hash is none of them either
-        raise UnknownEstimator(str(name))
+        said = f"unknown estimator {str(name)!r}; known: {', '.join(ESTIMATORS)}"
+        raise Unregistered("estimator", str(name), said)
     cls = ESTIMATORS[name]
     known = [field.name for field in fields(cls)]
     for parameter in parameters:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from resteutils.estimators import Estimator
+from resteutils.estimators import Estimator, Unregistered
 from resteutils.models.common import BITS, ConvFactory, conv_factory
 from resteutils.models.gates import resnet20_early, resnet20_half_gate, resnet20_random_gate
 from resteutils.models.resnet import resnet18, resnet18_imagenet, resnet20, resnet20_bireal, resnet34_imagenet
@@ -86,7 +86,7 @@ def create(
     269850
     """
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+        raise Unregistered("model", str(name), f"unknown model {name!r}; known: {', '.join(MODELS)}")
     for what, value in (("num_classes", num_classes), ("image_size", image_size), ("in_channels", in_channels)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{what} = {value!r}, expected a whole number of at least 1")

@@ -15,7 +15,7 @@ from typing import Any
 from resteutils.data.base import AUGMENTATIONS, NORMALIZATIONS
 from resteutils.data.reading import READERS
 from resteutils.data.sources import DATASETS
-from resteutils.estimators import ESTIMATORS, Estimator, ReSTE, estimator
+from resteutils.estimators import ESTIMATORS, Estimator, ReSTE, Unregistered, estimator
 from resteutils.models import BITS, MODELS
 from resteutils.nn.binarize import SCALE_ORDERS, SCALES
 from resteutils.recipes.profiles import PROFILES
@@ -51,7 +51,7 @@ class Recipe:
     row: str = ""
     profile: str = _choice(*PROFILES, default="demo")
     # network
-    model: str = field(default="resnet20", metadata={"accepted": MODELS})  # the registry: it may grow
+    model: str = field(default="resnet20", metadata={"accepted": MODELS, "registry": True})  # it may grow
     bits: str = _choice(*BITS, default="1/1")
     estimator: Estimator | None = ReSTE()
     input_estimator: Estimator | None = None
@@ -63,7 +63,7 @@ class Recipe:
     image_size: int = _at_least(1, 32)
     in_channels: int = _at_least(1, 3)
     # data
-    dataset: str = field(default="cifar10", metadata={"accepted": DATASETS})  # the registry: it may grow
+    dataset: str = field(default="cifar10", metadata={"accepted": DATASETS, "registry": True})  # it may grow
     train_size: int = _at_least(0, 0)  # 0: all
     test_size: int = _at_least(0, 0)
     holdout: int = _at_least(0, 0)  # images taken from training to evaluate on, instead of the test set
@@ -116,7 +116,8 @@ class Recipe:
     def _check(self, entry: Field, value: Any) -> None:
         name, accepted, low = entry.name, entry.metadata.get("accepted"), entry.metadata.get("low")
         if accepted and not (isinstance(value, str) and value in accepted):
-            raise ValueError(f"{name} = {value!r}, expected one of {', '.join(accepted)}")
+            said = f"{name} = {value!r}, expected one of {', '.join(accepted)}"
+            raise Unregistered(name, str(value), said) if "registry" in entry.metadata else ValueError(said)
         if low is not None:
             whole = entry.type == "int"
             number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)

@@ -102,6 +102,6 @@ def refuse_losses(target: Path, recipes: Iterable[Recipe]) -> None:
     if lost:
         raise ValueError(
             f"{target} has lines that the new table would lose: {', '.join(lost)}. Their runs have no readable record "
-            "here: bring it back, or set RESTEUTILS_IMPORT where the estimator is one of your own; or move that folder "
-            "away to start afresh, or set RESULTS_DIR elsewhere"
+            "here: bring it back, or set RESTEUTILS_IMPORT where an estimator, model or dataset is one of your own; or "
+            "move that folder away to start afresh, or set RESULTS_DIR elsewhere"
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resteutils.estimators import UnknownEstimator
+from resteutils.estimators import Unregistered
 from resteutils.recipes import Recipe
 from resteutils.runs import validity
 from resteutils.runs.weights import loaded
@@ -162,15 +162,16 @@ def ended_runs(
     committed one.
     """
     runs, results, found = runs_folder(runs_dir), results_folder(results_dir), {}
-    unknown: dict[str, set[str]] = {}
+    unknown: dict[tuple[str, str], set[str]] = {}
     known: dict[tuple[str, str], tuple[dict[str, Any], Recipe]] = {}
     for path in [*sorted(results.glob("*/runs/*.json")), *sorted(runs.glob("*/record.json"))]:
         if read := _read(path, say, unknown, known):
             record, recipe = read
             found[recipe.run_id] = _ended(recipe, runs / recipe.run_id, record, results)
-    for name, paths in unknown.items():
+    for (what, name), run_ids in unknown.items():
+        article = "an" if what[0] in "aeiou" else "a"
         say(
-            f"{len(paths)} run(s) with an estimator {name!r}, which is not registered here, are left out: "
+            f"{len(run_ids)} run(s) with {article} {what} {name!r}, which is not registered here, are left out: "
             "RESTEUTILS_IMPORT=MODULE names the module that defines it"
         )
     ended = [found[run_id] for run_id in sorted(found)]
@@ -200,12 +201,12 @@ def _ended(recipe: Recipe, folder: Path, record: dict[str, Any], results: Path) 
 def _read(
     path: Path,
     say: Callable[[str], None],
-    unknown: dict[str, set[str]] | None = None,
+    unknown: dict[tuple[str, str], set[str]] | None = None,
     known: dict[tuple[str, str], tuple[dict[str, Any], Recipe]] | None = None,
 ) -> tuple[dict[str, Any], Recipe] | None:
-    """A record and its recipe, or ``None`` with a word about why it does not count; run ids whose estimator is not
-    registered go to ``unknown`` instead, where it is given. A text that is in ``known`` counts as it did before: most
-    records lie in two places.
+    """A record and its recipe, or ``None`` with a word about why it does not count; run ids whose estimator, model or
+    dataset is not registered go to ``unknown`` instead, where it is given. A text that is in ``known`` counts as it did
+    before: most records lie in two places.
     """
     run_id = path.parent.name if path.name == "record.json" else path.stem
     try:
@@ -225,9 +226,9 @@ def _read(
             if known is not None:
                 known[run_id, text] = record, recipe
             return record, recipe
-    except UnknownEstimator as error:
+    except Unregistered as error:
         if unknown is not None:
-            unknown.setdefault(error.name, set()).add(run_id)
+            unknown.setdefault((error.what, error.name), set()).add(run_id)
             return None
         reason = str(error)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:  # others count

@@ -150,6 +150,26 @@ def test_a_record_of_another_seed_is_refused_by_its_name(folders) -> None:
     assert f"{RECIPE.run_id}, its recipe is of {tiny(seed=1).run_id}" in said[0]
 
 
+@pytest.mark.parametrize("field", ["estimator", "model", "dataset"])
+def test_a_record_with_something_of_the_reader_s_own_says_what_to_set(field: str, folders) -> None:
+    """Once for all of its runs, and not as a damaged record."""
+    record = json.loads(record_path(folders).read_text())
+    record["recipe"][field] = {"name": "mine"} if field == "estimator" else "mine"
+    shutil.rmtree(folders[0])
+    for name in (RECIPE.run_id, "another"):
+        sealed = validity.sealed(record | {"run_id": name})
+        record_path(folders).with_name(f"{name}.json").write_text(json.dumps(sealed))
+    said: list[str] = []
+    assert finished_runs(*folders, say=said.append) == []
+    article = "an" if field == "estimator" else "a"
+    assert said == [
+        f"2 run(s) with {article} {field} 'mine', which is not registered here, are left out: "
+        "RESTEUTILS_IMPORT=MODULE names the module that defines it"
+    ]
+    with pytest.raises(ValueError, match=f"{field}.*'mine'.*RESTEUTILS_IMPORT names the module"):
+        tiny(**{field: "mine"})
+
+
 def test_a_record_under_another_name_is_named_and_left_out(folders) -> None:
     (folders[0] / RECIPE.run_id).rename(folders[0] / "renamed")
     record_path(folders).rename(record_path(folders).with_name("also.json"))

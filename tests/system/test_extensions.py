@@ -82,4 +82,4 @@ def test_the_readme_s_estimator_becomes_a_row_of_table_3(
     assert (again.stdout + again.stderr).count(said) == 1
     lost = run(environment | {"RESTEUTILS_IMPORT": ""}, *command[:-1], "ste")
     assert "would lose: triangle (2 epochs, seed 0)" in lost.stderr  # and nothing is trained before that is said
-    assert "RESTEUTILS_IMPORT where the estimator is one of your own" in lost.stderr
+    assert "RESTEUTILS_IMPORT where an estimator, model or dataset is one of your own" in lost.stderr
