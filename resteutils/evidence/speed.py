@@ -131,7 +131,7 @@ def _gradients(rows: list[Row]) -> str:
 def _asked(rows: list[Row]) -> str:
     """How many of the ratios with a target reach it, and those that do not."""
     reached = [row["reached"] == "True" for row in rows if row["reached"]]
-    said = f"{sum(reached)} of {len(reached)} ratios are within what was asked for."
+    said = f"{sum(reached)} of {len(reached)} ratios reach their target."
     lines = [
         [row["case"], row["variant"], row["against"], f"{float(row['target']):.2f}", _quartiles(row)]
         for row in rows if row["reached"] == "False"
@@ -162,8 +162,8 @@ def _front(rows: list[Row]) -> str:
         step = _find(rows, f"{name} batch", TABLES, TWIN)
         speed = [_find(rows, f"{name}, batch {batch}, 1 thread", "packed", RIVALS[0]) for batch in (1, 64)]
         lines.append([network, f"{float(step['ratio']):.2f} of it" if step else "not measured", *map(_faster, speed)])
-    head = ["network", "training step, of the float twin's time, both compiled",
-            "on bits against OpenVINO's INT8, batch 1", "batch 64"]  # fmt: skip
+    head = ["network", "training step, 2 threads: share of the float twin's time, both compiled",
+            "on bits against OpenVINO's INT8, 1 thread, batch 1", "batch 64"]  # fmt: skip
     return _table(head, lines)
 
 

@@ -36,9 +36,8 @@ def _order(found: Found, rows: Rows) -> str:
     gain, change = found["reste, scaled before above after"], found["lead over ste, before above after"]
     default = gain.estimate > 1.5 and gain.low > 0
     said = "the paper's order becomes the default" if default else "the order of scaling stays a switch"
-    return (
-        f"{said}; {'claims hold for their order only' if abs(change.estimate) > 1.5 else 'the lead is alike in both'}"
-    )
+    apart = abs(change.estimate) > 1.5
+    return f"{said}, and {'each claim holds for its order only' if apart else 'no claim is restricted to its order'}"
 
 
 def _adam(found: Found, rows: Rows) -> str:

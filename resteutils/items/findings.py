@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from resteutils.evidence import html, paper, speed, stats, summary, verdict
-from resteutils.evidence.comparison import Rows
+from resteutils.evidence.comparison import Rows, collapsed
 from resteutils.evidence.markers import replaced
 from resteutils.evidence.names import in_words
 from resteutils.evidence.stats import Difference
 from resteutils.items import design, order, table3, why
+from resteutils.items.blocks import ELSEWHERE
 from resteutils.recipes import ITEMS, recipe
 from resteutils.runs.records import Runs, ended_runs
 from resteutils.system.files import write_atomic
@@ -80,11 +81,9 @@ def blocks(places: Places) -> dict[str, str]:
         "items": _items(),
         "evidence-table": _table(rows, NAMES),
         "evidence-design": html.table_markdown(design.frame(table)),
-        "evidence-powers": _powers(Rows.of(powers, EPOCHS)),
+        "evidence-powers": _powers(powers),
         "evidence-comparisons": _comparisons(checks),
-        "evidence-blocks": "\n".join(
-            f"* **{o.block.name}**: {in_words(o.words)}. Rule: {o.block.rule}." for o in found
-        ),
+        "evidence-blocks": "\n".join([*map(_block, found), *(f"* **{name}**: not run." for name in ELSEWHERE)]),
         "evidence-order": _order(places),
         **speed.blocks(places.results),
         "evidence-notes": "\n".join(
@@ -101,7 +100,7 @@ def picture(places: Places) -> bytes:
     table, powers = records_of("table3", places, ended), records_of("figure4", places, ended)
     at = Rows.of(powers, EPOCHS).values
     by_power = {float(row.removeprefix("resnet20-o")): at[row] for row in at if row.startswith("resnet20-o")}
-    caption = f"ResNet-20, W/A 1/1. {summary.caption(powers, PROFILE)}"
+    caption = f"ResNet-20, W/A 1/1. {summary.caption(powers, PROFILE)} A point of fewer seeds says so."
     return cover.png(cover.figure(by_power, Rows.of(table, EPOCHS), plane.points(powers, places), caption))
 
 
@@ -174,19 +173,21 @@ def _published(row: str) -> str:
     return f"{cell.value:.2f}" if cell is not None and cell.value is not None else "-"
 
 
-def _powers(rows: Rows) -> str:
+def _powers(runs: Runs) -> str:
+    rows = Rows.of(runs, EPOCHS)
     names = [row for row in ITEMS["figure4"].rows if rows.values.get(row)]
     head = " | ".join(row.removeprefix("resnet20-o") for row in names)
     values = " | ".join(summary.spread(rows.values[row]) for row in names)
     counts = " | ".join(str(len(rows.values[row])) for row in names)
-    failed = " | ".join("yes" if row in rows.failed else "no" for row in names)
+    turned = [run.recipe.row for run in runs if run.recipe.epochs == EPOCHS and collapsed(run)]
+    failed = " | ".join(str(turned.count(row)) for row in names)
     return "\n".join(
         [
             f"| ReSTE, o at the end | {head} |",
             f"| --- |{' ---: |' * len(names)}",
             f"| measured | {values} |",
             f"| n | {counts} |",
-            f"| a training collapsed | {failed} |",
+            f"| trainings that collapsed | {failed} |",
         ]
     )
 
@@ -205,23 +206,45 @@ def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
     curve = rows.difference("reste", "ste-gain-clip")
     best = sorted(powers.values, key=lambda row: -stats.mean(powers.values[row]))[:2]
     named = " and ".join(sorted((row.removeprefix("resnet20-o") for row in best), key=float))
-    order = next(outcome for outcome in found if outcome.block.name.startswith("C "))
     both = all(effects[factor].low > 0 for factor in ("clip", "gain"))
-    caution = "" if order.complete else " Until that is settled, no number here is the paper's recipe."
     return [
         f"* **ReSTE {'beats' if lead.low > 0 else 'is not shown to beat'} the clipped STE**: {said(lead)} points. "
         f"Accuracy is highest at o = {named}; the paper's power is 3.",
-        f"* **{'Its lead is made of a clip and a gain' if both else 'Clip and gain do not explain its lead'}.** The "
+        f"* **A clip and a gain {'' if both else 'are not shown to '}lead STE too, without the curve.** The "
         f"activations' clip at 1.5 adds {said(effects['clip'])}, the slope on the weights {said(effects['gain'])}. "
-        f"ReSTE over both without its curve: {said(curve)}, {_seen(curve)}.",
-        f"* **The order of scaling** {'decides' if order.complete else 'is open'}. Block C: {in_words(order.words)}. "
-        f"The authors scale before the convolution, we after it.{caution}",
+        f"ReSTE minus a straight line with both: {said(curve)}, {_seen(curve)}.",
+        _scaling(next(outcome for outcome in found if outcome.block.name.startswith("C "))),
     ]
+
+
+def _scaling(order: why.Outcome) -> str:
+    """The bullet on block C."""
+    if order.complete:
+        gain, change = order.found.values()
+        return (
+            f"* **The order of scaling.** The authors scale before the convolution, we after it. ReSTE in their order "
+            f"minus ours: {said(gain)}, {_seen(gain)}. Its lead over STE changes by {said(change)}. By the rule fixed "
+            f"beforehand, {order.words}."
+        )
+    own = [row for row in order.block.rows if row in order.block.own]
+    ended = sum(order.ended[row] for row in own)
+    return (
+        f"* **The order of scaling** is open. The authors scale before the convolution, we after it. {ended} of "
+        f"{order.block.n * len(own)} runs in their order have ended. Until then no number here is a result about the "
+        "paper's recipe."
+    )
 
 
 def _seen(d: Difference) -> str:
     """What an interval says about a difference."""
-    return "more" if d.low > 0 else "less" if d.high < 0 else "no difference that is seen"
+    return "above 0" if d.low > 0 else "below 0" if d.high < 0 else "undecided"
+
+
+def _block(outcome: why.Outcome) -> str:
+    """A block's outcome and rule; of one that is not complete the contrasts so far, which decide nothing."""
+    so_far = "; ".join(f"{name} {said(found)}" for name, found in outcome.found.items())
+    begun = "" if outcome.complete or not so_far or outcome.words == "not run" else f" So far: {so_far}."
+    return f"* **{outcome.block.name}**: {in_words(outcome.words)}.{in_words(begun)} Rule: {outcome.block.rule}."
 
 
 def _items() -> str:

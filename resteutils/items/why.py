@@ -8,7 +8,7 @@ the rivals' further seeds) are named as not run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from resteutils.evidence import summary, verdict
@@ -36,8 +36,13 @@ class Outcome:
 
     block: Block
     found: dict[str, Difference]
-    lacking: tuple[str, ...]
+    ended: dict[str, int]  # how many runs of each row
     words: str
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The rows that want runs, and how many of how many they have."""
+        return tuple(f"{row} {n} of {self.block.n}" for row, n in self.ended.items() if n < self.block.n)
 
     @property
     def complete(self) -> bool:
@@ -60,15 +65,16 @@ def _longest(runs: Runs) -> Runs:
 
 def _outcome(block: Block, rows: Rows) -> Outcome:
     ended = {row: len(rows.values.get(row, {})) + len(rows.lost.get(row, {})) for row in block.rows}
-    lacking = tuple(f"{row} {n} of {block.n}" for row, n in ended.items() if n < block.n)
     there = rows.values.keys() | rows.lost.keys()
     found = {name: rows.contrast(w) for name, w in block.contrasts.items() if w.keys() <= there}
     found = {name: d for name, d in found.items() if d.estimate == d.estimate}
-    if not lacking and len(found) == len(block.contrasts):
+    outcome = Outcome(block, found, ended, "not run")
+    if outcome.complete and len(found) == len(block.contrasts):
         known = all(d.low == d.low for d in found.values())
-        return Outcome(block, found, lacking, block.decide(found, rows) if known else "undecided: no spread is known")
-    begun = any(ended[row] for row in block.own)
-    return Outcome(block, found, lacking, f"undecided, not complete: {', '.join(lacking)}" if begun else "not run")
+        return replace(outcome, words=block.decide(found, rows) if known else "undecided: no spread is known")
+    if any(ended[row] for row in block.own):
+        return replace(outcome, words=f"undecided, not complete: {', '.join(outcome.lacking)}")
+    return outcome
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

@@ -53,10 +53,10 @@ def test_a_block_that_has_begun_says_how_far_it_is_and_decides_nothing() -> None
 @pytest.mark.parametrize(
     ("before", "words"),
     [
-        ((53.8, 60.3), "the order of scaling stays a switch; the lead is alike in both"),
-        ((58.0, 64.5), "the paper's order becomes the default; the lead is alike in both"),
-        ((60.0, 64.5), "the paper's order becomes the default; claims hold for their order only"),
-        ((53.8, 61.5), "the order of scaling stays a switch; the lead is alike in both"),
+        ((53.8, 60.3), "the order of scaling stays a switch, and no claim is restricted to its order"),
+        ((58.0, 64.5), "the paper's order becomes the default, and no claim is restricted to its order"),
+        ((60.0, 64.5), "the paper's order becomes the default, and each claim holds for its order only"),
+        ((53.8, 61.5), "the order of scaling stays a switch, and no claim is restricted to its order"),
     ],
 )
 def test_the_rule_of_the_order(before: tuple[float, float], words: str) -> None:

@@ -170,7 +170,7 @@ function steps(data, {state, set, spec}) {
     ["ReSTE bends that line towards sign with one number, the power o.", "Set o = 3", go(3, {tab: "curve", compare: []}), "The curve lies closer to sign, and near zero gradients are multiplied by 4.64."],
     ["Closer to sign means a smaller error e and wilder gradients s.", "See the trade-off", go(5, {tab: "tradeoff"}), "The ring: e falls and s rises from o = 1 to 5; accuracy is highest between."],
     ["Too large a power breaks the training.", "Set o = 10 and see the loss turn", go(10, {tab: "training", dataset: "cifar10", runs: runs(["reste", "resnet20-o10"])}), "The loss of o = 10 turns around while its power grows; that of o = 3 falls on."],
-    ["Is it the curve that helps? A straight line with ReSTE's clip and its largest slope is the control.", "Show the control", go(3, {tab: "tradeoff", compare: ["ste_gain"]}), "The dashed line: at 10 epochs the control ends as high as ReSTE."],
+    ["Is it the curve that helps? A straight line with ReSTE's clip and its largest slope is the control.", "Show the control", go(3, {tab: "tradeoff", compare: ["ste_gain"]}), "The dashed line: at 10 epochs the control leads STE as ReSTE does."],
   ];
   const list = html("ol", {class: "rx-steps"}, ...entries.map(([sentence, action, act, see]) => html("li", {}, html("span", {}, sentence + " "),
     html("button", {type: "button", onclick: act}, action), html("span", {class: "rx-soft"}, " " + see))));

@@ -33,7 +33,7 @@ def figure(powers: dict[float, stats.Values], rows: Rows, plane: pd.DataFrame, c
         made, (left, right) = blank(WIDTH, HEIGHT, ncols=2, width_ratios=[1, 1.25])
         _hump(left, powers, rows)
         draw_plane(right, plane, size=9.0)
-        right.set_title("o trades error for instability; yellow is accurate")
+        right.set_title("o trades error for instability, up to o = 5")
         made.supxlabel(caption, x=0.01, ha="left", fontsize=9.5, color="#5b6570")
     return made
 
