@@ -27,7 +27,8 @@ __all__ = ["blocks", "records_of", "rewrite"]
 PROFILE, EPOCHS = "short", 10
 PICTURE = Path("docs", "equilibrium.png")
 BUDGET = (
-    "CIFAR-10, ResNet-20 W/A 1/1, **10 epochs** where the paper trains 1000; top-1 in %, mean ± std over n seeds, 95 % intervals."
+    "CIFAR-10, ResNet-20 W/A 1/1, **10 epochs** where the paper trains 1000; top-1 in %, mean ± std over n seeds, 95 % "
+    "intervals."
 )
 NAMES = {
     "ste-gain-clip": "control: a straight line with ReSTE's clip and its largest slope",
