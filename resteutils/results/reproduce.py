@@ -173,6 +173,7 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
                 kernel_name="python3",
                 cwd=str(root),
                 progress_bar=False,
+                start_timeout=600,  # seconds; papermill's 60 are few for Python on a cluster's network disk
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
                 kernel_manager_class=kernel_manager,
