@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from resteutils.system.cores import usable_cores
 from resteutils.system.files import LEAST_FREE_BYTES
 from resteutils.system.settings import cache_dir, data_dir, project_root, results_dir, runs_dir, user_cache
 
@@ -25,7 +26,7 @@ __all__ = ["Finding", "examine"]
 FREE_GB_WISHED = 5.0
 LEAST_SHARED_BYTES = 1_000_000
 OPTIONAL = {  # extra: what it is for
-    "app": "make app",
+    "app": "the explorer in Voila",
     "cluster": "resteutils launch",
     "export": "resteutils export --to onnx",
     "integrations": "callbacks of Lightning and of Hugging Face's Trainer",
@@ -124,7 +125,7 @@ def _lacking(requirement) -> str:
 def device() -> Iterator[Finding]:
     import torch
 
-    threads = f"{torch.get_num_threads()} of {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+    threads = f"{torch.get_num_threads()} of {usable_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             gpu = torch.cuda.get_device_properties(index)

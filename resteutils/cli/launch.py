@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from resteutils.cli.options import (
-    Assignments,
+    Cluster,
     DataDir,
     Device,
     Epochs,
+    GpusPerRun,
+    Minutes,
+    Nodes,
+    On,
     Overrides,
     Profile,
     ResultsDir,
@@ -19,6 +22,7 @@ from resteutils.cli.options import (
     RunsDir,
     Seeds,
     check_machine,
+    command,
     usage,
 )
 from resteutils.system.settings import setting
@@ -33,20 +37,18 @@ def launch(
     seeds: Seeds = "",
     epochs: Epochs = 0,
     set: Overrides = (),
-    on: Annotated[
-        Literal["local", "slurm"], arg(help="processes of this machine, or jobs of a Slurm cluster")
-    ] = "local",
+    on: On = "local",
     parallel: int = 1,
     threads: int = 0,
-    minutes: int = 24 * 60,
-    gpus_per_run: int = 0,
-    nodes: int = 1,
+    minutes: Minutes = 24 * 60,
+    gpus_per_run: GpusPerRun = 0,
+    nodes: Nodes = 1,
     wait: Annotated[bool, arg(help="return at once, while the runs go on", help_behavior_hint="")] = True,
     device: Device = "auto",
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",
-    cluster: Assignments = (),
+    cluster: Cluster = (),
 ) -> None:
     """Train all runs of an item, fanned out with submitit; its notebook then only reads them.
 
@@ -55,11 +57,7 @@ def launch(
     Args:
         item: one of the items that `resteutils list` names.
         parallel: runs at the same time.
-        threads: of torch in each run; 0 leaves it to torch.
-        minutes: time limit of a Slurm job; an unfinished run is queued again.
-        gpus_per_run: of each node of a Slurm job, whose processes train one run together; 0 is one process.
-        nodes: of a Slurm job that trains one run.
-        cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
+        threads: of torch in each run; 0: $OMP_NUM_THREADS, else this machine's cores shared out.
     """
     from resteutils.recipes import item_recipes
     from resteutils.runs.launch import check, counted, told
@@ -89,7 +87,7 @@ def launch(
         **folders,
         **settings,
     )
-    reading = _command("reproduce", item, **asked, set=set, **folders)
+    reading = command("reproduce", item, **asked, set=set, **folders)
     if not wait:
         print(f"they go on; when they are done: `{reading}`")
         return
@@ -102,13 +100,6 @@ def launch(
             f"{failed} of {counted(len(outcomes), 'run')} failed, as said above; the same command tries again"
         )
     print(f"{count}; now: `{reading}`")
-
-
-def _command(*words: str, **options: object) -> str:
-    """A command of ours as it is typed, without the options that are empty."""
-    given = ((f"--{name.replace('_', '-')}", value) for name, value in options.items() if value)
-    listed = ((name, each) for name, value in given for each in (value if isinstance(value, tuple) else (value,)))
-    return shlex.join(["resteutils", *words, *(str(word) for option in listed for word in option)])
 
 
 COMMANDS = {"launch": launch}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -13,7 +14,7 @@ from tyro.conf import UseAppendAction, arg
 from resteutils.system.extensions import ExtensionError
 from resteutils.training.stopping import Interrupted, NonFinite
 
-__all__ = ["UsageError", "check_machine", "fail", "status_of", "usage"]
+__all__ = ["UsageError", "check_machine", "command", "fail", "status_of", "usage"]
 
 # An option that is empty until it is given says so in its help: a default of '' or () tells a reader nothing.
 Profile = Annotated[
@@ -51,6 +52,22 @@ ResultsDir = Annotated[
     ),
 ]
 
+On = Annotated[Literal["local", "slurm"], arg(help="processes of this machine, or jobs of a Slurm cluster")]
+Minutes = Annotated[int, arg(metavar="N", help="time limit of a Slurm job; an unfinished run is queued again")]
+GpusPerRun = Annotated[
+    int,
+    arg(metavar="N", help="of each node of a Slurm job, whose processes train one run together; 0 is one process"),
+]
+Nodes = Annotated[int, arg(metavar="N", help="of a Slurm job that trains one run")]
+Cluster = Annotated[
+    UseAppendAction[tuple[str, ...]],
+    arg(
+        metavar="NAME=VALUE",
+        help="a setting of submitit's executor, e.g. --cluster slurm_partition=gpu; repeat it for more",
+        help_behavior_hint="",
+    ),
+]
+
 
 class UsageError(ValueError):
     """A value on the command line that the package refuses."""
@@ -75,6 +92,13 @@ def check_machine(device: str, here: bool = True) -> None:
     if here:
         resolve_device(device)
     wandb_mode()
+
+
+def command(*words: str, **options: object) -> str:
+    """A command of ours as it is typed, without the options that are empty."""
+    given = ((f"--{name.replace('_', '-')}", value) for name, value in options.items() if value)
+    listed = ((name, each) for name, value in given for each in (value if isinstance(value, tuple) else (value,)))
+    return shlex.join(["resteutils", *words, *(str(word) for option in listed for word in option)])
 
 
 def status_of(error: Exception) -> int:

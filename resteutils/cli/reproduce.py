@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from resteutils.cli.options import (
     Assignments,
+    Cluster,
     DataDir,
     Device,
     Epochs,
+    GpusPerRun,
+    Minutes,
+    Nodes,
+    On,
     Overrides,
     Profile,
     ResultsDir,
@@ -21,16 +26,27 @@ from resteutils.cli.options import (
     RunsDir,
     Seeds,
     check_machine,
+    command,
     usage,
 )
 from resteutils.cli.results import site
+from resteutils.recipes import ITEMS
 from resteutils.system.settings import setting
 
 __all__ = ["COMMANDS"]
 
 
 def reproduce(
-    items: Positional[Annotated[tuple[str, ...], arg(metavar="ITEM...", help_behavior_hint="(required)")]],
+    items: Positional[
+        Annotated[
+            tuple[str, ...],
+            arg(
+                metavar="ITEM...",
+                help=f"{' '.join(ITEMS)}, or all, which ends with the report",
+                help_behavior_hint="(required)",
+            ),
+        ]
+    ],
     profile: Profile = "demo",
     rows: Rows = "",
     seeds: Seeds = "",
@@ -40,26 +56,25 @@ def reproduce(
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",
-    on: Annotated[Literal["local", "slurm"], arg(help="this machine, or jobs of a Slurm cluster")] = "local",
+    on: On = "local",
     parallel: int = 1,
-    minutes: int = 24 * 60,
-    cluster: Assignments = (),
+    minutes: Minutes = 24 * 60,
+    gpus_per_run: GpusPerRun = 0,
+    nodes: Nodes = 1,
+    cluster: Cluster = (),
 ) -> None:
     """Run the notebook of an item: its table or picture with the published numbers beside it.
 
     Example: resteutils reproduce table3 --profile short --rows ste,reste --seeds 0
 
     Args:
-        items: table1 table2 table3 figure1 ... figure6 lemma deploy, or all (which ends with the report).
-        parallel: runs trained at the same time, before the notebook reads them.
-        minutes: time limit of a Slurm job; an unfinished run is queued again.
-        cluster: a setting of submitit's executor, for instance --cluster slurm_partition=gpu; repeat it for more.
+        parallel: runs trained at the same time, before the notebook reads them; on Slurm, of each item.
     """
-    from resteutils.recipes import ITEMS, item_recipes
+    from resteutils.recipes import item_recipes
     from resteutils.results.reproduce import reproduce as reproduce_item
     from resteutils.results.reproduce import reproduce_all
     from resteutils.results.slurm import submit
-    from resteutils.runs.launch import check
+    from resteutils.runs.launch import check, require_submitit
 
     options = {"profile": profile, "seeds": seeds, "epochs": epochs, "device": device}
     options |= {"data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
@@ -71,23 +86,25 @@ def reproduce(
         overrides = ",".join(set)
         about_runs = {"rows": rows, "seeds": seeds, "epochs": epochs, "set": set and set[0]}
         asked = [f"--{option} {value}" for option, value in about_runs.items() if value]
-        for item in ITEMS if "all" in items else dict.fromkeys(items):
+        chosen = list(ITEMS if "all" in items else dict.fromkeys(items))
+        for item in chosen:
             if asked and "all" not in items and item in ITEMS and not ITEMS[item].rows:
                 raise ValueError(f"{asked[0]}: {item} has no training runs")
             item_recipes(item, profile, rows, seeds, epochs, overrides)
         settings = dict(map(setting, cluster))
-        check(on, parallel, 0, minutes, settings)
+        check(on, parallel, 0, minutes, settings, gpus_per_run, nodes)
         check_machine(device, here=on == "local")
+    if parallel > 1 and any(ITEMS[item].rows for item in chosen):
+        require_submitit()
     if on == "slurm":
-        submit(ITEMS if "all" in items else dict.fromkeys(items), parallel, minutes, settings, overrides,
-               **options, rows=rows)  # fmt: skip
-        print("they go on; when they are done: `resteutils report`")
+        submit(chosen, parallel, minutes, settings, overrides, gpus_per_run, nodes, **options, rows=rows)
+        print(f"they go on; when they are done: `{command('report', results_dir=results_dir)}`")
         return
     options["parallel"] = parallel
     if "all" in items:
         reproduce_all(**options, write_report=site)
         return
-    for item in items:
+    for item in chosen:
         print(_shown(reproduce_item(item, rows=rows, overrides=overrides, **options)))
 
 

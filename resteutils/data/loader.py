@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from resteutils.system.cores import usable_cores
+
 __all__ = ["Refused", "batches", "worker_count"]
 
 PREFETCH = 2  # batches that each worker has under way
@@ -38,7 +40,7 @@ def worker_count(asked: int) -> int:
     """How many workers to start: at most as many as this process may use cores; -1 is as many as are its share where
     torchrun started several processes on this machine, up to 32.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if asked >= 0:
         return min(asked, cores)
     return min(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))), MOST_WORKERS)

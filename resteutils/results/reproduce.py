@@ -107,9 +107,8 @@ def _train_first(item, profile, rows, seeds, epochs, device, places, overrides, 
     """By processes of this machine; a run that fails or diverges is the notebook's to report."""
     from resteutils.runs.launch import launch, told
 
-    threads = max(1, (os.cpu_count() or 1) // parallel)
     folders = {"data_dir": str(places.data), "runs_dir": str(places.runs), "results_dir": str(places.results)}
-    outcomes = launch(item, profile, rows, seeds, epochs, overrides, "local", parallel, threads, device, **folders)
+    outcomes = launch(item, profile, rows, seeds, epochs, overrides, "local", parallel, 0, device, **folders)
     for line in told(outcomes):
         _say(line)
 
@@ -125,11 +124,14 @@ def reproduce_all(
     ``overrides``, which belong to one item.
     """
     from resteutils.recipes import ITEMS
+    from resteutils.runs.launch import require_submitit
 
     if options.pop("rows", "") or options.pop("overrides", ""):
         raise ValueError(
             "rows and overrides belong to one item: name it, as in `resteutils reproduce table1 --rows resnet20-1w1a`"
         )
+    if options.get("parallel", 1) > 1:  # once, before anything is trained, instead of once for each item
+        require_submitit()
     done, failed = [], {}
     for item in ITEMS:
         try:

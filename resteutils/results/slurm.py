@@ -36,18 +36,21 @@ def submit(
     minutes: int,
     cluster: dict[str, Any],
     overrides: str = "",
+    gpus_per_run: int = 0,
+    nodes: int = 1,
     **options: Any,
 ) -> None:
     """Submit every item and return at once: one job for each run, ``parallel`` of an item at a time, and a job for the
-    notebook that begins when they have ended. Items that share runs train them once.
+    notebook that begins when they have ended. Items that share runs train them once. ``gpus_per_run`` of each of
+    ``nodes`` train one run together.
 
     ``options`` as for :func:`resteutils.results.reproduce.reproduce`. Raises what
     :func:`resteutils.runs.launch.launch` raises.
     """
-    check("slurm", parallel, 0, minutes, cluster)
+    check("slurm", parallel, 0, minutes, cluster, gpus_per_run, nodes)
+    options["overrides"] = overrides
     for item in items:
-        notebook = Notebook(item, {**options, "overrides": overrides})
         launch(
-            item, on="slurm", parallel=parallel, minutes=minutes, wait=False, then=notebook, overrides=overrides,
-            **options, **cluster,
+            item, on="slurm", parallel=parallel, minutes=minutes, gpus_per_run=gpus_per_run, nodes=nodes, wait=False,
+            then=Notebook(item, options), **options, **cluster,
         )  # fmt: skip

@@ -14,17 +14,19 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from resteutils.recipes import Recipe, item_recipes
 from resteutils.runs.cluster import join_tasks, stopping
 from resteutils.runs.leash import Leash, followed
 from resteutils.runs.store import Busy, load_or_train
+from resteutils.system.cores import usable_cores
 from resteutils.system.settings import runs_dir as runs_folder
 from resteutils.training.processes import first_process
 from resteutils.training.stopping import Interrupted, NonFinite, StopSignals
 
-__all__ = ["Outcome", "Worker", "check", "counted", "launch", "told"]
+__all__ = ["Outcome", "Worker", "check", "counted", "launch", "require_submitit", "told"]
 
 FOREVER = 1_000_000  # minutes for a local worker, times that an unfinished run may be queued again (submitit's own: 3)
 
@@ -35,6 +37,8 @@ OURS = {
     "slurm_array_parallelism": "--parallel",
     "nodes": "--nodes",
 }  # settings of submitit's with an option
+GPUS = ("gpus_per_node", "num_gpus")  # settings that count a job's
+COMPOSED = {"slurm_additional_parameters": dict, "slurm_setup": list, "slurm_teardown": list}
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,8 @@ def check(
 
 def _check_cluster(cluster: dict[str, Any]) -> None:
     """submitit itself would refuse these only where it finds a Slurm, and with a NameError of many lines."""
-    submitit = _submitit()
-    kinds = submitit.AutoExecutor._typed_parameters()
+    submitit = require_submitit()
+    kinds = submitit.AutoExecutor._typed_parameters() | COMPOSED
     known = {*kinds, *(f"slurm_{name}" for name in submitit.SlurmExecutor._valid_parameters())}
     for name, value in cluster.items():
         if name in OURS:
@@ -146,12 +150,25 @@ def _check_cluster(cluster: dict[str, Any]) -> None:
             )
 
 
-def _submitit() -> Any:
+def require_submitit() -> Any:
+    """Return the module ``submitit``. Raises ``RuntimeError``, saying what to install, where it is missing."""
     try:
         import submitit
     except ImportError as error:
-        raise RuntimeError("launch needs submitit: pip install 'resteutils[cluster]'") from error
+        raise RuntimeError(
+            "several runs at a time, and Slurm, need submitit: pip install 'resteutils[cluster]' "
+            "(in a checkout: pip install -e '.[cluster]')"
+        ) from error
     return submitit
+
+
+def threads_each(asked: int, workers: int) -> int:
+    """The threads of torch in each of so many processes of this machine: ``asked``; else ``OMP_NUM_THREADS``, which
+    torch reads itself (0), as a single process does; else an equal share of the cores.
+    """
+    if asked or workers < 2 or os.environ.get("OMP_NUM_THREADS"):
+        return asked
+    return max(1, usable_cores() // workers)
 
 
 def gpu_shares(device: str, workers: int) -> list[str]:
@@ -170,7 +187,7 @@ def gpu_shares(device: str, workers: int) -> list[str]:
 
 def launch(
     item: str,
-    profile: str = "short",
+    profile: str = "demo",
     rows: str | Iterable[str] = "",
     seeds: str | Iterable[int] = "",
     epochs: int = 0,
@@ -195,11 +212,13 @@ def launch(
         rows, seeds, epochs, overrides: see :func:`resteutils.recipes.item_recipes`.
         on: "local" (``parallel`` processes here, the GPUs shared out among them in turn) or "slurm" (one job per run,
             at most ``parallel`` at a time).
-        threads: of torch in each process; 0 leaves it to torch.
+        threads: of torch in each process; 0: ``OMP_NUM_THREADS``, else an equal share of this machine's cores, and
+            torch's own choice in a Slurm job.
         minutes: time limit of a Slurm job; an unfinished run is queued again.
         gpus_per_run, nodes: of a Slurm job that trains one run together, a process for each GPU of each node; with
             ``device="cpu"`` that many processes without GPUs.
-        then: with on = slurm and ``wait=False``, a job of one task that follows once all runs have ended.
+        then: with on = slurm and ``wait=False``, a job of one task, with one GPU where the runs have some, that
+            follows once all runs have ended.
         cluster: passed on to submitit, e.g. ``slurm_partition="gpu", gpus_per_node=1, cpus_per_task=8``.
 
     Raises ``ValueError`` for unknown names and wrong numbers, ``RuntimeError`` where submitit is missing,
@@ -207,14 +226,12 @@ def launch(
     where this process is killed.
     """
     check(on, parallel, threads, minutes, cluster, gpus_per_run, nodes)
-    given = cluster
     if gpus_per_run or nodes > 1:
         gpus = {} if device == "cpu" else {"gpus_per_node": max(gpus_per_run, 1)}
         cluster = {"tasks_per_node": max(gpus_per_run, 1), "nodes": nodes, **gpus, **cluster}
     recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
     recipes.sort(key=lambda recipe: recipe.seed)  # all rows of a seed, then the next: broken off, it is balanced
     options = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
-    then = None if then is None else (then, given)
     leash = Leash() if on == "local" and wait else None
     with leash.held() if leash else contextlib.nullcontext():
         return _launched(item, recipes, options, on, parallel, threads, minutes, wait, cluster, leash, then)
@@ -222,23 +239,23 @@ def launch(
 
 def _launched(item, recipes, options, on, parallel, threads, minutes, wait, cluster, leash: Leash | None, then):
     """:func:`launch`, once everything is checked."""
-    submitit, logs = _submitit(), runs_folder(options["runs_dir"]) / "launch"
+    submitit, logs = require_submitit(), runs_folder(options["runs_dir"]) / "launch"
     if on == "local":
         executor = submitit.LocalExecutor(folder=logs)
         executor.update_parameters(timeout_min=FOREVER)
         shares = gpu_shares(options["device"], min(parallel, len(recipes)))
+        threads = threads_each(threads, len(shares))
         work = [Worker(recipes, options, threads, gpus, str(leash.path) if leash else "") for gpus in shares]
         with _deaf_to_ctrl_c():
             jobs = [executor.submit(worker) for worker in work]
     else:
-        executor = submitit.AutoExecutor(folder=logs, cluster="slurm", slurm_max_num_timeout=FOREVER)
-        settings = {"name": f"reste-{item}", **cluster}
-        executor.update_parameters(timeout_min=minutes, slurm_array_parallelism=parallel, **settings)
+        settings = {"name": f"reste-{item}", "timeout_min": minutes, **cluster}
+        executor = _on_slurm(logs, settings | {"slurm_array_parallelism": parallel})
         work = [Worker([recipe], options, threads) for recipe in recipes]
-        with executor.batch():  # one job array
+        with executor.batch() if work else contextlib.nullcontext():  # one job array
             jobs = [executor.submit(worker) for worker in work]
-    if then is not None:
-        _follow(item, executor, jobs, minutes, *then)
+        if then is not None:
+            print(f"{item}: notebook in job {_follow(then, jobs, logs, settings).job_id}", flush=True)
     print(f"{counted(len(recipes), 'run')} in {counted(len(jobs), 'job')}; logs in {logs}", flush=True)
     if not wait:
         return []
@@ -252,12 +269,24 @@ def _launched(item, recipes, options, on, parallel, threads, minutes, wait, clus
     return [best[recipe] for recipe in recipes]
 
 
-def _follow(item: str, executor: Any, jobs: list[Any], minutes: int, then: Callable[[], Any], cluster: dict) -> None:
-    """Queue ``then`` behind the jobs, however they end: what is missing, it trains or names itself."""
-    ids = dict.fromkeys(job.job_id.split("_")[0] for job in jobs)  # an array has one
-    after = {"slurm_additional_parameters": {"dependency": ":".join(["afterany", *ids])}} if ids else {}
-    executor.update_parameters(name=f"reste-{item}-notebook", timeout_min=minutes, **{**cluster, **after})
-    print(f"{item}: notebook in job {executor.submit(then).job_id}", flush=True)
+def _on_slurm(logs: Path, settings: dict[str, Any]) -> Any:
+    """An executor of submitit's; what it was told once stays with it, so that each kind of job has one of its own."""
+    executor = require_submitit().AutoExecutor(folder=logs, cluster="slurm", slurm_max_num_timeout=FOREVER)
+    executor.update_parameters(**settings)
+    return executor
+
+
+def _follow(then: Callable[[], Any], jobs: list[Any], logs: Path, settings: dict[str, Any]) -> Any:
+    """Queue ``then`` behind the jobs, however they end: what is missing, it trains or names itself. It is one task
+    with at most one GPU; of the runs' settings the others hold for it, too.
+    """
+    one = {"nodes": 1, "tasks_per_node": 1, "name": f"{settings['name']}-notebook"}
+    one |= {name: min(1, count) for name, count in settings.items() if name.removeprefix("slurm_") in GPUS}
+    others = dict(settings.get("slurm_additional_parameters", {}))
+    if jobs:
+        ids = dict.fromkeys(job.job_id.split("_")[0] for job in jobs)  # an array has one
+        others["dependency"] = ":".join(["afterany", *ids])
+    return _on_slurm(logs, settings | one | {"slurm_additional_parameters": others}).submit(then)
 
 
 @contextlib.contextmanager

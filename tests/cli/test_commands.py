@@ -50,7 +50,15 @@ def test_every_command_explains_itself(run, command: str) -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("reproduce", ("] ITEM...", "demo: small digits, minutes", "GPU-days (default: demo)")),
+        (
+            "reproduce",
+            (
+                "] ITEM...",
+                f"{' '.join(ITEMS)}, or all, which ends",
+                "demo: small digits, minutes",
+                "GPU-days (default: demo)",
+            ),
+        ),
         ("list", ("[ITEM] lists the rows of this item; empty: all items.",)),
         ("predict", ("MODEL IMAGE...", "as when scored. (required)")),
     ],
@@ -245,6 +253,10 @@ def test_version(run) -> None:
 
 
 def test_launch_and_reproduce_share_their_profile() -> None:
+    from resteutils.results.reproduce import reproduce
+    from resteutils.runs.launch import launch
+
+    assert len({inspect.signature(function).parameters["profile"].default for function in (launch, reproduce)}) == 1
     defaults = [inspect.signature(cli.COMMANDS[name]).parameters["profile"].default for name in ("launch", "reproduce")]
     assert defaults == ["demo", "demo"]
 

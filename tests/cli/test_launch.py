@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -53,3 +55,65 @@ def test_launch_without_waiting_says_what_to_do_when_the_runs_are_done(launched)
 def test_a_cluster_may_have_the_gpu_that_this_machine_lacks(launched, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert launched("--on", "slurm", "--device", "cuda", ste=("finished", ""))[0] == 0
+
+
+# --- `resteutils reproduce` with several runs at a time ---------------------------------------------------------------
+
+
+@pytest.fixture
+def queued(run, monkeypatch: pytest.MonkeyPatch):
+    """Call `reproduce ... --on slurm`: (status, stdout, stderr, what was queued, by item)."""
+    from resteutils.results import slurm
+
+    def call(*options: str) -> tuple:
+        asked = {}
+        monkeypatch.setattr(slurm, "launch", lambda item, **given: asked.update({item: given}))
+        return *run("reproduce", *options, "--on", "slurm"), asked
+
+    return call
+
+
+def test_reproduce_hands_gpus_and_nodes_of_a_run_to_slurm(queued) -> None:
+    pytest.importorskip("submitit")
+    status, _, err, asked = queued("table2", "table3", "--gpus-per-run", "4", "--nodes", "2", "--parallel", "3")
+    assert status == 0, err
+    for item in ("table2", "table3"):
+        given = asked[item]
+        assert (given["gpus_per_run"], given["nodes"], given["parallel"]) == (4, 2, 3)
+        assert not {"gpus_per_run", "nodes"} & set(given["then"].options)
+
+
+def test_reproduce_on_slurm_ends_with_the_report_of_its_own_results(queued) -> None:
+    pytest.importorskip("submitit")
+    assert "`resteutils report --results-dir '/my results'`" in queued("table3", "--results-dir", "/my results")[1]
+    assert "`resteutils report`" in queued("table3")[1]
+
+
+@pytest.mark.parametrize("command", ["reproduce all", "reproduce figure1 table3", "launch table3"])
+def test_without_submitit_several_runs_are_refused_once_and_before_anything_starts(run, monkeypatch, command) -> None:
+    from resteutils.results import reproduce
+
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.setattr(reproduce, "reproduce", lambda *_, **__: pytest.fail("something was started"))
+    status, out, err = run(*command.split(), "--profile", "smoke", "--parallel", "4", "--device", "cpu")
+    assert (status, out) == (1, "")
+    assert err.count("\n") == 1 and "submitit" in err and "resteutils[cluster]" in err
+
+
+def test_without_submitit_a_program_s_reproduction_of_all_items_stops_at_once(monkeypatch) -> None:
+    from resteutils.results import reproduce
+
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.setattr(reproduce, "reproduce", lambda *_, **__: pytest.fail("something was started"))
+    with pytest.raises(RuntimeError, match="resteutils.cluster"):
+        reproduce.reproduce_all("smoke", parallel=4)
+
+
+def test_items_without_runs_need_no_submitit(run, monkeypatch, tmp_path) -> None:
+    from resteutils.cli import reproduce as command
+    from resteutils.results import reproduce
+
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.setattr(reproduce, "reproduce", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(command, "_shown", str)
+    assert run("reproduce", "figure1", "--parallel", "4") == (0, f"{tmp_path}\n", "")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 
 import pytest
 
 from resteutils.runs import cluster
-from resteutils.runs.launch import check
+from resteutils.runs.launch import check, launch
 from resteutils.training.stopping import Interrupted
 
 
@@ -68,3 +69,81 @@ def test_several_processes_for_a_run_are_a_matter_of_slurm() -> None:
     with pytest.raises(ValueError, match="nodes = 0"):
         check("slurm", 1, 0, 1, {}, nodes=0)
     check("slurm", 1, 0, 1, {}, gpus_per_run=4, nodes=2)
+
+
+# --- what is asked of Slurm ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The options of sbatch of each submission, as submitit writes them; nothing is sent."""
+    submitit = pytest.importorskip("submitit")
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    options: list[str] = []
+
+    def send(self, submissions: list) -> list:
+        count = {"map_count": len(submissions)} if len(submissions) > 1 else {}
+        options.append(_make_sbatch_string("nothing", self.folder, **self.parameters, **count))
+        number = 100 * len(options)
+        return [submitit.SlurmJob(self.folder, f"{number}_{task}", [0]) for task in range(len(submissions))]
+
+    monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
+    monkeypatch.setattr(submitit.SlurmExecutor, "_internal_process_submissions", send)
+    return options
+
+
+def asked(script: str) -> dict[str, str]:
+    """``#SBATCH --name=value`` by name."""
+    lines = [line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")]
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def queue(sent: list[str], item: str = "table3", rows: str = "ste,reste", **options) -> list[dict[str, str]]:
+    """Launch an item with a job behind its runs; what is asked for each submission."""
+    launch(item, "smoke", rows, on="slurm", wait=False, then=dict, **options)
+    return [asked(script) for script in sent]
+
+
+def test_the_notebook_s_job_keeps_what_the_user_asked_of_slurm(sent: list[str]) -> None:
+    mine = {"account": "theory", "reservation": "friday", "dependency": "afterok:7"}
+    runs, notebook = queue(
+        sent, slurm_additional_parameters=mine, slurm_partition="gpu", name="mine", cpus_per_task=8, minutes=30
+    )
+    kept = {"account": "theory", "reservation": "friday", "partition": "gpu", "cpus-per-task": "8", "time": "30"}
+    for job in (runs, notebook):
+        assert {name: job[name] for name in kept} == kept
+    assert (runs["dependency"], notebook["dependency"]) == ("afterok:7", "afterany:100")
+    assert (runs["job-name"], notebook["job-name"]) == ("mine", "mine-notebook")
+    assert mine["dependency"] == "afterok:7"
+
+
+@pytest.mark.parametrize("given", [{"gpus_per_run": 4, "nodes": 2}, {"gpus_per_node": 8}, {"slurm_gpus_per_node": 8}])
+def test_the_notebook_s_job_is_one_task_on_one_gpu(sent: list[str], given: dict[str, int]) -> None:
+    runs, notebook = queue(sent, **given)
+    assert int(runs["gpus-per-node"]) == given.get("gpus_per_run", 8)
+    assert (runs.get("ntasks-per-node", "1"), runs["nodes"]) == (
+        str(given.get("gpus_per_run", 1)),
+        str(given.get("nodes", 1)),
+    )
+    assert (notebook.get("ntasks-per-node", "1"), notebook["nodes"], notebook["gpus-per-node"]) == ("1", "1", "1")
+
+
+def test_the_notebook_s_job_has_no_gpu_where_the_runs_have_none(sent: list[str]) -> None:
+    runs, notebook = queue(sent, gpus_per_run=2, device="cpu")
+    assert runs["ntasks-per-node"] == "2"
+    assert not any("gpus" in name for name in (*runs, *notebook))
+
+
+def test_an_item_without_runs_queues_its_notebook_alone(sent: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (notebook,) = queue(sent, "figure1", "", slurm_additional_parameters={"dependency": "afterok:7"})
+    assert (notebook["job-name"], notebook["dependency"]) == ("reste-figure1-notebook", "afterok:7")
+
+
+@pytest.mark.parametrize(("name", "value"), [("slurm_additional_parameters", "account=x"), ("slurm_setup", "source x")])
+def test_settings_of_several_parts_are_refused_where_they_are_text(name: str, value: str) -> None:
+    pytest.importorskip("submitit")
+    with pytest.raises(ValueError, match=f"{name} = '{value}', expected"):
+        check("slurm", 1, 0, 60, {name: value})

@@ -154,6 +154,40 @@ def test_the_best_of_what_workers_say_of_a_run_counts_and_a_job_that_died_says_w
     assert "1 run in 1 job; logs in" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("asked", "workers", "said", "threads"),
+    [
+        (0, 2, None, 3),
+        (0, 4, None, 1),
+        (0, 9, None, 1),
+        (0, 2, "5", 0),
+        (0, 1, None, 0),
+        (4, 2, "5", 4),
+        (4, 1, None, 4),
+    ],
+)
+def test_local_workers_share_the_cores_of_this_process_unless_threads_are_named(
+    monkeypatch, asked: int, workers: int, said: str | None, threads: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert module.threads_each(asked, workers) == threads
+
+
+def test_every_worker_is_given_its_threads(monkeypatch, runs_dir: Path) -> None:
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setattr(module, "usable_cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    given: list[int] = []
+    monkeypatch.setattr(submitit.LocalExecutor, "submit", lambda self, worker: given.append(worker.threads))
+    launch("table3", "smoke", "ste,reste,ede", parallel=3, device="cpu", wait=False)
+    launch("table3", "smoke", "ste,reste", parallel=3, device="cpu", wait=False)
+    assert given == [2, 2, 2, 3, 3]
+
+
 @pytest.mark.parametrize("name", ["tasks_per_node", "nodes", "slurm_ntasks_per_node"])
 def test_a_run_of_many_tasks_is_refused(name: str) -> None:
     pytest.importorskip("submitit")

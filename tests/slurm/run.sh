@@ -93,13 +93,13 @@ export RUNS_DIR="$work/runs" RESULTS_DIR="$work/results" WANDB_MODE=disabled
 item="table3 --profile smoke --rows ste,reste"
 mkdir -p "$work/shared/data" # staged by the script of docs/running.md, for four jobs at once
 touch "$work/shared/data/here"
+mkdir -p "$work/node/data.part/data" # what a job left that was killed while it copied
 sed -n '/^# stage.sh/,/^```/p' docs/running.md | sed "/^\`\`\`/d; s|/shared|$work/shared|g; s|/tmp/\$USER|$work/node|g" >"$work/stage.sh"
 grep -q flock "$work/stage.sh"
 # shellcheck disable=SC2086  # the item's options are words
 "$python" -m resteutils launch $item --seeds 0,1 --on slurm --parallel 2 --threads 1 \
   --cluster "slurm_setup=[\"source $work/stage.sh\"]"
-[ "$(ls "$work/node")" = "$(printf 'data\nlock')" ]
-[ -f "$work/node/data/here" ]
+[ "$(cd "$work/node" && find . -mindepth 1 | sort | tr '\n' ' ')" = "./data ./data/here ./lock " ]
 
 echo "== what Slurm says of the jobs"
 ended 60
@@ -128,6 +128,8 @@ wait "$launched" || { cat "$work/requeued" >&2; exit 1; }
 cat "$work/requeued"
 grep -q "1 of 1 finished" "$work/requeued"
 scontrol show job "$job" | grep -q "Restarts=1"
+grep -h "going on after epoch [1-9]" "$RUNS_DIR/launch/${job%_*}"_*.out || { # the second life resumed, and did not begin anew
+  echo "test-slurm: the run that was queued again did not go on from its checkpoint" >&2; exit 1; }
 
 echo "== a run of two processes on one node, and one of two nodes"
 together="table3 --profile smoke --rows ste --on slurm --threads 1 --device cpu"
