@@ -6,9 +6,10 @@ import struct
 from pathlib import Path
 
 import pytest
+from helpers.fakes import fake_runs
 
 from resteutils.evidence.markers import blocks as blocks_in
-from resteutils.items import findings
+from resteutils.items import findings, why
 from resteutils.system.settings import Places
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,20 @@ def test_a_page_prints_what_the_records_say(page: Path, made: dict[str, str]) ->
 def test_differences_are_those_of_the_means(made: dict[str, str]) -> None:
     (line,) = (line for line in made["evidence-table"].splitlines() if line.startswith("| DSQ "))
     assert "53.88 | 1 | +0.10 [" in line
+
+
+def test_the_bullet_on_the_order_says_what_block_c_decided() -> None:
+    levels = {"ste": 53.8, "reste": 60.3, "ste-gain-clip": 61.3}
+    begun = levels | {"reste-before": 62.3}
+    whole = begun | {"ste-before": 54.0, "ste-gain-clip-before": 63.0}
+    said = {}
+    for name, rows in (("begun", begun), ("whole", whole)):
+        runs = fake_runs("why", rows=",".join(rows), seeds="0,1,2", score=lambda row, s, of=rows: of[row] + 0.3 * s)
+        (outcome,) = (each for each in why.measure(runs) if each.block.name.startswith("C "))
+        said[name] = findings._scaling(outcome)
+    assert "is open" in said["begun"] and "3 of 9 runs" in said["begun"]
+    assert "minus ours: +2.00 [" in said["whole"] and "above 0" in said["whole"]
+    assert "changes by +1.80 [" in said["whole"] and "each claim holds for its order only" in said["whole"]
 
 
 def test_rewriting_changes_only_what_differs(tmp_path: Path) -> None:
