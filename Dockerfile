@@ -1,6 +1,6 @@
 # CPU:  docker build -t resteutils .
 # CUDA: docker build -t resteutils:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
-# docker run --rm -v "$PWD/out:/out" resteutils reproduce table1
+# docs/running.md runs it: with --user, and with folders that are there before.
 # docker run --rm -p 127.0.0.1:8888:8888 --entrypoint jupyter resteutils lab --ip=0.0.0.0 --no-browser notebooks
 ARG PYTHON_VERSION=3.12
 FROM python:${PYTHON_VERSION}-slim-bookworm
@@ -16,13 +16,15 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # hadolint ignore=DL3013
 RUN pip install --no-cache-dir --index-url "${TORCH_INDEX}" torch torchvision
 
-RUN useradd --create-home --uid 1000 user && mkdir -p /data /out && chown user /data /out
-WORKDIR /home/user/reste
+# Any user may run it (docker run --user, Apptainer): nothing lies in a home, and git trusts a checkout of another owner.
+RUN useradd --create-home --uid 1000 user && mkdir -p /data /out && chown user /data /out \
+    && git config --system --add safe.directory /opt/reste
+WORKDIR /opt/reste
 COPY --chown=user . .
 RUN pip install --no-cache-dir --editable '.[app,cluster,export]' && chown user .
 
 USER 1000
-ENV DATA_DIR=/data RUNS_DIR=/out/runs RESULTS_DIR=/out/results
+ENV DATA_DIR=/data RUNS_DIR=/out/runs RESULTS_DIR=/out/results XDG_CACHE_HOME=/out/cache USER=user
 VOLUME ["/data", "/out"]
 ENTRYPOINT ["resteutils"]
 CMD ["--help"]

@@ -57,15 +57,17 @@ endif
 
 .venv/.installed-app: EXTRAS := [app]
 .venv/.installed-bench: EXTRAS := [bench,export,cluster]
-.venv/.installed-dev: EXTRAS := [dev,app,cluster,export]
+.venv/.installed-dev: EXTRAS := [dev,app,cluster,export,integrations,hub]
 .venv/.installed-dev: ALSO := .venv/.installed-app
 
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+
 .venv/bin/python:
-	@for p in $(if $(BASE_PYTHON),$(call q,BASE_PYTHON)) python3 python3.13 python3.12 python3.11; do \
+	@for p in $(if $(BASE_PYTHON),$(call q,BASE_PYTHON)) $(PYTHONS); do \
 	  if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then base=$$p; break; fi; \
 	done; \
 	if [ -z "$$base" ]; then \
-	  echo "make: no Python 3.11 or later found (tried" $(call q,BASE_PYTHON) "python3 python3.13 python3.12 python3.11)." >&2; \
+	  echo "make: no Python 3.11 or later found (tried" $(call q,BASE_PYTHON) "$(PYTHONS))." >&2; \
 	  echo "      Install one and name it: make BASE_PYTHON=/path/to/python3.11 ..." >&2; exit 1; \
 	fi; \
 	echo "$$base -m venv .venv"; \
@@ -148,7 +150,7 @@ format: $(DEV) ## let ruff and nbstripout put code and notebooks in order
 	$(PY) -m ruff format .
 	$(PY) -m nbstripout --keep-id notebooks/*.ipynb
 
-bench: $(BENCH) ## the ratios of README's table, side by side, ten to twenty minutes: results/bench/
+bench: $(BENCH) ## the ratios of docs/speed.md, side by side, about half an hour: results/bench/
 	$(RUN) bench
 
 bench-full: $(BENCH) ## every measurement, scaling included

@@ -1,6 +1,6 @@
 """`make bench`: what a step, an epoch and a batch cost, always as a ratio measured side by side on this machine.
 
-    python -m benchmarks                    the ratios of README's table, about ten minutes with a warm compile cache
+    python -m benchmarks                    the ratios of docs/speed.md, about half an hour
     python -m benchmarks --full             everything
     python -m benchmarks --rows step,data   some groups only
 

@@ -26,7 +26,7 @@ def bench(
     Example: resteutils bench --rows step,data
 
     Args:
-        full: everything, scaling included; otherwise the rows of README's table, ten to twenty minutes.
+        full: everything, scaling included; otherwise the ratios of docs/speed.md, about half an hour.
     """
     if model:
         _bench_model(model)

@@ -103,11 +103,20 @@ def test_the_first_target_makes_and_fills_the_environment(root: Path, tmp_path: 
     steps = ["-m venv .venv", "--index-url 'http://index' torch torchvision", "--editable '.'", "reproduce table1"]
     places = [printed.index(step) for step in steps]
     assert places == sorted(places)
-    assert "--editable '.[dev,app,cluster,export]'" in make(tmp_path, "-n", "test").stdout
+    assert "--editable '.[dev,app,cluster,export,integrations,hub]'" in make(tmp_path, "-n", "test").stdout
+
+
+def interpreters(root: Path) -> list[str]:
+    return re.search(r"^PYTHONS := (.*)$", (root / "Makefile").read_text(), re.MULTILINE)[1].split()
+
+
+def test_the_environment_is_made_from_any_python_that_is_classified(root: Path) -> None:
+    classified = re.findall(r"Python :: (3\.\d+)", (root / "pyproject.toml").read_text())
+    assert interpreters(root) == ["python3", *(f"python{version}" for version in reversed(classified))]
 
 
 def test_an_old_python_is_refused_with_what_to_do(root: Path, tmp_path: Path) -> None:
-    for name in ("python3", "python3.11", "python3.12", "python3.13"):
+    for name in interpreters(root):
         fake = tmp_path / "bin" / name
         fake.parent.mkdir(exist_ok=True)
         fake.write_text("#!/bin/sh\nexit 1\n")
@@ -115,6 +124,7 @@ def test_an_old_python_is_refused_with_what_to_do(root: Path, tmp_path: Path) ->
     done = make(copied(root, tmp_path), ".venv/bin/python", PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
     assert done.returncode == 2
     assert "no Python 3.11 or later found" in done.stderr and "BASE_PYTHON=" in done.stderr
+    assert " ".join(interpreters(root)) in done.stderr
     assert not (tmp_path / ".venv").exists()
 
 

@@ -1,4 +1,4 @@
-"""docs/running.md's script that stages the datasets on a node's own disk, run by bash as a Slurm job runs it."""
+"""What docs/running.md says: its table of profiles, and its script that stages datasets, run as a Slurm job runs it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,27 @@ from pathlib import Path
 
 import pytest
 
+from resteutils.recipes import ITEMS, PROFILES, default_seeds, item_recipes
+
 pytestmark = pytest.mark.skipif(
     not (shutil.which("bash") and shutil.which("flock")), reason="bash or util-linux's flock is not installed"
 )
+
+LONG = {"table": "Table", "figure": "Figure"}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_profiles_are_told_as_they_are(root: Path, profile: str) -> None:
+    page = (root / "docs" / "running.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{profile}`[^|]*\|(.*)\|$", page, re.MULTILINE)[1]
+    _, seeds, first, every = (cell.strip() for cell in row.split("|"))
+    with_runs = [item for item in ITEMS if ITEMS[item].rows]
+    counts = {item: len(default_seeds(item, profile)) for item in with_runs}
+    usual = max(counts.values())
+    fewer = [re.sub(r"(table|figure)(\d)", lambda m: f"{LONG[m[1]]} {m[2]}", i) for i in counts if counts[i] < usual]
+    assert seeds == f"{usual}; {' and '.join(fewer)}: 1" if fewer else seeds == str(usual)
+    assert int(first) == len(item_recipes("table1", profile))
+    assert int(every) == len({recipe.run_id for item in with_runs for recipe in item_recipes(item, profile)})
 
 
 class Node:
