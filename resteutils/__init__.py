@@ -9,14 +9,12 @@ notebook and worker.
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from typing import TYPE_CHECKING
 
 from resteutils.system import extensions
 
-if extensions.started_by_command() and importlib.util.find_spec("torch") is None:
-    raise SystemExit(f"resteutils: torch is not installed in {sys.prefix}: pip install torch")  # not a traceback
+if extensions.started_by_command():
+    extensions.import_torch()
 
 from resteutils.estimators import (
     DSQ,

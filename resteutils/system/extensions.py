@@ -1,5 +1,5 @@
 """Modules of the reader's own, which ``RESTEUTILS_IMPORT`` names: estimators and rows that every command, notebook and
-worker is to know.
+worker is to know. And torch, where a command cannot import it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import traceback
 from itertools import pairwise
 
-__all__ = ["ExtensionError", "load", "started_by_command"]
+__all__ = ["ExtensionError", "import_torch", "load", "started_by_command"]
 
 
 class ExtensionError(ImportError):
@@ -36,6 +36,22 @@ def _reason(error: Exception, module: str) -> str:
         return said
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
     return f"{said} ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else said
+
+
+def import_torch() -> None:
+    """Import torch for a command. Raises ``SystemExit`` with one line, the error and what to do, where torch is missing
+    or does not load; with RESTEUTILS_DEBUG=1 the error itself.
+    """
+    try:
+        importlib.import_module("torch")
+    except (ImportError, OSError) as error:
+        if os.environ.get("RESTEUTILS_DEBUG", "") not in ("", "0"):
+            raise
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            raise SystemExit(f"resteutils: torch is not installed in {sys.prefix}: pip install torch") from None
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        remedy = "install it again, in a build for this machine: pip install --force-reinstall torch torchvision"
+        raise SystemExit(f"resteutils: torch in {sys.prefix} does not load ({said}); {remedy}") from None
 
 
 def started_by_command() -> bool:

@@ -148,6 +148,31 @@ def test_a_python_without_torch_says_so_in_one_line(root: Path) -> None:
     assert done.stderr.count("\n") == 1 and "torch is not installed" in done.stderr and "pip install" in done.stderr
 
 
+BROKEN = {  # what torch does when it is imported, and what is said of it
+    "raise OSError('libcudart.so.13: cannot\\nopen shared object file')": "OSError: libcudart.so.13: cannot open",
+    "from torch._C import *": "ModuleNotFoundError: No module named 'torch._C'",
+    "raise ImportError('undefined symbol: ncclCommSplit')": "ImportError: undefined symbol: ncclCommSplit",
+}
+
+
+@pytest.mark.parametrize("source", BROKEN, ids=["library", "module", "symbol"])
+def test_a_torch_that_does_not_load_is_one_line_for_every_command(root: Path, tmp_path: Path, source: str) -> None:
+    (tmp_path / "torch.py").write_text(source)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}", "RESTEUTILS_DEBUG": ""}
+
+    def python(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    for command in ("doctor", "list"):
+        done = python("-m", "resteutils", command)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+        assert BROKEN[source] in done.stderr and "pip install" in done.stderr and sys.prefix in done.stderr
+    environment["RESTEUTILS_DEBUG"] = "1"
+    assert "Traceback" in python("-m", "resteutils", "list").stderr
+    assert "Traceback" in python("-c", "import resteutils").stderr  # a program of the user's own
+
+
 def test_doctor_says_whether_runs_can_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from resteutils.cli import doctor
 

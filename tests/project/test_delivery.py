@@ -64,11 +64,15 @@ def test_the_wheel_has_notebooks_and_data_and_its_page(built: Path) -> None:
     assert "Project-URL: Paper" in metadata
 
 
-def test_the_sdist_can_be_tested_and_has_no_results(built: Path) -> None:
+def test_the_sdist_has_all_that_tests_and_make_read_but_the_committed_results(built: Path) -> None:
+    """Whatever the repository has at its top, unless it is only for the repository itself."""
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         tops = {name.split("/")[1] for name in sdist.getnames() if "/" in name}
-    assert {"resteutils", "notebooks", "tests", "docs", "Makefile", "LICENSE", "README.md"} <= tops
+    assert {"resteutils", "notebooks", "tests", "docs", "Makefile", "LICENSE", "README.md", ".jupyter"} <= tops
     assert not tops & {"results", "runs", "data", ".venv"}
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    kept = {name.split("/")[0] for name in listed.stdout.splitlines()}  # none where this is an sdist
+    assert kept <= tops | {"results", ".ci", ".gitattributes"}, kept - tops
 
 
 def test_an_installed_wheel_finds_its_notebooks(built: Path, tmp_path: Path) -> None:
