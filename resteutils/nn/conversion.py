@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -102,11 +99,10 @@ def _own(module: nn.Module) -> list[nn.Parameter]:
     return list(module.parameters(recurse=whole))
 
 
-def reasons_of(model: nn.Module, layers: dict[str, nn.Module], skip: Skip) -> dict[str, str]:
-    """Why each layer of a network stays as it is; "" where it becomes binary."""
+def reasons_of(layers: dict[str, nn.Module], skip: Skip, read: dict[str, str]) -> dict[str, str]:
+    """Why each layer of a network stays as it is; "" where it becomes binary. ``read`` says who reads whose weights."""
     asked = _skipped(layers, skip)
-    modules = dict(model.named_modules(remove_duplicate=False))
-    reasons = {name: asked.get(name) or _no_binary_form(name, module, modules) for name, module in layers.items()}
+    reasons = {name: asked.get(name) or _no_binary_form(name, module, read) for name, module in layers.items()}
     owners: dict[int, list[str]] = {}
     for name, module in layers.items():
         for parameter in _own(module):
@@ -141,10 +137,8 @@ def _skipped(layers: dict[str, nn.Module], skip: Skip) -> dict[str, str]:
     return asked
 
 
-def _no_binary_form(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str:
+def _no_binary_form(name: str, module: nn.Module, read: dict[str, str]) -> str:
     kind = type(module)
-    above, _, own = name.rpartition(".")
-    parent = type(modules[above])
     if isinstance(module, _Binary):
         return "binary already"
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
@@ -166,21 +160,9 @@ def _no_binary_form(name: str, module: nn.Module, modules: dict[str, nn.Module])
         return f"its weight is {module.weight.dtype}"
     if not isinstance(module, nn.Linear) and padding_of(module) is None:
         return f"padding = {module.padding!r}, padding_mode = {module.padding_mode!r}: no binary form"
-    if own in _read_by_forward(parent):
-        return f"{parent.__name__}.forward reads its weights itself"
+    if name in read:
+        return f"{read[name]} reads its weights itself"
     return "" if name else "the network itself: wrap it in nn.Sequential"
-
-
-@functools.cache
-def _read_by_forward(kind: type[nn.Module]) -> frozenset[str]:
-    """The layers whose weights the forward of a class takes itself, as torchvision's Swin does: it would compute with
-    latent weights, in float. Their type, place and shape may be asked for.
-    """
-    try:
-        source = inspect.getsource(kind.forward)
-    except (OSError, TypeError):  # typed at a prompt, or compiled
-        return frozenset()
-    return frozenset(re.findall(r"\bself\.(\w+)\.weight\b(?!\.(?:dtype|device|shape|size|ndim|numel|dim)\b)", source))
 
 
 def padding_of(conv: nn.Module) -> tuple[int, ...] | None:

@@ -10,13 +10,14 @@ import copy
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from resteutils.estimators import Estimator, ReSTE
+from resteutils.nn.binarize import SCALE_ORDERS
 from resteutils.nn.conversion import (
     FLOAT,
     TWINS,
@@ -29,6 +30,7 @@ from resteutils.nn.conversion import (
     size_of,
 )
 from resteutils.nn.layers import _Binary, binary_layers
+from resteutils.nn.source import Source, source_of
 
 __all__ = ["binarize_model", "restore_model"]
 
@@ -57,14 +59,16 @@ def binarize_model(
     ``conversion`` is the table of what was replaced, what was left and why (``print(model.conversion)``).
 
     Arguments:
-        estimator, input_estimator, scale, scale_order, standardize: see :class:`resteutils.BinaryConv2d`.
+        estimator, input_estimator, scale, scale_order, standardize: see :class:`resteutils.BinaryConv2d`; linear layers
+            have neither of the last two, and a warning names them.
         bits: W/A bits, "1/1" or "1/32".
         skip: what stays in float: "first" and "last" (layer with weights, in the order of definition), names, each
             with all that is below it, and patterns such as "*.downsample.*"; or a function of (name, module).
         weight_scale: times the weights at the start. Smaller latent weights flip their signs more often; the scale
-            mean|w| shrinks with them, so that a BatchNorm should follow.
+            mean|w| shrinks with them, so that a BatchNorm should follow. A float state dict that is loaded later is
+            scaled too; that of a binary network is not.
         activation: makes what takes the place of each ``nn.ReLU`` and ``nn.ReLU6``, e.g. ``nn.Hardtanh``: behind a
-            ReLU no input is negative, and its sign says nothing.
+            ReLU no input is negative, and its sign says nothing. ReLUs that are called as functions (``F.relu``) stay.
         example: an input of the network, or a tuple of its arguments. It is run once, in evaluation: binary layers
             that are not called, because something reads their weights itself, become float again; those that see one
             sign only are named.
@@ -72,18 +76,25 @@ def binarize_model(
 
     A ``UserWarning`` names the layers that stay in float though ``skip`` does not say so: subclasses, transposed and
     three-dimensional convolutions, recurrent layers, ``nn.MultiheadAttention`` and others that read weights
-    themselves, lazy and parametrized layers, weights shared with a float layer.
+    themselves, lazy and parametrized layers, weights shared with a float layer. Others name ReLUs before binary
+    activations, and options that a layer does not have.
 
-    Raises ``ValueError`` for other bits, a name in ``skip`` that fits nothing, a network of which nothing can be
-    replaced, and one that torch cannot copy; ``TypeError`` for a wrong estimator or something that is no network.
+    A float state dict loads into the binary network with ``strict=True``. A binary one has each layer's place on its
+    path beside the weights, so the way back is ``float_model.load_state_dict(restore_model(model).state_dict())``.
+
+    Raises ``ValueError`` for other bits, an unknown order, a name in ``skip`` that fits nothing, a network of which
+    nothing can be replaced, and one that torch cannot copy; ``TypeError`` for a wrong estimator or something that is
+    no network.
     """
     if bits not in BITS:
         raise ValueError(f"bits = {bits!r}, expected one of {', '.join(BITS)} (weights/activations)")
     if not (isinstance(weight_scale, int | float) and 0 < weight_scale < math.inf):
         raise ValueError(f"weight_scale = {weight_scale!r}, expected a number above 0")
+    if scale_order not in SCALE_ORDERS:
+        raise ValueError(f"scale_order = {scale_order!r}, expected one of {', '.join(SCALE_ORDERS)}")
     model = _taken(model, inplace)
-    layers = layers_of(model)
-    reasons = reasons_of(model, layers, skip)
+    layers, source = layers_of(model), source_of(model)
+    reasons = reasons_of(layers, skip, source.reads)
     sets = (ReSTE() if estimator is None else estimator, input_estimator, bits == "1/1", scale)
     twins = {module: _twin(module, sets, scale_order, standardize, weight_scale)
              for name, module in layers.items() if not reasons[name]}  # fmt: skip
@@ -105,7 +116,8 @@ def binarize_model(
     if not twins:
         raise ValueError(f"no layer can be binary:\n{model.conversion}")
     _multiply({twin.weight: weight_scale for twin in twins.values()})
-    _warn(model, bits, one_sign, example is not None)
+    _warn_of_options(model, {"scale_order": (scale_order, "after"), "standardize": (standardize, False)})
+    _warn(model, bits, source, one_sign, example is not None)
     return model
 
 
@@ -120,7 +132,7 @@ def restore_model(model: Network, inplace: bool = False) -> Network:
     layers = [layer for _, layer in binary_layers(model)]
     if not layers:
         raise ValueError(f"{type(model).__name__} has no binary layer to restore")
-    _multiply({layer.weight: 1 / getattr(layer, "weight_scale", 1.0) for layer in layers})
+    _multiply({layer.weight: 1 / layer.weight_scale for layer in layers})
     _put(model, {layer: _plain(layer) for layer in layers})
     _put(model, {part: part.replaces[0] for part in model.modules() if "replaces" in vars(part)})
     if "conversion" in vars(model):
@@ -180,7 +192,6 @@ def _twin(
     vars(made).update(_added(type(made)))
     if not isinstance(layer, nn.Linear):
         made.padding = padding_of(layer)
-        made._check_arguments(scale_order, made.padding)
         made.scale_order, made.standardize = scale_order, standardize
     made.weight_scale = float(weight_scale)
     made._set_up(*sets)
@@ -255,17 +266,39 @@ def _called(model: nn.Module, twins: set[nn.Module], example: Any) -> tuple[set[
     return called, [names[layer] for layer in names if layer in called - mixed]
 
 
-def _warn(model: nn.Module, bits: str, one_sign: list[str], checked: bool) -> None:
+def _warn_of_options(model: nn.Module, options: dict[str, tuple[Any, Any]]) -> None:
+    """Name the layers that do not have an option, where it is not at its default."""
+    for option, (value, default) in options.items():
+        without = [name for name, layer in binary_layers(model) if not hasattr(layer, option)]
+        if value != default and without:
+            warnings.warn(
+                f"{option} = {value!r} is for convolutions; these linear layers are without: {', '.join(without)}",
+                stacklevel=3,
+            )
+
+
+def _warn(model: nn.Module, bits: str, source: Source, one_sign: list[str], checked: bool) -> None:
     left = [f"{row.name} ({row.kind}: {row.why})" for row in model.conversion.left if row.why not in EXPECTED]
     if left:
         warnings.warn(f"these layers stay float: {'; '.join(left)}. Name them in skip to say so", stacklevel=3)
+    if source.hidden and not checked:
+        warnings.warn(
+            f"{_some(source.hidden)} takes a weight, and its source is not to be had: a layer whose weight is read "
+            "without calling the layer would be float; example=INPUT checks that", stacklevel=3,
+        )  # fmt: skip
     advice = "activation=nn.Hardtanh (or PReLU, Identity) puts another activation in the place of each nn.ReLU"
+    if source.relus:
+        advice += f", but not where {_some(source.relus)} calls ReLU as a function: make it an nn.ReLU module first"
     if one_sign:
         warnings.warn(f"the input of {', '.join(one_sign)} has one sign, which says nothing: {advice}", stacklevel=3)
-    relus = [name for name, module in model.named_modules() if isinstance(module, RELUS)]
+    relus = [name for name, module in model.named_modules() if isinstance(module, RELUS)] + [*source.relus]
     if relus and bits == "1/1" and not checked:
-        some = ", ".join(relus[:3]) + (", ..." if len(relus) > 3 else "")
         warnings.warn(
-            f"a binary layer right behind a ReLU ({some}) sees no negative input, and its sign says nothing: "
+            f"a binary layer right behind a ReLU ({_some(relus)}) sees no negative input, and its sign says nothing: "
             f"example=INPUT checks that; {advice}", stacklevel=3,
         )  # fmt: skip
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -26,6 +26,8 @@ class _Binary:
     are where they are now. A fresh layer stands at the end of the path (progress 1), so that it uses what it was given.
     """
 
+    weight_scale = 1.0  # latent weights over float weights, where binarize_model was told one
+
     def _set_up(
         self, estimator: Estimator, input_estimator: Estimator | None, binarize_input: bool, scale: str
     ) -> None:
@@ -94,13 +96,21 @@ class _Binary:
         self.set_progress(float(state))
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        """A float layer's state has no place on a path: the layer stands at its end."""
-        if f"{prefix}weight" in state_dict:
-            state_dict.setdefault(f"{prefix}_extra_state", torch.ones((), dtype=torch.float64, device="cpu"))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        """A float layer's state has no place on a path: its weights are scaled, and the layer stands at the end."""
+        weight, place = f"{prefix}weight", f"{prefix}_extra_state"  # ``state_dict`` is torch's own copy
+        if weight in state_dict and place not in state_dict:
+            state_dict[place] = torch.ones((), dtype=torch.float64, device="cpu")
+            if self.weight_scale != 1.0 and isinstance(state_dict[weight], Tensor):
+                state_dict[weight] = state_dict[weight].detach() * self.weight_scale
+        self.__dict__["_loads"] = True  # torch sets a bias anew where it assigns
+        try:
+            super()._load_from_state_dict(state_dict, prefix, *args)
+        finally:
+            del self.__dict__["_loads"]
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name == "bias" and isinstance(value, nn.Parameter) and "estimator" in self.__dict__:
+        fuses = "estimator" in self.__dict__ and "_loads" not in self.__dict__
+        if name == "bias" and isinstance(value, nn.Parameter) and fuses:
             raise RuntimeError(
                 f"{type(self).__name__} takes no new bias: a BatchNorm fused into its latent weights would change "
                 "their signs and scale. To set a bias that it has, write into it: layer.bias.data.copy_(values)"

@@ -195,9 +195,18 @@ class ReadsWeights(nn.Module):
         return nn.functional.linear(x, self.hidden.weight)
 
 
+class HandsOver(ReadsWeights):
+    def by_hand(self, x):
+        return by_hand(self.hidden, x)
+
+
+def by_hand(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    return nn.functional.linear(x, layer.weight)
+
+
 def test_an_example_finds_layers_whose_weights_are_read_and_inputs_of_one_sign() -> None:
     with pytest.warns(UserWarning) as said:
-        model = ru.binarize_model(ReadsWeights(), skip="first", example=torch.randn(8, 4))
+        model = ru.binarize_model(HandsOver(), skip="first", example=torch.randn(8, 4))
     assert [name for name, _ in ru.binary_layers(model)] == ["called"]
     assert any("hidden (Linear: not called" in str(each.message) for each in said)
     assert any("the input of called has one sign" in str(each.message) for each in said)
@@ -246,6 +255,145 @@ def test_a_layer_whose_weights_a_forward_reads_stays_float_also_without_an_examp
     assert [name for name, _ in ru.binary_layers(model)] == ["called"]
 
 
+class Block(nn.Module):
+    """Reads each of its layers' weights in another way, but for ``called``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("called", "plain", "named", "either", "got", "shared"):
+            setattr(self, name, nn.Linear(4, 4))
+        self.many = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+        self.below = nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 4)})
+        nn.init.ones_(self.called.weight)  # no forward pass
+
+    def forward(self, x):
+        if isinstance(self.called.weight, torch.Tensor):
+            x = self.called(x.to(self.called.weight.dtype))
+        return self.mix(x) + sum(nn.functional.linear(x, layer.weight) for layer in self.many)
+
+    def mix(self, x):
+        named = self.named
+        some = self.plain if x.ndim == 2 else self.either
+        x = nn.functional.linear(x, named.weight) + nn.functional.linear(x, some.weight)
+        return nn.functional.linear(x @ self.shared_weight, self.got.weight) @ self.below["a"].weight
+
+    @property
+    def shared_weight(self):
+        return self.shared.weight
+
+
+class Child(Block):
+    def mix(self, x):
+        return super().mix(x)
+
+
+class Other(nn.Module):
+    """Calls a method that is not the ``forward`` of what it calls, which reads a weight there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = ReadsWeights()
+
+    def forward(self, x):
+        return self.inner.by_hand(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "called"),
+    [(Block, ["called", "below.b"]), (Child, ["called", "below.b"]), (ReadsWeights, ["first", "called"]),
+     (Other, ["inner.first", "inner.called"])],
+)  # fmt: skip
+def test_a_weight_that_any_method_of_a_forward_pass_reads_stays_float(kind: type[nn.Module], called: list[str]) -> None:
+    with pytest.warns(UserWarning) as said:
+        model = ru.binarize_model(kind(), skip=())
+    assert [name for name, _ in ru.binary_layers(model)] == called
+    assert "reads its weights itself" in str(said[0].message)
+    assert all(row.name in str(said[0].message) for row in model.conversion.left)
+
+
+def test_where_there_is_no_source_an_example_is_asked_for() -> None:
+    made: dict = {"nn": nn}
+    exec(  # as at a prompt
+        "class Made(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)\n"
+        "    def forward(self, x):\n"
+        "        return nn.functional.linear(self.b(x), self.a.weight)\n",
+        made,
+    )
+    with pytest.warns(UserWarning, match=r"Made\.forward.*example="):
+        ru.binarize_model(made["Made"](), skip=())
+    with pytest.warns(UserWarning, match=r"a \(Linear: not called"):
+        ru.binarize_model(made["Made"](), skip=(), example=torch.randn(8, 4))
+
+
+class Function(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.first, self.second, self.how, self.relu = nn.Linear(4, 4), nn.Linear(4, 4), how, nn.Hardtanh()
+        if how == "kept":
+            self.act = nn.functional.relu
+
+    def forward(self, x):
+        return self.second(self.relu(self.first(x)))
+
+
+class Functional(Function):
+    def forward(self, x):
+        return self.second(nn.functional.relu(self.first(x)))
+
+
+class OfTorch(Function):
+    def forward(self, x):
+        return self.second(self.off(self.first(x)))
+
+    def off(self, x):
+        return torch.relu_(x)
+
+
+class Method(Function):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+class Made(Function):
+    def forward(self, x):
+        return self.second(nn.ReLU()(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("model", "where"),
+    [(Functional(""), "Functional.forward"), (OfTorch(""), "OfTorch.off"), (Method(""), "Method.forward"),
+     (Made(""), "Made.forward"), (Function("kept"), "Function.act")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_relu_that_is_called_as_a_function_is_warned_of_also_with_an_activation(model: nn.Module, where: str) -> None:
+    for activation in (None, nn.Hardtanh):
+        with pytest.warns(UserWarning, match=rf"ReLU \({where}\)"):
+            ru.binarize_model(model, skip=(), activation=activation)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ru.binarize_model(model, bits="1/32", skip=())
+        ru.binarize_model(Function(""), skip=())  # self.relu is a module
+    if where == "Functional.forward":
+        with pytest.warns(UserWarning, match=rf"input of second has one sign.*{where}"):
+            ru.binarize_model(model, skip=(), activation=nn.Hardtanh, example=torch.randn(8, 4))
+
+
+def test_an_option_that_a_linear_layer_does_not_have_is_warned_of_and_always_checked() -> None:
+    with pytest.warns(UserWarning) as said:
+        ru.binarize_model(plain(), skip=(), scale_order="before", standardize=True)
+    found = [str(each.message) for each in said]
+    assert len(found) == 2 and all(message.endswith(": 7") for message in found)
+    assert "scale_order = 'before'" in found[0] and "standardize = True" in found[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ru.binarize_model(plain(), scale_order="before", standardize=True)  # its linear layer stays float
+    with pytest.raises(ValueError, match="scale_order = 'beforee', expected one of after, before"):
+        ru.binarize_model(nn.Sequential(nn.Linear(2, 2)), skip=(), scale_order="beforee")
+
+
 def test_a_layer_that_is_binary_already_is_said_to_be() -> None:
     once = ru.binarize_model(plain(), bits="1/32", skip=("first", "last", "2"))
     model = ru.binarize_model(once, skip=("first", "last"))
@@ -261,6 +409,31 @@ def test_weights_come_back_to_the_last_bit(weight_scale: float) -> None:
     back = ru.restore_model(ru.binarize_model(model, weight_scale=weight_scale)).state_dict()
     assert list(back) == list(model.state_dict())
     assert all(torch.equal(tensor, back[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_float_state_is_scaled_on_every_load_and_a_binary_one_is_not(assign: bool) -> None:
+    """A layer's state is a float one where it has no place on a path: each layer decides for itself."""
+    begun, other = plain(), plain()
+    model = ru.binarize_model(begun, weight_scale=0.25)
+    state = other.state_dict()
+    for _ in range(2):
+        model.load_state_dict(state, strict=True, assign=assign)
+        assert model[2].weight.equal(other[2].weight * 0.25) and model[0].weight.equal(other[0].weight)
+    assert "2._extra_state" not in state and state["2.weight"].equal(other[2].weight)  # the caller's is as it was
+    back = ru.restore_model(model).state_dict()
+    assert all(tensor.equal(back[name]) for name, tensor in state.items())
+
+    ru.anneal(model, 0.5)
+    binary = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    other = ru.binarize_model(begun, weight_scale=0.25)
+    other.load_state_dict(binary, strict=True, assign=assign)
+    assert other[2].weight.equal(model[2].weight) and other[2].progress == 0.5
+    mixed = binary | {"4.weight": begun[4].weight.detach()}
+    del mixed["4._extra_state"]
+    other.load_state_dict(mixed, strict=True, assign=assign)
+    assert other[2].weight.equal(model[2].weight) and other[4].weight.equal(begun[4].weight * 0.25)
+    assert (other[2].progress, other[4].progress) == (0.5, 1.0)
 
 
 def test_a_network_that_torch_cannot_copy_is_changed_in_place_only() -> None:
