@@ -113,23 +113,25 @@ echo "== the notebook finds the runs finished"
 [ "$(records '*')" = 4 ]
 
 echo "== a run that Slurm queues again in the middle: its second life ends it"
-"$python" -m resteutils launch table3 --profile smoke --rows ste --seeds 7 --epochs 400 --on slurm --threads 1 >"$work/requeued" 2>&1 &
+"$python" -m resteutils launch table3 --profile smoke --rows ste --seeds 7 --epochs 200 --on slurm --threads 1 >"$work/requeued" 2>&1 &
 launched=$!
 tries=0
-until find "$RUNS_DIR" -path '*-400ep-*-s7/*' -type f | grep -q .; do
+until find "$RUNS_DIR" -path '*-200ep-*-s7/history.csv' | grep -q .; do # it trains
   tries=$((tries + 1))
-  [ "$tries" -lt 240 ] || { cat "$work/requeued" >&2; exit 1; }
+  [ "$tries" -lt 600 ] || { cat "$work/requeued" >&2; exit 1; }
   sleep 0.5
 done
-sleep 2
 job=$(squeue --noheader --states=RUNNING --format %i)
 scontrol requeue "$job"
 wait "$launched" || { cat "$work/requeued" >&2; exit 1; }
 cat "$work/requeued"
 grep -q "1 of 1 finished" "$work/requeued"
 scontrol show job "$job" | grep -q "Restarts=1"
-grep -h "going on after epoch [1-9]" "$RUNS_DIR/launch/${job%_*}"_*.out || { # the second life resumed, and did not begin anew
-  echo "test-slurm: the run that was queued again did not go on from its checkpoint" >&2; exit 1; }
+grep -h "going on after epoch [1-9]" "$RUNS_DIR/launch/${job%_*}"_*.out || { # else the second life began anew
+  cat "$RUNS_DIR/launch/${job%_*}"_*.out >&2
+  echo "test-slurm: the run that was queued again did not go on from its checkpoint" >&2
+  exit 1
+}
 
 echo "== a run of two processes on one node, and one of two nodes"
 together="table3 --profile smoke --rows ste --on slurm --threads 1 --device cpu"
