@@ -12,9 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-ESTIMATOR = next(
-    block for block in re.findall(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL) if "@register\n" in block
-)
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+ESTIMATOR = next(block for block in BLOCKS if "@register\n" in block)
+NETWORK = next(block for block in BLOCKS if "@ru.register_model\n" in block)
 
 
 @pytest.fixture
@@ -64,6 +64,21 @@ def test_a_program_of_the_reader_s_own_gets_the_whole_error(environment: dict[st
     assert 'my_estimators.py", line 1' in done.stderr
     last = done.stderr.splitlines()[-1]
     assert "RESTEUTILS_IMPORT=my_estimators: ModuleNotFoundError: No module named 'not_installed_at_all'" in last
+
+
+def test_the_guide_s_network_is_trained_by_its_name(environment: dict[str, str], tmp_path: Path) -> None:
+    """By the guide's own command, in profile smoke."""
+    (tmp_path / "my_networks.py").write_text(NETWORK)
+    command = re.search(
+        r"^`PYTHONPATH=\. RESTEUTILS_IMPORT=my_networks resteutils (train .*)`\.$", GUIDE, re.MULTILINE
+    )[1]
+    environment |= {"PYTHONPATH": f".{os.pathsep}{ROOT}", "RESTEUTILS_IMPORT": "my_networks"}
+    smoke = ["--profile", "smoke", "--epochs", "1", "--device", "cpu"]
+    done = run(environment, "-m", "resteutils", *command.split(), *smoke, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "table3/reste smoke seed 0: top-1" in done.stdout
+    (folder,) = (tmp_path / "runs").glob("plain5-*")
+    assert (folder / "record.json").is_file()
 
 
 @pytest.mark.slow
