@@ -68,13 +68,14 @@ def reproduce(
     Example: resteutils reproduce table3 --profile short --rows ste,reste --seeds 0
 
     Args:
-        parallel: runs trained at the same time, before the notebook reads them; on Slurm, of each item.
+        parallel: runs trained at the same time, before the notebook reads them; on Slurm, of all items.
     """
     from resteutils.recipes import item_recipes
     from resteutils.results.reproduce import reproduce as reproduce_item
     from resteutils.results.reproduce import reproduce_all
     from resteutils.results.slurm import submit
-    from resteutils.runs.launch import check, require_submitit
+    from resteutils.runs.cluster import require_submitit
+    from resteutils.runs.launch import check
 
     options = {"profile": profile, "seeds": seeds, "epochs": epochs, "device": device}
     options |= {"data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
@@ -97,7 +98,7 @@ def reproduce(
     if parallel > 1 and any(ITEMS[item].rows for item in chosen):
         require_submitit()
     if on == "slurm":
-        submit(chosen, parallel, minutes, settings, overrides, gpus_per_run, nodes, **options, rows=rows)
+        submit(chosen, parallel, minutes, settings, gpus_per_run, nodes, rows=rows, overrides=overrides, **options)
         print(f"they go on; when they are done: `{command('report', results_dir=results_dir)}`")
         return
     options["parallel"] = parallel

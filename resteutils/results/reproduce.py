@@ -124,7 +124,7 @@ def reproduce_all(
     ``overrides``, which belong to one item.
     """
     from resteutils.recipes import ITEMS
-    from resteutils.runs.launch import require_submitit
+    from resteutils.runs.cluster import require_submitit
 
     if options.pop("rows", "") or options.pop("overrides", ""):
         raise ValueError(

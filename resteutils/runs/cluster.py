@@ -1,4 +1,5 @@
-"""A run as a Slurm job: torchrun's environment from Slurm's, and what a preemption or a time limit asks of it.
+"""A run as a Slurm job: how it is queued, torchrun's environment from Slurm's, and what a preemption or a time limit
+asks of it.
 
 Slurm announces a time limit by the signal that submitit chose (SIGUSR2), and a preemption or a requeue by SIGTERM. In
 both cases the training saves its state first. The job then leaves without a result: submitit queues it again after a
@@ -11,12 +12,65 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from resteutils.training.stopping import Interrupted, StopSignals, handling, stop_signals
 
-__all__ = ["in_slurm", "join_tasks", "stopping"]
+__all__ = ["FOREVER", "follow", "in_slurm", "job_settings", "join_tasks", "queue", "require_submitit", "stopping"]
+
+FOREVER = 1_000_000  # minutes for a local worker, times that an unfinished run may be queued again (submitit's own: 3)
+GPUS = ("gpus_per_node", "num_gpus")  # settings that count a job's
+
+
+def require_submitit() -> Any:
+    """Return the module ``submitit``. Raises ``RuntimeError``, saying what to install, where it is missing."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise RuntimeError(
+            "several runs at a time, and Slurm, need submitit: pip install 'resteutils[cluster]' "
+            "(in a checkout: pip install -e '.[cluster]')"
+        ) from error
+    return submitit
+
+
+def job_settings(device: str, gpus_per_run: int, nodes: int, minutes: int, cluster: dict[str, Any]) -> dict[str, Any]:
+    """What submitit is told of a job that trains one run; ``cluster`` is the user's part, and wins."""
+    together: dict[str, Any] = {}
+    if gpus_per_run or nodes > 1:
+        tasks = max(gpus_per_run, 1)
+        together = {"tasks_per_node": tasks, "nodes": nodes} | ({} if device == "cpu" else {"gpus_per_node": tasks})
+    return {"timeout_min": minutes, **together, **cluster}
+
+
+def queue(work: Sequence[Callable[[], Any]], logs: Path, settings: dict[str, Any], parallel: int) -> list[Any]:
+    """Submit a job array, of which at most ``parallel`` jobs run at the same time; return the jobs."""
+    if not work:  # submitit would warn of an array without jobs
+        return []
+    executor = _executor(logs, settings | {"slurm_array_parallelism": parallel})
+    with executor.batch():
+        return [executor.submit(each) for each in work]
+
+
+def follow(then: Callable[[], Any], jobs: Sequence[Any], logs: Path, settings: dict[str, Any]) -> Any:
+    """Queue ``then`` behind the jobs, however they end: what is missing, it trains or names itself. It is one task
+    with at most one GPU; the jobs' other ``settings`` hold for it, too. Returns its job.
+    """
+    one = {"nodes": 1, "tasks_per_node": 1}
+    one |= {name: min(1, count) for name, count in settings.items() if name.removeprefix("slurm_") in GPUS}
+    others = dict(settings.get("slurm_additional_parameters", {}))
+    if jobs:
+        others["dependency"] = ":".join(["afterany", *(job.job_id for job in jobs)])
+    return _executor(logs, settings | one | {"slurm_additional_parameters": others}).submit(then)
+
+
+def _executor(logs: Path, settings: dict[str, Any]) -> Any:
+    """An executor of submitit's; what it was told once stays with it, so that each kind of job has one of its own."""
+    executor = require_submitit().AutoExecutor(folder=logs, cluster="slurm", slurm_max_num_timeout=FOREVER)
+    executor.update_parameters(**settings)
+    return executor
 
 
 def in_slurm() -> bool:

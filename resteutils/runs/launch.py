@@ -12,13 +12,13 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from resteutils.recipes import Recipe, item_recipes
-from resteutils.runs.cluster import join_tasks, stopping
+from resteutils.runs.cluster import FOREVER, job_settings, join_tasks, queue, require_submitit, stopping
 from resteutils.runs.leash import Leash, followed
 from resteutils.runs.store import Busy, load_or_train
 from resteutils.system.cores import usable_cores
@@ -26,9 +26,7 @@ from resteutils.system.settings import runs_dir as runs_folder
 from resteutils.training.processes import first_process
 from resteutils.training.stopping import Interrupted, NonFinite, StopSignals
 
-__all__ = ["Outcome", "Worker", "check", "counted", "launch", "require_submitit", "told"]
-
-FOREVER = 1_000_000  # minutes for a local worker, times that an unfinished run may be queued again (submitit's own: 3)
+__all__ = ["Outcome", "Worker", "check", "counted", "launch", "logs_folder", "told"]
 
 
 STATES = ("finished", "diverged", "failed")
@@ -37,7 +35,6 @@ OURS = {
     "slurm_array_parallelism": "--parallel",
     "nodes": "--nodes",
 }  # settings of submitit's with an option
-GPUS = ("gpus_per_node", "num_gpus")  # settings that count a job's
 COMPOSED = {"slurm_additional_parameters": dict, "slurm_setup": list, "slurm_teardown": list}
 
 
@@ -150,18 +147,6 @@ def _check_cluster(cluster: dict[str, Any]) -> None:
             )
 
 
-def require_submitit() -> Any:
-    """Return the module ``submitit``. Raises ``RuntimeError``, saying what to install, where it is missing."""
-    try:
-        import submitit
-    except ImportError as error:
-        raise RuntimeError(
-            "several runs at a time, and Slurm, need submitit: pip install 'resteutils[cluster]' "
-            "(in a checkout: pip install -e '.[cluster]')"
-        ) from error
-    return submitit
-
-
 def threads_each(asked: int, workers: int) -> int:
     """The threads of torch in each of so many processes of this machine: ``asked``; else ``OMP_NUM_THREADS``, which
     torch reads itself (0), as a single process does; else an equal share of the cores.
@@ -203,7 +188,6 @@ def launch(
     wait: bool = True,
     gpus_per_run: int = 0,
     nodes: int = 1,
-    then: Callable[[], Any] | None = None,
     **cluster: Any,
 ) -> list[Outcome]:
     """Train every run of an item; returns what became of each (``wait=False``: nothing, at once).
@@ -217,8 +201,6 @@ def launch(
         minutes: time limit of a Slurm job; an unfinished run is queued again.
         gpus_per_run, nodes: of a Slurm job that trains one run together, a process for each GPU of each node; with
             ``device="cpu"`` that many processes without GPUs.
-        then: with on = slurm and ``wait=False``, a job of one task, with one GPU where the runs have some, that
-            follows once all runs have ended.
         cluster: passed on to submitit, e.g. ``slurm_partition="gpu", gpus_per_node=1, cpus_per_task=8``.
 
     Raises ``ValueError`` for unknown names and wrong numbers, ``RuntimeError`` where submitit is missing,
@@ -226,20 +208,23 @@ def launch(
     where this process is killed.
     """
     check(on, parallel, threads, minutes, cluster, gpus_per_run, nodes)
-    if gpus_per_run or nodes > 1:
-        gpus = {} if device == "cpu" else {"gpus_per_node": max(gpus_per_run, 1)}
-        cluster = {"tasks_per_node": max(gpus_per_run, 1), "nodes": nodes, **gpus, **cluster}
     recipes = item_recipes(item, profile, rows, seeds, epochs, overrides)
     recipes.sort(key=lambda recipe: recipe.seed)  # all rows of a seed, then the next: broken off, it is balanced
     options = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
+    settings = {"name": f"reste-{item}"} | job_settings(device, gpus_per_run, nodes, minutes, cluster)
     leash = Leash() if on == "local" and wait else None
     with leash.held() if leash else contextlib.nullcontext():
-        return _launched(item, recipes, options, on, parallel, threads, minutes, wait, cluster, leash, then)
+        return _launched(recipes, options, on, parallel, threads, wait, settings, leash)
 
 
-def _launched(item, recipes, options, on, parallel, threads, minutes, wait, cluster, leash: Leash | None, then):
+def logs_folder(runs_dir: str = "") -> Path:
+    """Where submitit writes what it sends and what the jobs print."""
+    return runs_folder(runs_dir) / "launch"
+
+
+def _launched(recipes, options, on, parallel, threads, wait, settings, leash: Leash | None):
     """:func:`launch`, once everything is checked."""
-    submitit, logs = require_submitit(), runs_folder(options["runs_dir"]) / "launch"
+    submitit, logs = require_submitit(), logs_folder(options["runs_dir"])
     if on == "local":
         executor = submitit.LocalExecutor(folder=logs)
         executor.update_parameters(timeout_min=FOREVER)
@@ -249,13 +234,8 @@ def _launched(item, recipes, options, on, parallel, threads, minutes, wait, clus
         with _deaf_to_ctrl_c():
             jobs = [executor.submit(worker) for worker in work]
     else:
-        settings = {"name": f"reste-{item}", "timeout_min": minutes, **cluster}
-        executor = _on_slurm(logs, settings | {"slurm_array_parallelism": parallel})
         work = [Worker([recipe], options, threads) for recipe in recipes]
-        with executor.batch() if work else contextlib.nullcontext():  # one job array
-            jobs = [executor.submit(worker) for worker in work]
-        if then is not None:
-            print(f"{item}: notebook in job {_follow(then, jobs, logs, settings).job_id}", flush=True)
+        jobs = queue(work, logs, settings, parallel)
     print(f"{counted(len(recipes), 'run')} in {counted(len(jobs), 'job')}; logs in {logs}", flush=True)
     if not wait:
         return []
@@ -267,26 +247,6 @@ def _launched(item, recipes, options, on, parallel, threads, minutes, wait, clus
     # Of what several workers say of one run the best counts: another one may have finished what the first could not.
     best = {outcome.recipe: outcome for outcome in sorted(said, key=lambda o: STATES.index(o.state), reverse=True)}
     return [best[recipe] for recipe in recipes]
-
-
-def _on_slurm(logs: Path, settings: dict[str, Any]) -> Any:
-    """An executor of submitit's; what it was told once stays with it, so that each kind of job has one of its own."""
-    executor = require_submitit().AutoExecutor(folder=logs, cluster="slurm", slurm_max_num_timeout=FOREVER)
-    executor.update_parameters(**settings)
-    return executor
-
-
-def _follow(then: Callable[[], Any], jobs: list[Any], logs: Path, settings: dict[str, Any]) -> Any:
-    """Queue ``then`` behind the jobs, however they end: what is missing, it trains or names itself. It is one task
-    with at most one GPU; of the runs' settings the others hold for it, too.
-    """
-    one = {"nodes": 1, "tasks_per_node": 1, "name": f"{settings['name']}-notebook"}
-    one |= {name: min(1, count) for name, count in settings.items() if name.removeprefix("slurm_") in GPUS}
-    others = dict(settings.get("slurm_additional_parameters", {}))
-    if jobs:
-        ids = dict.fromkeys(job.job_id.split("_")[0] for job in jobs)  # an array has one
-        others["dependency"] = ":".join(["afterany", *ids])
-    return _on_slurm(logs, settings | one | {"slurm_additional_parameters": others}).submit(then)
 
 
 @contextlib.contextmanager

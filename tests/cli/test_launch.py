@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,12 +63,18 @@ def test_a_cluster_may_have_the_gpu_that_this_machine_lacks(launched, monkeypatc
 
 @pytest.fixture
 def queued(run, monkeypatch: pytest.MonkeyPatch):
-    """Call `reproduce ... --on slurm`: (status, stdout, stderr, what was queued, by item)."""
+    """Call `reproduce ... --on slurm`: (status, stdout, stderr, what was asked for the runs)."""
     from resteutils.results import slurm
 
     def call(*options: str) -> tuple:
         asked = {}
-        monkeypatch.setattr(slurm, "launch", lambda item, **given: asked.update({item: given}))
+
+        def queue(work: list, logs, settings: dict, parallel: int) -> list:
+            asked.update(settings, parallel=parallel)
+            return list(work)
+
+        monkeypatch.setattr(slurm, "queue", queue)
+        monkeypatch.setattr(slurm, "follow", lambda *given: SimpleNamespace(job_id="7"))
         return *run("reproduce", *options, "--on", "slurm"), asked
 
     return call
@@ -77,10 +84,7 @@ def test_reproduce_hands_gpus_and_nodes_of_a_run_to_slurm(queued) -> None:
     pytest.importorskip("submitit")
     status, _, err, asked = queued("table2", "table3", "--gpus-per-run", "4", "--nodes", "2", "--parallel", "3")
     assert status == 0, err
-    for item in ("table2", "table3"):
-        given = asked[item]
-        assert (given["gpus_per_run"], given["nodes"], given["parallel"]) == (4, 2, 3)
-        assert not {"gpus_per_run", "nodes"} & set(given["then"].options)
+    assert [asked[name] for name in ("tasks_per_node", "gpus_per_node", "nodes", "parallel")] == [4, 4, 2, 3]
 
 
 def test_reproduce_on_slurm_ends_with_the_report_of_its_own_results(queued) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -16,7 +17,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from resteutils.recipes import ITEMS
+from resteutils.recipes import ITEMS, item_recipes
 from resteutils.results import reproduce
 from resteutils.results.notebook import notebook_html, tidy, without_paths
 from resteutils.runs.store import run_item
@@ -329,10 +330,15 @@ def test_runs_are_trained_by_processes_before_the_notebook(monkeypatch, runs_dir
 def test_a_reproduction_on_slurm_queues_each_notebook_behind_its_runs(monkeypatch) -> None:
     from resteutils.results import slurm
 
+    pytest.importorskip("submitit")
     queued: list[tuple] = []
-    monkeypatch.setattr(slurm, "launch", lambda item, **given: queued.append((item, given)))
-    slurm.submit(["table3", "figure1"], 4, 60, {"slurm_partition": "gpu"}, rows="", seeds="0", profile="smoke")
-    assert [item for item, _ in queued] == ["table3", "figure1"]
-    given = queued[0][1]
-    assert (given["on"], given["wait"], given["parallel"], given["slurm_partition"]) == ("slurm", False, 4, "gpu")
-    assert given["then"] == slurm.Notebook("table3", {"rows": "", "seeds": "0", "profile": "smoke", "overrides": ""})
+    monkeypatch.setattr(slurm, "queue", lambda work, *given: [SimpleNamespace(recipe=one.recipes[0]) for one in work])
+    monkeypatch.setattr(slurm, "follow", lambda *given: queued.append(given) or SimpleNamespace(job_id="7"))
+    options = {"rows": "", "seeds": "0", "profile": "smoke", "overrides": "lr=0.05", "runs_dir": "here"}
+    slurm.submit(["table3", "figure1"], 4, 60, {"slurm_partition": "gpu"}, **options)
+    for item, (notebook, jobs, _, settings) in zip(("table3", "figure1"), queued, strict=True):
+        assert notebook == slurm.Notebook(item, {**options, "epochs": 0, "device": "auto"})
+        assert settings["slurm_partition"] == "gpu"
+        assert {job.recipe.run_id for job in jobs} == {
+            recipe.run_id for recipe in item_recipes(item, "smoke", overrides="lr=0.05")
+        }

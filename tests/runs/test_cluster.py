@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from resteutils.recipes import item_recipes
+from resteutils.results.slurm import submit
 from resteutils.runs import cluster
-from resteutils.runs.launch import check, launch
+from resteutils.runs.launch import check
 from resteutils.training.stopping import Interrupted
 
 
@@ -99,34 +101,33 @@ def asked(script: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def queue(sent: list[str], item: str = "table3", rows: str = "ste,reste", **options) -> list[dict[str, str]]:
-    """Launch an item with a job behind its runs; what is asked for each submission."""
-    launch(item, "smoke", rows, on="slurm", wait=False, then=dict, **options)
+def queue(sent: list[str], *items: str, rows: str = "", parallel: int = 4, minutes: int = 60, **more) -> list[dict]:
+    """Submit items in profile smoke; what is asked for each submission."""
+    given = {name: more.pop(name) for name in ("gpus_per_run", "nodes", "device") if name in more}
+    submit(items or ("table3",), parallel, minutes, more, profile="smoke", rows=rows, **given)
     return [asked(script) for script in sent]
 
 
 def test_the_notebook_s_job_keeps_what_the_user_asked_of_slurm(sent: list[str]) -> None:
     mine = {"account": "theory", "reservation": "friday", "dependency": "afterok:7"}
-    runs, notebook = queue(
-        sent, slurm_additional_parameters=mine, slurm_partition="gpu", name="mine", cpus_per_task=8, minutes=30
-    )
+    more = {"slurm_additional_parameters": mine, "slurm_partition": "gpu", "name": "mine", "cpus_per_task": 8}
+    runs, notebook = queue(sent, rows="ste,reste", minutes=30, **more)
     kept = {"account": "theory", "reservation": "friday", "partition": "gpu", "cpus-per-task": "8", "time": "30"}
     for job in (runs, notebook):
         assert {name: job[name] for name in kept} == kept
-    assert (runs["dependency"], notebook["dependency"]) == ("afterok:7", "afterany:100")
-    assert (runs["job-name"], notebook["job-name"]) == ("mine", "mine-notebook")
+    assert (runs["dependency"], notebook["dependency"]) == ("afterok:7", "afterany:100_0:100_1")
+    assert (runs["job-name"], notebook["job-name"]) == ("mine", "mine-table3-notebook")
     assert mine["dependency"] == "afterok:7"
 
 
 @pytest.mark.parametrize("given", [{"gpus_per_run": 4, "nodes": 2}, {"gpus_per_node": 8}, {"slurm_gpus_per_node": 8}])
 def test_the_notebook_s_job_is_one_task_on_one_gpu(sent: list[str], given: dict[str, int]) -> None:
+    def size(job: dict[str, str]) -> list[int]:
+        return [int(job.get(name, "1")) for name in ("nodes", "ntasks-per-node", "gpus-per-node")]
+
     runs, notebook = queue(sent, **given)
-    assert int(runs["gpus-per-node"]) == given.get("gpus_per_run", 8)
-    assert (runs.get("ntasks-per-node", "1"), runs["nodes"]) == (
-        str(given.get("gpus_per_run", 1)),
-        str(given.get("nodes", 1)),
-    )
-    assert (notebook.get("ntasks-per-node", "1"), notebook["nodes"], notebook["gpus-per-node"]) == ("1", "1", "1")
+    assert size(runs) == ([2, 4, 4] if "nodes" in given else [1, 1, 8])
+    assert size(notebook) == [1, 1, 1]
 
 
 def test_the_notebook_s_job_has_no_gpu_where_the_runs_have_none(sent: list[str]) -> None:
@@ -138,8 +139,20 @@ def test_the_notebook_s_job_has_no_gpu_where_the_runs_have_none(sent: list[str])
 def test_an_item_without_runs_queues_its_notebook_alone(sent: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (notebook,) = queue(sent, "figure1", "", slurm_additional_parameters={"dependency": "afterok:7"})
+        (notebook,) = queue(sent, "figure1", slurm_additional_parameters={"dependency": "afterok:7"})
     assert (notebook["job-name"], notebook["dependency"]) == ("reste-figure1-notebook", "afterok:7")
+
+
+def test_a_run_of_several_items_is_one_job_and_all_items_share_what_runs_at_a_time(sent: list[str]) -> None:
+    items = ("figure5", "figure1", "table3")
+    wanted = {item: [recipe.run_id for recipe in item_recipes(item, "smoke")] for item in items}
+    every = list(dict.fromkeys(run for item in items for run in wanted[item]))
+    assert len(every) < sum(map(len, wanted.values()))  # some are shared
+    runs, *notebooks = queue(sent, *items, parallel=3)
+    assert runs["array"] == f"0-{len(every) - 1}%3"
+    for item, notebook in zip(items, notebooks, strict=True):
+        behind = ":".join(["afterany", *(f"100_{every.index(run)}" for run in wanted[item])])
+        assert notebook.get("dependency", "afterany") == behind, item
 
 
 @pytest.mark.parametrize(("name", "value"), [("slurm_additional_parameters", "account=x"), ("slurm_setup", "source x")])
