@@ -221,11 +221,12 @@ def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
 def _scaling(order: why.Outcome) -> str:
     """The bullet on block C."""
     if order.complete:
-        gain, change = order.found.values()
+        gain, change, curve = order.found.values()
         return (
             f"* **The order of scaling.** The authors scale before the convolution, we after it. ReSTE in their order "
             f"minus ours: {said(gain)}, {_seen(gain)}. Its lead over STE changes by {said(change)}. By the rule fixed "
-            f"beforehand, {order.words}."
+            f"beforehand, {order.words}. A comparison that was not planned: ReSTE minus the straight line, both in "
+            f"their order: {said(curve)}, {_seen(curve)}."
         )
     own = [row for row in order.block.rows if row in order.block.own]
     ended = sum(order.ended[row] for row in own)

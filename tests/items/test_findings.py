@@ -52,6 +52,7 @@ def test_the_bullet_on_the_order_says_what_block_c_decided() -> None:
     assert "is open" in said["begun"] and "3 of 9 runs" in said["begun"]
     assert "minus ours: +2.00 [" in said["whole"] and "above 0" in said["whole"]
     assert "changes by +1.80 [" in said["whole"] and "each claim holds for its order only" in said["whole"]
+    assert "both in their order: -0.70 [" in said["whole"]
 
 
 def test_rewriting_changes_only_what_differs(tmp_path: Path) -> None:
