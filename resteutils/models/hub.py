@@ -6,6 +6,19 @@ a card, written and read by huggingface_hub's own mixin (``pip install 'resteuti
     model = HubModel.of(run.model(), run.recipe)      # or HubModel("resnet20", bits="1/1")
     model.save_pretrained("folder")                   # model.push_to_hub("user/name") writes the same to the Hub
     model = HubModel.from_pretrained("folder")        # or "user/name"
+
+A network of your own takes the same mixin on a class of yours, which makes it binary where it is built:
+
+    class Network(nn.Module, huggingface_hub.PyTorchModelHubMixin):
+        def __init__(self, width: int = 16, bits: str = "1/1"):     # what config.json keeps
+            super().__init__()
+            self.network = ru.binarize_model(build(width), ru.ReSTE(), bits, activation=nn.Hardtanh)
+
+        def forward(self, x):
+            return self.network(x)
+
+    Network(width=32).push_to_hub("user/name")
+    model = Network.from_pretrained("user/name")      # latent weights, and each layer's place on its path
 """
 
 from __future__ import annotations

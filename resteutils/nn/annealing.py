@@ -8,11 +8,16 @@ from __future__ import annotations
 import math
 import sys
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from resteutils.nn.layers import anneal
+
+if TYPE_CHECKING:
+    AnyCallback = Any  # a checker takes it for each framework's own
+else:
+    AnyCallback = object
 
 __all__ = ["AnnealCallback", "AnnealScheduler", "share_of_path"]
 
@@ -71,7 +76,7 @@ class AnnealScheduler:
         anneal(self.model, self.progress)
 
 
-class AnnealCallback:
+class AnnealCallback(AnyCallback):
     """Move a network's estimators along their paths under Lightning's Trainer or Hugging Face's.
 
     ``Trainer(callbacks=[ru.AnnealCallback()])``: progress is 0 in the first optimizer step and 1 in the last; batches

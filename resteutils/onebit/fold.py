@@ -43,7 +43,8 @@ def fold(model: nn.Module, input_size: tuple[int, int, int] | None = None) -> Pr
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{name} holds values that are not finite; this network cannot be packed")
     with torch.no_grad():
-        program = _Folder(parts_of(model.eval()), tuple(input_size or input_size_of(model))).run()
+        size = tuple(input_size or input_size_of(model))
+        program = _Folder(parts_of(model.eval(), size), size).run()
         _decide_forms(program)
     return program
 
@@ -92,7 +93,6 @@ class _Folder:
         elif isinstance(module, nn.AdaptiveAvgPool2d):
             self._adaptive(index, module, source)
         elif isinstance(module, nn.Flatten):
-            _refuse(module, start_dim=1, end_dim=-1)
             self._flatten(index, source)
         elif isinstance(module, PadShortcut):
             out = module.before + self._shape(source)[0] + module.after

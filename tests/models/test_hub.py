@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import resteutils as ru
 
@@ -42,6 +43,33 @@ def test_a_folder_is_written_and_read(hub, tmp_path: Path) -> None:
     x = torch.randn(2, recipe.in_channels, recipe.image_size, recipe.image_size)
     with torch.no_grad():
         assert read.eval()(x).equal(trained.eval()(x))
+
+
+def test_a_network_of_one_s_own_takes_the_mixin(hub, tmp_path: Path) -> None:
+    """As the module's docstring says."""
+    from huggingface_hub import PyTorchModelHubMixin
+
+    class Network(nn.Module, PyTorchModelHubMixin):
+        def __init__(self, width: int = 4, bits: str = "1/1") -> None:
+            super().__init__()
+            layers = [nn.Linear(4, width), nn.ReLU(), nn.Linear(width, width, bias=False), nn.Linear(width, 2)]
+            self.network = ru.binarize_model(
+                nn.Sequential(*layers), ru.ReSTE(), bits, activation=nn.PReLU, weight_scale=0.25
+            )
+
+        def forward(self, x):
+            return self.network(x)
+
+    model = Network(width=6, bits="1/32")
+    ru.anneal(model, 0.3)
+    model.save_pretrained(tmp_path / "it")
+    assert json.loads((tmp_path / "it" / "config.json").read_text()) == {"width": 6, "bits": "1/32"}
+    read = Network.from_pretrained(tmp_path / "it")
+    assert [(layer.progress, layer.binarize_input) for _, layer in ru.binary_layers(read)] == [(0.3, False)]
+    assert read.network[2].weight.equal(model.network[2].weight)  # a binary state: not scaled again
+    x = torch.randn(2, 4)
+    assert read(x).equal(model(x))
+    assert ru.restore_model(read).network[2].weight.equal(model.network[2].weight * 4)
 
 
 def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -181,9 +182,10 @@ def test_groups_and_dilation_pack_to_the_same_integers(model: nn.Sequential, see
 
 
 def test_packing_leaves_the_network_as_it_was() -> None:
-    model = settled(sequence(nn.Hardtanh())).train()
+    model, seen = settled(sequence(nn.Hardtanh())).train(), []
+    model[0].register_forward_hook(lambda *_: seen.append(1))
     ru.pack(model, input_size=(3, 16, 16))
-    assert model.training
+    assert model.training and not seen
 
 
 def test_a_sign_sees_through_what_keeps_it() -> None:
@@ -194,6 +196,94 @@ def test_a_sign_sees_through_what_keeps_it() -> None:
     parts[2] = nn.PReLU(init=-0.5)  # a negative slope turns signs
     model = sequence(nn.Hardtanh(), *parts).eval()
     assert [step["do"] for step in fold(model, (3, 16, 16)).steps].count("activate") == 1
+
+
+class Head(nn.Module):
+    """A binary layer, and the way from its images (N, 8, 8, 6) to rows, as users write it."""
+
+    def __init__(self, way: Callable[[torch.Tensor], torch.Tensor], features: int) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.conv, self.way, self.head = ru.BinaryConv2d(8, 8, 3, 2, 1), way, nn.Linear(features, 5)
+
+    def forward(self, x):
+        return self.head(self.way(self.conv(self.norm(self.stem(x)))))
+
+
+def unpacked(x):
+    n, c, _, _ = x.size()
+    return F.adaptive_avg_pool2d(x, 1).view(n, c)
+
+
+def pooled(x):
+    return F.adaptive_avg_pool2d(x, (1, 1))
+
+
+FLAT = 8 * 8 * 6
+HEADS = {
+    "view, size": (lambda x: x.view(x.size(0), -1), FLAT),
+    "view, shape": (lambda x: x.view(x.shape[0], -1), FLAT),
+    "reshape, shape": (lambda x: x.reshape(x.shape[0], -1), FLAT),
+    "torch.reshape": (lambda x: torch.reshape(x, (x.shape[0], -1)), FLAT),
+    "view of a tuple": (lambda x: x.contiguous().view((x.size()[0], -1)), FLAT),
+    "view, features": (lambda x: x.view(-1, FLAT), FLAT),
+    "view, product": (lambda x: x.view(x.shape[0], x.shape[1] * x.shape[2] * x.shape[3]), FLAT),
+    "flatten, keywords": (lambda x: torch.flatten(input=x, start_dim=1, end_dim=-1), FLAT),
+    "flatten, negative": (lambda x: x.flatten(-3), FLAT),
+    "flatten twice": (lambda x: x.flatten(2).flatten(start_dim=1), FLAT),
+    "a module, negative": (nn.Flatten(-3, 3), FLAT),
+    "unpacked": (unpacked, 8),
+    "mean": (lambda x: x.mean((2, 3)), 8),
+    "mean, dim": (lambda x: x.mean(dim=(2, 3)), 8),
+    "mean, other order": (lambda x: x.mean(dim=[-1, -2]), 8),
+    "torch.mean": (lambda x: torch.mean(x, dim=[2, 3]), 8),
+    "mean, keepdim": (lambda x: torch.flatten(x.mean([2, 3], keepdim=True), 1), 8),
+    "mean, keepdim, squeeze": (lambda x: torch.mean(x, (2, 3), True).squeeze(), 8),
+    "mean of means": (lambda x: x.mean(3).mean(2), 8),
+    "mean of means, other order": (lambda x: x.mean(2).mean(-1), 8),
+    "mean of a width": (lambda x: x.mean(-1).flatten(1), 64),
+    "mean of a height": (lambda x: x.mean(2, keepdim=True).flatten(1), 48),
+    "mean of pixels": (lambda x: x.flatten(2).mean(-1), 8),
+    "squeeze": (lambda x: pooled(x).squeeze(), 8),
+    "squeeze twice": (lambda x: pooled(x).squeeze(-1).squeeze(-1), 8),
+    "squeeze, dims": (lambda x: torch.squeeze(torch.squeeze(pooled(x), 3), dim=2), 8),
+    "squeeze and back": (lambda x: pooled(x).squeeze(-1).unsqueeze(-1).flatten(1), 8),
+    "indexed": (lambda x: pooled(x)[:, :, 0, 0], 8),
+    "pooled by size": (lambda x: F.avg_pool2d(x, x.size()[2:]).view(-1, 8), 8),
+    "dropped": (lambda x: F.dropout2d(x, 0.5, False).flatten(1), FLAT),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_ways_from_images_to_rows_pack_to_the_same_logits(name: str) -> None:
+    model, x = settled(Head(*HEADS[name]), (3, 16, 12)), torch.randn(3, 3, 16, 12)
+    small = ru.pack(model, input_size=(3, 16, 12))
+    ways = ["torch", *(kernels.paths()[:1] if kernels.available() else [])]
+    for way in ways:
+        found = packed.PackedModel(small.header, small.program, way)(x)
+        torch.testing.assert_close(found, model(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("way", "features", "said"),
+    [
+        (lambda x: x.view(x.size(1), -1)[: x.size(0)], 96, "view"),
+        (lambda x: x.transpose(2, 3).flatten(1), FLAT, "transpose"),
+        (lambda x: x.reshape(-1, 8, 6, 8).flatten(1), FLAT, r"reshape\(\) from \(8, 8, 6\) to \(8, 6, 8\)"),
+        (lambda x: x.view(-1, 2, 4, 8, 6).transpose(1, 2).flatten(1), FLAT, r"view\(\) from \(8, 8, 6\)"),
+        (lambda x: x.mean(1).flatten(1), 48, "mean"),
+        (lambda x: x.mean(), 1, "mean"),
+        (lambda x: x.view(torch.int32).flatten(1).float(), FLAT, "view"),
+        (lambda x: x[:, [1, 0, 2, 3, 4, 5, 6, 7]].flatten(1), FLAT, "getitem"),
+        (lambda x: x.flatten(2).relu().flatten(1), FLAT, r"relu\(\) of a value of shape \(N, 8, 48\)"),
+        (lambda x: nn.functional.dropout(x).flatten(1), FLAT, "dropout.*training=self.training"),
+        (lambda x: x, 6, r"head of a value of shape \(N, 8, 8, 6\)"),
+        (lambda x: x.flatten(1), 7, r"head cannot be run on images of \(3, 16, 12\).*input_size"),
+    ],
+)
+def test_what_moves_numbers_is_refused(way: Callable, features: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ru.pack(Head(way, features), input_size=(3, 16, 12))
 
 
 class Gate(nn.Module):

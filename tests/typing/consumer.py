@@ -9,6 +9,12 @@ import resteutils as ru
 from resteutils.onebit.model import PackedModel
 from resteutils.runs.store import Run
 
+
+class Callback:
+    """As a framework's own, of which trainers take a list."""
+
+
+callbacks: list[Callback] = [ru.AnnealCallback()]
 estimator: ru.Estimator = ru.ReSTE(o=3.0)
 network = nn.Sequential(nn.Conv2d(3, 8, 3), ru.BinaryConv2d(8, 8, 3, estimator=estimator), ru.BinaryLinear(8, 8))
 binary = assert_type(ru.binarize_model(network, estimator, bits="1/32", skip=("first", "2")), nn.Sequential)
