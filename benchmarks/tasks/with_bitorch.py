@@ -91,7 +91,7 @@ def anneal(folder: Path) -> None:
 
 
 def resume(folder: Path) -> None:
-    model = small(ANNEALED)
+    model = m.trained(small(ANNEALED))
     config.progressive_sign_scale = 0.4
     torch.save({"model": model.state_dict(), "scale": config.progressive_sign_scale}, folder / "model.pt")
     other = small(ANNEALED)
@@ -102,12 +102,12 @@ def resume(folder: Path) -> None:
 
 
 def checkpoint(folder: Path) -> None:
-    network = m.resnet18()
+    network = m.trained(m.resnet18())
     model = binary(m.resnet18())
     model.load_state_dict(network.state_dict())
     back = m.resnet18()
     back.load_state_dict(model.state_dict())
-    assert m.same(back.eval(), network.eval())
+    assert m.same(back.eval(), network)
 
 
 def autocast(folder: Path) -> None:
@@ -175,10 +175,10 @@ def hub(folder: Path) -> None:
         def forward(self, x):
             return self.network(x)
 
-    model = Network()
+    model = m.trained(Network())
     model.save_pretrained(folder)
     read = Network.from_pretrained(folder)
-    assert m.same(model.eval(), read.eval())
+    assert m.same(model, read.eval())
 
 
 def types(folder: Path) -> None:

@@ -55,6 +55,12 @@ def small(options: dict = BINARY) -> tf.keras.Model:
     )  # fmt: skip
 
 
+def moved(model: tf.keras.Model) -> tf.keras.Model:
+    """With weights that its seed does not give."""
+    model.set_weights([weight + 0.1 for weight in model.get_weights()])
+    return model
+
+
 def fitted(model: tf.keras.Model, **options) -> float:
     """Three steps of Keras' own loop; the loss."""
     loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -142,7 +148,7 @@ def anneal(folder: Path) -> None:
 
 @needs("widths")
 def resume(folder: Path) -> None:
-    model = small(OWN)
+    model = moved(small(OWN))
     for width in widths(model):
         width.assign(0.64)
     tf.train.Checkpoint(model=model, widths=widths(model)).write(str(folder / "model"))
@@ -153,7 +159,7 @@ def resume(folder: Path) -> None:
 
 
 def checkpoint(folder: Path) -> None:
-    network = resnet()
+    network = moved(resnet())
     model = binary(network)
     network.save_weights(folder / "float.h5")
     model.load_weights(folder / "float.h5")

@@ -55,6 +55,7 @@ def estimator(folder: Path) -> None:
             return 2 * (1 - z.abs() / width).clamp(min=0)
 
     conv = ru.BinaryConv2d(3, 8, 3, estimator=Triangle())
+    assert torch.func.grad(lambda z: ru.binarize(z, Triangle()))(torch.tensor(0.25)) == 1.5
     assert m.step(nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))).isfinite()
 
 
@@ -71,7 +72,7 @@ def anneal(folder: Path) -> None:
 
 
 def resume(folder: Path) -> None:
-    model = small()
+    model = m.trained(small())
     ru.anneal(model, 0.4)
     torch.save(model.state_dict(), folder / "model.pt")
     other = small()
@@ -81,12 +82,12 @@ def resume(folder: Path) -> None:
 
 
 def checkpoint(folder: Path) -> None:
-    network = m.resnet18()
+    network = m.trained(m.resnet18())
     model = ru.binarize_model(m.resnet18(), activation=nn.Hardtanh)
     model.load_state_dict(network.state_dict())
-    back = ru.restore_model(model)
-    back.load_state_dict(network.state_dict())
-    assert m.same(back.eval(), network.eval())
+    back = m.resnet18()
+    back.load_state_dict(ru.restore_model(model).state_dict())
+    assert m.same(back.eval(), network)
 
 
 def autocast(folder: Path) -> None:
@@ -108,7 +109,7 @@ def lightning(folder: Path) -> None:
     module = m.lightning_module(small())
     trainer = pl.Trainer(max_epochs=1, callbacks=[ru.AnnealCallback()], **m.quiet(folder))
     trainer.fit(module, m.loader())
-    assert [layer.progress for _, layer in ru.binary_layers(module)] == [1, 1]
+    assert module.places == [[0, 0], [0.5, 0.5], [1, 1]]
 
 
 def program(folder: Path) -> None:
@@ -143,12 +144,20 @@ def bits(folder: Path) -> None:
 
 
 def hub(folder: Path) -> None:
-    from resteutils.models.hub import HubModel
+    from huggingface_hub import PyTorchModelHubMixin
 
-    model = HubModel("resnet20", bits="1/1")
+    class Network(nn.Module, PyTorchModelHubMixin):
+        def __init__(self):
+            super().__init__()
+            self.network = small()
+
+        def forward(self, x):
+            return self.network(x)
+
+    model = m.trained(Network())
     model.save_pretrained(folder)
-    read = HubModel.from_pretrained(folder)
-    assert m.same(model.eval(), read.eval())
+    read = Network.from_pretrained(folder)
+    assert m.same(model, read.eval())
 
 
 def types(folder: Path) -> None:

@@ -73,3 +73,15 @@ def test_the_cheap_tasks_still_work(name: str, tmp_path: Path) -> None:
     from benchmarks.tasks import with_resteutils
 
     getattr(with_resteutils, name)(tmp_path)
+
+
+def test_a_checkpoint_that_is_not_loaded_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The float network differs from what its seed gives, so that the way there and back counts."""
+    from torch import nn
+
+    from benchmarks.tasks import with_resteutils
+
+    with_resteutils.checkpoint(tmp_path)
+    monkeypatch.setattr(nn.Module, "load_state_dict", lambda self, state, *args, **options: None)
+    with pytest.raises(AssertionError):
+        with_resteutils.checkpoint(tmp_path)
