@@ -79,8 +79,9 @@ def binarize_model(
     themselves, lazy and parametrized layers, weights shared with a float layer. Others name ReLUs before binary
     activations, and options that a layer does not have.
 
-    A float state dict loads into the binary network with ``strict=True``. A binary one has each layer's place on its
-    path beside the weights, so the way back is ``float_model.load_state_dict(restore_model(model).state_dict())``.
+    A float state dict loads into the binary network with ``strict=True``, but for the parameters of an ``activation``
+    such as PReLU. A binary one has each layer's place on its path beside the weights, so the way back is
+    ``float_model.load_state_dict(restore_model(model).state_dict())``.
 
     Raises ``ValueError`` for other bits, an unknown order, a name in ``skip`` that fits nothing, a network of which
     nothing can be replaced, and one that torch cannot copy; ``TypeError`` for a wrong estimator or something that is
@@ -116,6 +117,10 @@ def binarize_model(
     if not twins:
         raise ValueError(f"no layer can be binary:\n{model.conversion}")
     _multiply({twin.weight: weight_scale for twin in twins.values()})
+    if input_estimator is not None and bits == "1/32":
+        warnings.warn(
+            f"input_estimator = {input_estimator!r} is without use: bits = '1/32' binarizes no input", stacklevel=2
+        )
     _warn_of_options(model, {"scale_order": (scale_order, "after"), "standardize": (standardize, False)})
     _warn(model, bits, source, one_sign, example is not None)
     return model

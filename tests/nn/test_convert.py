@@ -390,6 +390,8 @@ def test_an_option_that_a_linear_layer_does_not_have_is_warned_of_and_always_che
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ru.binarize_model(plain(), scale_order="before", standardize=True)  # its linear layer stays float
+    with pytest.warns(UserWarning, match="input_estimator = STE.*bits = '1/32'"):
+        ru.binarize_model(plain(), bits="1/32", input_estimator=ru.STE())
     with pytest.raises(ValueError, match="scale_order = 'beforee', expected one of after, before"):
         ru.binarize_model(nn.Sequential(nn.Linear(2, 2)), skip=(), scale_order="beforee")
 
