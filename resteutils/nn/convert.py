@@ -286,6 +286,12 @@ def _warn(model: nn.Module, bits: str, source: Source, one_sign: list[str], chec
     left = [f"{row.name} ({row.kind}: {row.why})" for row in model.conversion.left if row.why not in EXPECTED]
     if left:
         warnings.warn(f"these layers stay float: {'; '.join(left)}. Name them in skip to say so", stacklevel=3)
+    handed = [f"{name} by {source.handed[name]}" for name, _ in binary_layers(model) if name in source.handed]
+    if handed and not checked:
+        warnings.warn(
+            f"these layers are handed to a function, where they would be float if it reads their weights: "
+            f"{', '.join(handed)}; example=INPUT checks that", stacklevel=3,
+        )  # fmt: skip
     if source.hidden and not checked:
         warnings.warn(
             f"{_some(source.hidden)} takes a weight, and its source is not to be had: a layer whose weight is read "

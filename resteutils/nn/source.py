@@ -24,6 +24,7 @@ __all__ = ["Source", "source_of"]
 Path = tuple[str, ...]  # attributes and indices on the way from a module to one below it; "*" is any
 
 ABOUT = {"device", "dim", "dtype", "ndim", "numel", "requires_grad", "shape", "size"}  # of a weight, not its values
+HARMLESS = {"checkpoint", "getattr", "hasattr", "isinstance", "print", "type"}  # functions that take a layer
 RELU = {"relu", "relu_", "relu6"}
 RELUS = (F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, torch.Tensor.relu)
 
@@ -35,7 +36,9 @@ class Source:
     reads: dict[Any, str] = field(default_factory=dict)  # paths, or names of modules, and who reads their weights
     relus: dict[str, None] = field(default_factory=dict)  # who calls ReLU as a function, in order
     hidden: dict[str, None] = field(default_factory=dict)  # who takes some weight, in a source that is not to be had
+    handed: dict[Any, str] = field(default_factory=dict)  # the same of those that are handed to a function, not called
     calls: set[Path] = field(default_factory=set)  # what may be methods of modules below
+    called: set[Any] = field(default_factory=set)  # paths, or names, of what is called
 
 
 def source_of(model: nn.Module) -> Source:
@@ -49,16 +52,19 @@ def source_of(model: nn.Module) -> Source:
         said = _scanned(type(module), method)
         found.relus |= said.relus
         found.hidden |= said.hidden
-        for path, who in said.reads.items():
-            found.reads |= dict.fromkeys(_below(modules, name, path), who)
+        for kept, paths in ((found.reads, said.reads), (found.handed, said.handed)):
+            for path, who in paths.items():
+                kept |= dict.fromkeys(_below(modules, name, path), who)
+        found.called |= {below for path in said.called for below in _below(modules, name, path)}
         for *path, other in said.calls:
             for below in _below(modules, name, tuple(path)):
                 if (below, other) not in seen and _defined(type(modules[below]), other):
                     seen.add((below, other))
                     todo.append((below, other))
-        kept = [key for key, value in vars(module).items() if any(value is each for each in RELUS)]
+        functions = [key for key, value in vars(module).items() if any(value is each for each in RELUS)]
         if not _torchs(type(module)):
-            found.relus |= dict.fromkeys(f"{type(module).__name__}.{key}" for key in kept)
+            found.relus |= dict.fromkeys(f"{type(module).__name__}.{key}" for key in functions)
+    found.handed = {name: who for name, who in found.handed.items() if name not in found.called}
     return found
 
 
@@ -102,6 +108,8 @@ def _scanned(kind: type[nn.Module], entry: str) -> Source:
             continue
         said = _Reader(tree)
         found.reads |= dict.fromkeys(said.reads, who)
+        found.handed |= dict.fromkeys(said.handed, who)
+        found.called |= said.called
         found.calls |= {path for path in said.paths if len(path) > 1}
         if said.relu and not _torchs(owner):
             found.relus[who] = None
@@ -137,6 +145,8 @@ class _Reader:
     def __init__(self, tree: ast.AST) -> None:
         self.reads: set[Path] = set()
         self.paths: set[Path] = set()
+        self.called: set[Path] = set()
+        self.handed: set[Path] = set()
         self.supers: set[str] = set()
         self.relu = False
         arguments = getattr(tree, "args", None)
@@ -193,6 +203,9 @@ class _Reader:
         made = node.func.func if isinstance(node.func, ast.Call) else None  # nn.ReLU()(x)
         if _name(node) in RELU and not self._paths(node.func) or _named(made) in ("ReLU", "ReLU6"):
             self.relu = True
+        self.called |= self._paths(node.func)
+        if _name(node) not in HARMLESS:
+            self.handed |= {path for each in node.args for path in self._paths(each) if path}
         if _name(node) == "getattr" and len(node.args) > 1 and getattr(node.args[1], "value", "") == "weight":
             self.reads |= self._paths(node.args[0]) - {()}
 

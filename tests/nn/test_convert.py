@@ -214,6 +214,12 @@ def test_an_example_finds_layers_whose_weights_are_read_and_inputs_of_one_sign()
     assert model.training
 
 
+def test_a_layer_that_is_handed_to_a_function_is_warned_of_where_there_is_no_example() -> None:
+    with pytest.warns(UserWarning, match=r"hidden by HandsOver\.by_hand; example="):
+        model = ru.binarize_model(HandsOver(), bits="1/32", skip="first")
+    assert [name for name, _ in ru.binary_layers(model)] == ["hidden", "called"]
+
+
 def test_a_relu_is_warned_of_and_replaced_and_comes_back() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), nn.Linear(4, 2))
     with pytest.warns(UserWarning, match=r"ReLU \(1\)"):
