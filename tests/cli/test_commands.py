@@ -53,7 +53,7 @@ def test_every_command_explains_itself(run, command: str) -> None:
         (
             "reproduce",
             (
-                "] ITEM...",
+                "ITEM... ",
                 f"{' '.join(ITEMS)}, or all, which ends",
                 "demo: small digits, minutes",
                 "GPU-days (default: demo)",

@@ -17,9 +17,11 @@ def test_no_step_of_any_network_estimator_or_precision_waits_for_the_gpu(library
     assert len(cases) > 30
     assert all(int(kernels) > 50 for kernels, *_ in cases)
     assert [case for case in cases if (case[1], case[2]) != ("0.0", "0.0")] == [], "\n".join(lines)
-    moving = {pinned for *_, pinned, label in cases if "schedule" in label}
-    assert moving == {"1.0"}  # the coefficients of all layers in one copy,
-    assert {pinned for *_, pinned, label in cases if "schedule" not in label} <= {"0.0", "0.5"}  # where they move
+    pinned = {label: float(count) for *_, count, label in cases}
+    own = min(pinned.values())  # torch's: from 2.15 on its norm of all gradients brings a table along
+    moving = {count - own for label, count in pinned.items() if "schedule" in label}
+    assert own <= 1 and moving == {1.0}  # the coefficients of all layers in one copy,
+    assert {count - own for label, count in pinned.items() if "schedule" not in label} <= {0.0, 0.5}  # where they move
 
 
 @pytest.mark.fakecuda
