@@ -243,10 +243,11 @@ def _seen(d: Difference) -> str:
 
 
 def _block(outcome: why.Outcome) -> str:
-    """A block's outcome and rule; of one that is not complete the contrasts so far, which decide nothing."""
-    so_far = "; ".join(f"{name} {said(found)}" for name, found in outcome.found.items())
-    begun = "" if outcome.complete or not so_far or outcome.words == "not run" else f" So far: {so_far}."
-    return f"* **{outcome.block.name}**: {in_words(outcome.words)}.{in_words(begun)} Rule: {outcome.block.rule}."
+    """A block's outcome, its contrasts and its rule; of one that is not complete they decide nothing."""
+    contrasts = "; ".join(f"{name} {said(found)}" for name, found in outcome.found.items())
+    begun = outcome.words != "not run" and contrasts
+    shown = f" {'Found' if outcome.complete else 'So far'}: {in_words(contrasts)}." if begun else ""
+    return f"* **{outcome.block.name}**: {in_words(outcome.words)}.{shown} Rule: {outcome.block.rule}."
 
 
 def _items() -> str:
