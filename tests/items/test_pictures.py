@@ -26,10 +26,11 @@ def texts(figure) -> list[tuple[str, object]]:
 
     beyond = set()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        low, high = sorted(axis.get_view_interval())
+        place = axis.get_transform().transform  # a margin on a logarithmic axis is one of exponents
+        low, high = sorted(place(axis.get_view_interval()))
         margin = 1e-6 * (high - low)
         for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
-            if not low - margin <= tick.get_loc() <= high + margin:
+            if not low - margin <= place(tick.get_loc()) <= high + margin:
                 beyond |= {tick.label1, tick.label2}
     renderer = figure.canvas.get_renderer()
     hidden = {t for axes in figure.axes if not axes.axison for t in axes.findobj(Text)}
