@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,8 +78,10 @@ def _fp32_products(precision: str) -> Iterator[None]:
     gpu = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     cpu = (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)
     before = [switch.fp32_precision for switch in (*gpu, *cpu)]
-    products, convolutions = _older_products(), _older_convolutions()
-    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = precision == "tf32"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Please use the new API settings to control TF32")  # torch 2.9, on reading
+        products, convolutions = _older_products(), _older_convolutions()
+        backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = precision == "tf32"
     for switch in (*gpu, *cpu):
         switch.fp32_precision = precision if switch in gpu else "ieee"
     try:
