@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-from resteutils.system.extensions import ExtensionError
+from resteutils.system.extensions import ExtensionError, debugging
 from resteutils.training.stopping import Interrupted, NonFinite
 
 __all__ = ["UsageError", "check_machine", "command", "fail", "status_of", "usage"]
@@ -26,15 +25,11 @@ Profile = Annotated[
 ]
 Rows = Annotated[str, arg(metavar="A,B", help="rows of the item; all when empty", help_behavior_hint="")]
 Seeds = Annotated[str, arg(metavar="0,1", help="seeds; the profile's own when empty", help_behavior_hint="")]
-Overrides = Annotated[
-    UseAppendAction[tuple[str, ...]],
-    arg(
-        metavar="NAME=VALUE",
-        help="a field of every recipe, e.g. --set accumulate=2 or --set scale_order=before; repeat it for more",
-        help_behavior_hint="",
-    ),
-]
 Assignments = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=VALUE", help_behavior_hint="")]
+Overrides = Annotated[
+    Assignments,
+    arg(help="a field of every recipe, e.g. --set accumulate=2 or --set scale_order=before; repeat it for more"),
+]
 Epochs = Annotated[int, arg(metavar="N", help="epochs of each run; 0: the profile's own")]
 Device = Annotated[str, arg(metavar="DEVICE", help="auto, cpu, cuda or cuda:N")]
 DataDir = Annotated[
@@ -60,12 +55,7 @@ GpusPerRun = Annotated[
 ]
 Nodes = Annotated[int, arg(metavar="N", help="of a Slurm job that trains one run")]
 Cluster = Annotated[
-    UseAppendAction[tuple[str, ...]],
-    arg(
-        metavar="NAME=VALUE",
-        help="a setting of submitit's executor, e.g. --cluster slurm_partition=gpu; repeat it for more",
-        help_behavior_hint="",
-    ),
+    Assignments, arg(help="a setting of submitit's executor, e.g. --cluster slurm_partition=gpu; repeat it for more")
 ]
 
 
@@ -112,7 +102,7 @@ def status_of(error: Exception) -> int:
 
 def fail(error: BaseException, status: int) -> int:
     """Print the error as one line on stderr and return the status; with RESTEUTILS_DEBUG=1 raise it as it came."""
-    if os.environ.get("RESTEUTILS_DEBUG", "") not in ("", "0"):
+    if debugging():
         raise error
     # Ours and these speak for themselves; of any other error the type is part of what went wrong.
     ours = type(error).__module__.startswith("resteutils.")

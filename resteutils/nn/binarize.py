@@ -21,10 +21,16 @@ from resteutils.estimators.base import check_estimator, check_tensor
 from resteutils.nn.exact import convolve, convolve_signs
 from resteutils.nn.traceable import binarize_traceable, convolve_traceable, tracing
 
-__all__ = ["SCALES", "SCALE_ORDERS", "ConvSpec", "binarize", "binary_conv2d", "scale_of", "sign"]
+__all__ = ["SCALES", "SCALE_ORDERS", "ConvSpec", "binarize", "binary_conv2d", "check_scale_order", "scale_of", "sign"]
 
 SCALES = ("layer", "channel", "layer-detached", "channel-detached", "none")
 SCALE_ORDERS = ("after", "before")
+
+
+def check_scale_order(order: str) -> None:
+    """Raise ``ValueError`` unless it is one of ``SCALE_ORDERS``."""
+    if order not in SCALE_ORDERS:
+        raise ValueError(f"scale_order = {order!r}, expected one of {', '.join(SCALE_ORDERS)}")
 
 
 def sign(z: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from resteutils.estimators import Estimator, ReSTE
-from resteutils.nn.binarize import SCALE_ORDERS
+from resteutils.nn.binarize import check_scale_order
 from resteutils.nn.conversion import (
     FLOAT,
     TWINS,
@@ -91,8 +91,7 @@ def binarize_model(
         raise ValueError(f"bits = {bits!r}, expected one of {', '.join(BITS)} (weights/activations)")
     if not (isinstance(weight_scale, int | float) and 0 < weight_scale < math.inf):
         raise ValueError(f"weight_scale = {weight_scale!r}, expected a number above 0")
-    if scale_order not in SCALE_ORDERS:
-        raise ValueError(f"scale_order = {scale_order!r}, expected one of {', '.join(SCALE_ORDERS)}")
+    check_scale_order(scale_order)
     model = _taken(model, inplace)
     layers, source = layers_of(model), source_of(model)
     reasons = reasons_of(layers, skip, source.reads)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from resteutils import kernels
 from resteutils.estimators import Estimator, ReSTE
 from resteutils.estimators.base import check_estimator, check_tensor
-from resteutils.nn.binarize import SCALE_ORDERS, SCALES, ConvSpec, binarize, binary_conv2d, scale_of
+from resteutils.nn.binarize import SCALES, ConvSpec, binarize, binary_conv2d, check_scale_order, scale_of
 from resteutils.nn.coefficients import at, fill, writable
 from resteutils.nn.traceable import as_fx_leaf, tracing
 
@@ -133,8 +133,7 @@ class _Convolution(_Binary):
     """What :class:`BinaryConv1d` and :class:`BinaryConv2d` share."""
 
     def _check_arguments(self, scale_order: str, padding: object) -> None:
-        if scale_order not in SCALE_ORDERS:
-            raise ValueError(f"scale_order = {scale_order!r}, expected one of {', '.join(SCALE_ORDERS)}")
+        check_scale_order(scale_order)
         if isinstance(padding, str):
             raise ValueError(f"padding = {padding!r}, expected a number of pixels, one for each dimension or for all")
 

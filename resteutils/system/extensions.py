@@ -10,7 +10,7 @@ import sys
 import traceback
 from itertools import pairwise
 
-__all__ = ["ExtensionError", "import_torch", "load", "started_by_command"]
+__all__ = ["ExtensionError", "debugging", "import_torch", "load", "started_by_command"]
 
 
 class ExtensionError(ImportError):
@@ -45,13 +45,18 @@ def import_torch() -> None:
     try:
         importlib.import_module("torch")
     except (ImportError, OSError) as error:
-        if os.environ.get("RESTEUTILS_DEBUG", "") not in ("", "0"):
+        if debugging():
             raise
         if isinstance(error, ModuleNotFoundError) and error.name == "torch":
             raise SystemExit(f"resteutils: torch is not installed in {sys.prefix}: pip install torch") from None
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         remedy = "install it again, in a build for this machine: pip install --force-reinstall torch torchvision"
         raise SystemExit(f"resteutils: torch in {sys.prefix} does not load ({said}); {remedy}") from None
+
+
+def debugging() -> bool:
+    """Whether RESTEUTILS_DEBUG asks for an error as it came, with its traceback, instead of one line."""
+    return os.environ.get("RESTEUTILS_DEBUG", "") not in ("", "0")
 
 
 def started_by_command() -> bool:
