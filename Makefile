@@ -78,7 +78,8 @@ INSTALL = $(if $(shell command -v uv),uv pip install --python .venv/bin/python,.
 
 # A stamp for each set of extras; every set contains the core, and dev the app.
 .venv/.installed-%: pyproject.toml | .venv/bin/python
-	@echo "Filling .venv from pyproject.toml: a new one downloads about 3.2 GB (torch with CUDA; TORCH_INDEX names another build)."
+	@echo "Filling .venv from pyproject.toml: a new one downloads about 3.2 GB (torch with CUDA; TORCH_INDEX names another build)"
+	@echo "and takes about 7 GB of disk; free here: $$(df -hP . | awk 'NR == 2 {print $$4}')."
 	@command -v uv >/dev/null || .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip
 	$(if $(TORCH_INDEX),$(INSTALL) --index-url $(call q,TORCH_INDEX) torch torchvision)
 	$(INSTALL) --editable '.$(EXTRAS)'
