@@ -122,7 +122,7 @@ def _room(shape: tuple[int, ...], shared: bool) -> Tensor:
     """An empty uint8 tensor; ``shared`` with the processes that are forked later. Pages are taken when written to."""
     if not shared:
         return torch.empty(shape, dtype=torch.uint8)
-    if "fork" in multiprocessing.get_all_start_methods() and _context() == "fork":
+    if _context() == "fork":
         return torch.frombuffer(mmap.mmap(-1, int(np.prod(shape))), dtype=torch.uint8).view(shape)
     return torch.empty(shape, dtype=torch.uint8).share_memory_()
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from resteutils.evidence.stats import LEVEL, Difference, holm
 from resteutils.recipes.profiles import PROFILES
 
-__all__ = ["CLAIMS", "KINDS", "STATUSES", "Check", "Verdict", "fact", "judge", "number", "ordering"]
+__all__ = ["CLAIMS", "KINDS", "STATUSES", "SUMMARY", "Check", "Verdict", "fact", "judge", "number", "ordering"]
 
 KINDS = ("formula", "pipeline", "ordering", "control", "number")
 

@@ -227,11 +227,11 @@ def _distribution(axes: Axes, row: str, group: Sequence[Gradients], free_of_scal
         x = centres / pooled["mean"] if free_of_scale and pooled["mean"] else centres
         inside = np.flatnonzero(heights > heights.max() * 2e-3)
         part = slice(max(inside[0] - 1, 0), inside[-1] + 2) if inside.size else slice(0)
-        label = _said(row, group, free_of_scale) if number == 0 else None
+        label = _said(group, free_of_scale) if number == 0 else None
         axes.plot(x[part], heights[part], DASHES.get(row, "-"), color=COLOURS.get(row), lw=1.7, label=label)
 
 
-def _said(row: str, group: Sequence[Gradients], free_of_scale: bool) -> str:
+def _said(group: Sequence[Gradients], free_of_scale: bool) -> str:
     key, name = ("spread", "std / mean") if free_of_scale else ("s", "s = var(|g|)")
     values = [g.pooled[key] for g in group if g.pooled[key] is not None]
     mean = np.mean(values) if values else float("nan")
@@ -251,7 +251,9 @@ def _layers(axes: Axes, shown: dict[str, list[Gradients]]) -> None:
         known = np.isfinite(q[:, 2])
         axes.vlines(x[known], q[known, 0], q[known, 4], color=colour, lw=1)
         axes.vlines(x[known], q[known, 1], q[known, 3], color=colour, lw=3)
-        axes.plot(x[known], q[known, 2], "o", color="white", mec=colour, ms=3.6, label=_name(group))
+        axes.plot(
+            x[known], q[known, 2], "o", color="white", mec=colour, ms=3.6, label=summary.method(group[0].run.recipe)
+        )
         silent = x[[any(g.layers[i]["zeros"] == g.layers[i]["count"] for g in group) for i in range(count)]]
         axes.plot(silent, np.full_like(silent, 0.03), "x", color=colour, ms=5, transform=axes.get_xaxis_transform())
         dead = dead or len(silent) > 0
@@ -262,10 +264,6 @@ def _layers(axes: Axes, shown: dict[str, list[Gradients]]) -> None:
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.18)
     axes.legend(loc="upper center", ncols=len(shown))
-
-
-def _name(group: Sequence[Gradients]) -> Any:
-    return summary.method(group[0].run.recipe)
 
 
 def _quantiles(group: Sequence[Gradients], count: int) -> np.ndarray:

@@ -134,7 +134,7 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
     """More spikes and a lower accuracy at every larger power than at the paper's; the published accuracies."""
     frame, checks = table(runs), [pipeline_check(runs)] if runs else []
     for epochs, lines in frame.groupby("Epochs"):
-        count, top1 = _by_row(lines, "Spikes"), Rows.of(runs, epochs)
+        count, top1 = stats.groups(lines["Row"], lines["Seed"], lines["Spikes"]), Rows.of(runs, epochs)
         counted = stats.pool(count)
         counted = stats.Pooled(max(counted.std, 0.5), counted.dof)  # no count is known better than to a half
         for row in count if BASE in count else ():
@@ -145,12 +145,6 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
     checks += number_checks("figure6", runs)
     note = summary.noted("One loss per epoch: what happens within an epoch is averaged away.", runs)
     return verdict.judge(profile, checks, note, summary.not_run(ITEMS["figure6"].rows, runs))
-
-
-def _by_row(lines: pd.DataFrame, column: str) -> dict[str, dict[int, float]]:
-    """{row: {seed: value}} of the runs that have the value: what diverged has no accuracy."""
-    known = lines.dropna(subset=[column])
-    return stats.groups(known["Row"], known["Seed"], known[column])
 
 
 # --- the picture ---

@@ -11,6 +11,7 @@ from typing import Any
 from resteutils.data.sources import DATASETS
 from resteutils.evidence import html
 from resteutils.evidence.names import in_words, method
+from resteutils.evidence.verdict import SUMMARY
 from resteutils.recipes import PROFILES, item_recipes
 from resteutils.system.durations import about
 
@@ -30,13 +31,10 @@ SAID = {
     "supported": "Seen here",
     "undecided": "Open",
 }
-CLAIMS = ("ordering", "number")
+CLAIMS = SUMMARY["The paper's claims"]
 MOST = 3  # claims of an item that the start page names
 # The counts with which a verdict's text begins: on these pages the sentences stand instead.
-_COUNTS = re.compile(
-    r"^(?:(?:The paper's claims|Controls, which decide nothing|Formulas|Pipeline): [^.]*\. ?"
-    r"|Of \d+ checks?: [^.]*\. ?|Nothing was checked\. ?)+"
-)
+_COUNTS = re.compile(rf"^(?:(?:{'|'.join(SUMMARY)}): [^.]*\. ?|Nothing was checked\. ?)+")
 _LIST = re.compile(r"[\d.](?:, [-+]?\d[\d.e+]*){2,}")
 _BESIDE = re.compile(r" \(by [^)]*\)|, [\d.]+ degrees? of freedom|; Holm p .*$")
 
@@ -99,7 +97,7 @@ def result(item: str, profile: str, folder: Path) -> dict[str, Any]:
         "profile": profile,
         "worth": PROFILES[profile].worth if trained else "formulas, nothing is trained for this",
         "status": verdict["status"],
-        "claims": _sentences(verdict, ("ordering", "number", "formula")),
+        "claims": _sentences(verdict, (*CLAIMS, "formula")),
         "controls": _sentences(verdict, ("control",)),
         "figures": [(c["claim"], c["shown"]) for c in verdict["checks"] if c["status"] == "not claimed"],
         "remarks": _remarks(verdict),
@@ -127,7 +125,7 @@ def _table(folder: Path) -> str:
     body = html.body_of((folder / "table.html").read_text(encoding="utf-8")).split("</h1>", 1)[-1]
     body = re.sub(r"(<td[^>]*>)([^<]+)(?=</td>)", lambda cell: cell[1] + method(cell[2]), body)
     body = re.sub(r'(<p class="soft">)([^<]+)', lambda note: note[1] + in_words(note[2]), body)
-    body = re.sub(r"<(/?)h2>", r"<\1h3>", body).replace('<div class="wide">', html.WIDE)  # as of earlier versions
+    body = re.sub(r"<(/?)h2>", r"<\1h3>", body)
     first, *rest = body.split("<h3>")
     if not rest:
         return body

@@ -57,9 +57,8 @@ def checksum(content: dict[str, Any]) -> str:
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """The same with its checksum, last."""
-    rest = {name: value for name, value in content.items() if name != CHECKSUM}
-    return {**rest, CHECKSUM: checksum(rest)}
+    """The same with its checksum."""
+    return {**content, CHECKSUM: checksum(content)}
 
 
 def fields_problem(content: Any, required: tuple[str, ...], optional: tuple[str, ...]) -> str:

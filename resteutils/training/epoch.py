@@ -78,7 +78,7 @@ def measured_steps(steps: int) -> set[int]:
     return {(2 * i + 1) * steps // (2 * count) for i in range(count)}
 
 
-def epoch_row(model: nn.Module, recipe: Recipe, sums: dict[str, float], test: dict[str, float]) -> dict[str, float]:
+def epoch_row(model: nn.Module, sums: dict[str, float], test: dict[str, float]) -> dict[str, float]:
     """The measurements of a finished epoch: loss and top-1 while training, test figures, indicators, zones.
 
     The indicators' "code" reading is the authors': gradients of the last batch, weights after its update, f at the end

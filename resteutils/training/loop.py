@@ -329,7 +329,7 @@ class _Loop:
                 "epoch": state.epoch + 1,
                 "progress": path_progress(recipe, last, self.steps),
                 "lr": learning_rate(recipe, last, self.steps),
-                **epoch_row(self.model, recipe, state.sums, test),
+                **epoch_row(self.model, state.sums, test),
                 "seconds": seconds + time.monotonic() - begun,
                 "images_per_second": self.data.train_size / seconds,
             }
