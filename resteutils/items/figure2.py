@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from resteutils.evidence import stats, summary, verdict
 from resteutils.evidence.checks import pipeline_check
-from resteutils.evidence.comparison import Rows
+from resteutils.evidence.comparison import Rows, failed_words
 from resteutils.items.style import OKABE_ITO, absent, blank, by_row, longest, styled
 from resteutils.nn.layers import binary_layers
 from resteutils.recipes.build import open_data
@@ -144,9 +144,12 @@ def judge(runs: Sequence[Any], found: Sequence[Gradients], profile: str) -> verd
     frame, checks = table(found), [pipeline_check(runs)]
     if frame.empty:
         return verdict.judge(profile, checks, "No run has gradients to compare.")
+    said = ["A difference of one decade is a factor of ten."]
     for epochs, lines in frame.groupby("Epochs"):
-        checks += _wider(lines, f" after {epochs} epochs")
-    note = summary.noted("A difference of one decade is a factor of ten.", runs)
+        rows = Rows.of(runs, epochs)
+        checks += _wider(lines, f" after {epochs} epochs", rows)
+        said += failed_words(rows, epochs)
+    note = summary.noted(" ".join(said), runs)
     return verdict.judge(profile, checks, note, summary.not_run(("ste", "ede"), runs))
 
 
@@ -158,12 +161,14 @@ WIDTHS = (
 PAIRS = (("ede", "ste", "ordering"), ("ede", "reste", "control"), ("reste", "ste", "control"))
 
 
-def _wider(lines: pd.DataFrame, when: str) -> list[verdict.Check]:
+def _wider(lines: pd.DataFrame, when: str, trained: Rows) -> list[verdict.Check]:
+    """The comparisons of one budget; ``trained`` says whose trainings failed, and so whose variance decides."""
     checks = []
     for said, of_batch, of_epoch in WIDTHS:
         chosen = of_epoch if lines[of_batch].isna().any() else of_batch
         known = lines[lines[chosen] > 0]  # where every gradient is zero there is no width to compare
-        rows = Rows(stats.groups(known["Row"], known["Seed"], known[chosen].map(math.log10)))
+        widths = stats.groups(known["Row"], known["Seed"], known[chosen].map(math.log10))
+        rows = replace(trained, values=widths, worst=math.nan)
         for wide, narrow, kind in PAIRS:
             if {wide, narrow} <= rows.values.keys():
                 d = rows.difference(wide, narrow)

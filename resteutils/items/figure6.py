@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,16 +135,23 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
     frame, checks = table(runs), [pipeline_check(runs)] if runs else []
     for epochs, lines in frame.groupby("Epochs"):
         count, top1 = stats.groups(lines["Row"], lines["Seed"], lines["Spikes"]), Rows.of(runs, epochs)
-        counted = stats.pool(count)
-        counted = stats.Pooled(max(counted.std, 0.5), counted.dof)  # no count is known better than to a half
         for row in count if BASE in count else ():
             if row != BASE:
-                more, less = stats.difference(count[row], count[BASE], counted), top1.difference(BASE, row)
+                more, less = _more_spikes(row, count, top1.failed), top1.difference(BASE, row)
                 for claim, d, unit in (("has more spikes than", more, "spikes"), ("scores below", less, "points")):
                     checks.append(verdict.ordering(f"{row} {claim} {BASE}", d, unit, f"{epochs} epochs"))
     checks += number_checks("figure6", runs)
     note = summary.noted("One loss per epoch: what happens within an epoch is averaged away.", runs)
     return verdict.judge(profile, checks, note, summary.not_run(ITEMS["figure6"].rows, runs))
+
+
+def _more_spikes(row: str, count: dict[str, dict[int, float]], failed: frozenset) -> stats.Difference:
+    """How many more spikes than ``BASE``; a row with failed trainings is compared by the two rows' own spread."""
+    if failed & {row, BASE}:
+        return Rows(count, failed=failed).difference(row, BASE)
+    pooled = stats.pool({name: of for name, of in count.items() if name not in failed})
+    pooled = replace(pooled, std=max(pooled.std, 0.5))  # no count is known better than to a half
+    return stats.difference(count[row], count[BASE], pooled)
 
 
 # --- the picture ---

@@ -77,3 +77,18 @@ def test_what_diverged_leaves_figure_2_undecided() -> None:
     lost = diverged(item_recipes("figure2", "short", rows="ede", seeds="0")[0], [2.3])
     only = Runs([], [lost])
     assert figure2.judge(only, figure2.measure(only, Places.of()), "short").status != "supported"
+
+
+def test_a_failed_training_leaves_the_pool_of_figure_2() -> None:
+    """ReSTE against STE is decided by their own narrow spread, EDE against STE by the wide one of a collapsed EDE."""
+    runs = records("figure2", seeds="0,1,2")
+    for run in runs:
+        row, seed = run.recipe.row, run.recipe.seed
+        wide = {"ste": 1.0 + 0.01 * seed, "reste": 1.2 + 0.01 * seed, "ede": 3.0 * 100.0**seed}[row]
+        run.record["history"]["spread"][-1] = wide
+        run.record["history"]["train_loss"][-1] *= 10 if row == "ede" else 1
+    found = {check.claim: check for check in figure2.judge(runs, figure2.measure(runs, Places.of()), "short").checks}
+    reste = found["reste's scale-free spread is larger than ste's after 10 epochs"]
+    ede = found["ede's scale-free spread is larger than ste's after 10 epochs"]
+    assert reste.status == "supported" and "n = 3, 4 degrees" in reste.shown
+    assert ede.status == "undecided" and "since trainings of ede failed" in ede.shown

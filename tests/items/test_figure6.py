@@ -115,3 +115,13 @@ def test_oscillation_at_a_large_power_supports_the_claim() -> None:
     assert status["o10 has more spikes than o3"] == "supported"
     assert status["o10 scores below o3"] == "supported"
     assert figure6.judge(runs, "demo").status == "not claimed"
+
+
+def test_spikes_of_a_row_with_failed_trainings_are_compared_by_its_own_spread() -> None:
+    runs = records("figure6", rows="o3,o10,o20", seeds="0,1,2")
+    for run in runs:
+        if run.recipe.row == "o10":
+            run.record["history"]["train_loss"][-1] = 2.3  # it collapses, in every seed
+    shown = {check.claim: check.shown for check in figure6.judge(runs, "short").checks}
+    assert "since trainings of o10 failed" in shown["o10 has more spikes than o3"]
+    assert "4 degrees of freedom" in shown["o20 has more spikes than o3"]
