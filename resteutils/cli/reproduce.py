@@ -31,7 +31,7 @@ from resteutils.cli.options import (
 )
 from resteutils.cli.results import site
 from resteutils.recipes import ITEMS
-from resteutils.system.settings import setting
+from resteutils.system.settings import setting, settings
 
 __all__ = ["COMMANDS"]
 
@@ -92,13 +92,13 @@ def reproduce(
             if asked and "all" not in items and item in ITEMS and not ITEMS[item].rows:
                 raise ValueError(f"{asked[0]}: {item} has no training runs")
             item_recipes(item, profile, rows, seeds, epochs, overrides)
-        settings = dict(map(setting, cluster))
-        check(on, parallel, 0, minutes, settings, gpus_per_run, nodes)
+        job = dict(map(setting, cluster))
+        check(on, parallel, 0, minutes, job, gpus_per_run, nodes)
         check_machine(device, here=on == "local")
     if parallel > 1 and any(ITEMS[item].rows for item in chosen):
         require_submitit()
     if on == "slurm":
-        submit(chosen, parallel, minutes, settings, gpus_per_run, nodes, rows=rows, overrides=overrides, **options)
+        submit(chosen, parallel, minutes, job, gpus_per_run, nodes, rows=rows, overrides=overrides, **options)
         print(f"they go on; when they are done: `{command('report', results_dir=results_dir)}`")
         return
     options["parallel"] = parallel
@@ -143,7 +143,7 @@ def train(
     from resteutils.recipes import recipe
 
     with usage():
-        overrides = dict(map(setting, set)) | ({"epochs": epochs} if epochs else {})
+        overrides = settings(",".join(set)) | ({"epochs": epochs} if epochs else {})
         if taken := [name for name in ("name", "item", "row", "profile", "seed") if name in overrides]:
             raise ValueError(f"--set {taken[0]}: ITEM/ROW, --profile and --seed say what is trained")
         chosen = recipe(name, profile=profile, seed=seed, **overrides)

@@ -100,6 +100,7 @@ def test_python_dash_m_is_the_same_program() -> None:
         (("predict", "m.rbit", "a.png", "--top", "-1"), ("top = -1", "at least 1")),
         (("train", "table1/resnet7"), ("resnet7", "resnet20-1w1a")),
         (("train", "lemma/x"), ("lemma", "no training runs")),
+        (("train", "table1/resnet20-1w1a", "--set", "epochs=3,lr=-1"), ("lr", "-1", "above 0")),
         (("train", "table1/resnet20-1w1a", "--set", "lr"), ("'lr'", "NAME=VALUE")),
         (("train", "table1/resnet20-1w1a", "--set", "speed=2"), ("speed", "batch_size")),
         (("train", "table1/resnet20-1w1a", "--set", "learning_rate=1"), ("learning_rate", "did you mean lr?")),
