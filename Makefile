@@ -134,7 +134,7 @@ app: $(CORE) ## serve the explorer's page, without a kernel, on this machine onl
 	$(PY) -m resteutils.explorer.serve$(if $(PORT), --port $(call q,PORT))$(if $(RESULTS_DIR), --results-dir $(call q,RESULTS_DIR))
 
 # One thread a process: two pytest workers then share two cores fairly, and results do not depend on the machine's size.
-test: $(DEV) ## the whole test suite; PYTEST_ARGS="-k layers" for a part of it
+test: $(DEV) ## the whole test suite, TEST_JOBS=2 files at a time; PYTEST_ARGS="-k layers" for a part of it
 	OMP_NUM_THREADS=1 WANDB_MODE=disabled $(PY) -m pytest -n $(call q,TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-faults: $(DEV) ## kills, failing disks, flipped bits and more, all tries: survived / tried by kind; `make test` has a few of each

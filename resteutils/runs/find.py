@@ -36,7 +36,5 @@ def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Run:
     for run in ended.diverged:
         if run.recipe.run_id.startswith(wanted) or run.recipe.identity in asked:
             raise ValueError(f"{run.recipe.run_id} diverged and left no network: {run.reason}")
-    known = ", ".join(runs) or "none is finished"
-    raise ValueError(
-        f"no finished run is called {name!r}; there is: {known}. Train one with `resteutils train ITEM/ROW`"
-    )
+    known = f"`resteutils list ITEM --profile PROFILE` names the {len(runs)} that are" if runs else "none is finished"
+    raise ValueError(f"no finished run is called {name!r}; {known}. Train one with `resteutils train ITEM/ROW`")

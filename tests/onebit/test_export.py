@@ -113,7 +113,7 @@ def test_a_run_is_found_by_its_names(run):
     results = folder.parent / "results"
     for name in (run.recipe.run_id, run.recipe.run_id[:20], "deploy/resnet20-1w1a", str(run.path)):
         assert find_run(name, str(folder), str(results)).recipe == run.recipe
-    with pytest.raises(ValueError, match="no finished run"):
+    with pytest.raises(ValueError, match="no finished run is called 'table9/none'; `resteutils list ITEM"):
         find_run("table9/none", str(folder), str(results))
 
 
