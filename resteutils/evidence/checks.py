@@ -43,17 +43,17 @@ def number_checks(item: str, runs: Iterable[Any], metric: str = "top1") -> list[
     checks, runs = [], Runs.of(runs)
     changed = {(r.row, r.epochs): words for r in (run.recipe for run in runs) if (words := summary.changed(r))}
     for (row, epochs), values in summary.lines(runs, metric).items():
-        cell = paper.find(item, row, metric)
-        if cell is None or cell.value is None:
+        published = paper.value(item, row, metric)
+        if published is None:
             continue
         claim = f"{row}, {metric.replace('top', 'top-')} after {epochs} epochs equals the published figure"
         whole = _published_epochs(item, row)
         if epochs != whole or (row, epochs) in changed:  # another recipe cannot speak about the number
-            shown = f"measured {stats.mean(values):.2f}, published {cell.value:.2f} after {whole:g} epochs"
+            shown = f"measured {stats.mean(values):.2f}, published {published:.2f} after {whole:g} epochs"
             shown += f", with {', '.join(changed[row, epochs])}" if (row, epochs) in changed else ""
             checks.append(verdict.Check(claim, "number", "undecided", shown, f"within {NUMBER_TOLERANCE:g} points"))
         else:
-            checks.append(verdict.number(claim, stats.mean(values), cell.value, NUMBER_TOLERANCE))
+            checks.append(verdict.number(claim, stats.mean(values), published, NUMBER_TOLERANCE))
     return checks
 
 

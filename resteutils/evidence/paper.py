@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["SOURCES", "STATUSES", "Cell", "cells", "competitors", "find", "published", "published_recipe"]
+__all__ = ["SOURCES", "STATUSES", "Cell", "cells", "competitors", "find", "published", "published_recipe", "value"]
 
 STATUSES = ("sourced", "quoted", "recalled", "not sourced")
 
@@ -105,6 +105,12 @@ def find(table: str, row: str, metric: str = "top1") -> Cell | None:
     """The cell that ``row`` reproduces, or None for rows that the paper does not have (twins, controls)."""
     hits = cells(table, row=row, metric=metric) if row else ()
     return hits[0] if hits else None
+
+
+def value(table: str, row: str, metric: str = "top1") -> float | str | None:
+    """What was published for ``row``; None for rows that the paper does not have, and where no source was found."""
+    cell = find(table, row, metric)
+    return cell.value if cell else None
 
 
 def published(table: str, row: str, metric: str = "top1") -> Cell:

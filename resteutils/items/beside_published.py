@@ -99,10 +99,10 @@ def _reading(item: str, runs: Runs, metrics: dict[str, str]) -> pd.DataFrame:
     for line in lines(runs):
         shown: dict[str, Any] = {"Row": line.row}
         for metric, label in metrics.items():
-            cell = paper.find(item, line.row, metric)
-            known = cell is not None and cell.value is not None
-            values = getattr(line, metric)
-            shown["Published" if len(metrics) == 1 else f"{label} published"] = f"{cell.value:.2f}" if known else ""
+            published, values = paper.value(item, line.row, metric), getattr(line, metric)
+            shown["Published" if len(metrics) == 1 else f"{label} published"] = (
+                "" if published is None else f"{published:.2f}"
+            )
             shown["Last epoch" if len(metrics) == 1 else f"{label}, last epoch"] = (
                 summary.spread(values) if values else "diverged"
             )
@@ -177,17 +177,16 @@ def figure(item: str, runs: Iterable[Any], title: str) -> Figure:
     for y, (key, seeds) in enumerate(values.items()):
         recipe = about[key]
         draw_line(axes, y, seeds, COLOURS.get(summary.method(recipe), COLOURS["other"]))
-        cell = paper.find(item, recipe.row)
-        if cell is not None and cell.value is not None:
-            diamond(axes, cell.value, y)
+        if (published := paper.value(item, recipe.row)) is not None:
+            diamond(axes, published, y)
             sourced = _sourced(item, summary.BACKBONES.get(recipe.model, recipe.model), recipe.bits)
             axes.plot(sourced, [y] * len(sourced), "|", color=SOFT, ms=9, zorder=2)
     name_rows(axes, names)
     axes.set_xlabel("top-1 accuracy (%)")
     elsewhere = any(map(summary.elsewhere, runs))
     axes.set_title(title + " (measured on other data)" * elsewhere)
-    published = "published (the paper's data)" if elsewhere else "published"
-    draw_legend(axes, {summary.method(about[key]) for key in values}, published)
+    label = "published (the paper's data)" if elsewhere else "published"
+    draw_legend(axes, {summary.method(about[key]) for key in values}, label)
     return figure
 
 

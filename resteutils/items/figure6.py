@@ -246,9 +246,8 @@ def _accuracies(axes: Axes, rows: list[str], runs: Sequence[Any]) -> None:
         colour = STYLES.get(row, (SOFT, "-"))[0]
         values = [run.result["top1"] for run in runs if run.recipe.row == row]
         dots(axes, y, values, colour, size=6.0, alpha=0.75)
-        cell = paper.find("figure6", row)
-        if cell is not None and cell.value is not None:
-            diamond(axes, cell.value, y)
+        if (published := paper.value("figure6", row)) is not None:
+            diamond(axes, published, y)
     axes.set_yticks(range(len(rows)), [f"o = {row.lstrip('o')}" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.1)

@@ -170,8 +170,8 @@ def _table(rows: Rows, names: Iterable[str]) -> str:
 
 
 def _published(row: str) -> str:
-    cell = paper.find("figure6", "o10") if row == "resnet20-o10" else paper.find("table3", row)
-    return f"{cell.value:.2f}" if cell is not None and cell.value is not None else "-"
+    value = paper.value("figure6", "o10") if row == "resnet20-o10" else paper.value("table3", row)
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _powers(runs: Runs) -> str:

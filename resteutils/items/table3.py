@@ -104,13 +104,13 @@ def _words(row: str, recipe: Any) -> dict[str, Any]:
     """The columns that do not come from training; ``flexible`` is the paper's word, ``rational`` is checked."""
     sides = _sides(recipe)
     found = {side: rationality(e) for side, e in sides.items()}
-    cell, flexible = paper.find("table3", row), paper.find("table3", row, "flexible")
+    cell = paper.find("table3", row)
     return {
         "row": row,
         "method": _joined({side: e.label for side, e in sides.items()}),
         "type": _joined({side: e.kind for side, e in sides.items()}),
         "rational": _joined({side: "yes" if r.rational else "no" for side, r in found.items()}),
-        "flexible": flexible.value if flexible else None,
+        "flexible": paper.value("table3", row, "flexible"),
         "published": cell.value if cell else None,
         "source": _source(cell),
     }
@@ -170,9 +170,8 @@ def _grid(recipes: dict[tuple[str, int], Any]) -> Any:
 
     rows, said = [], {}
     for (row, _), recipe in recipes.items():
-        cell = paper.find("table3", row, "rational")
         for e in _sides(recipe).values():
-            said[e] = said.get(e) or (cell.value if cell else None)
+            said[e] = said.get(e) or paper.value("table3", row, "rational")
     for e, word in said.items():
         found = rationality(e)
         rows.append(
@@ -287,9 +286,8 @@ def _draw_difference(axes: Axes, y: int, row: str, found: stats.Difference, ende
         axes.plot(found.estimate, y, "o", color=colour, ms=6)
     else:
         instead(axes, y, "no STE to compare with")
-    cell = paper.find("table3", row)
-    if cell is not None and cell.value is not None:
-        diamond(axes, cell.value - paper.find("table3", REFERENCE).value, y)
+    if (published := paper.value("table3", row)) is not None:
+        diamond(axes, published - paper.value("table3", REFERENCE), y)
 
 
 def _message(found: Mapping[tuple[str, int], stats.Difference]) -> str:
