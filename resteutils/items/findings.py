@@ -6,7 +6,6 @@ Every number comes from a record or from ``paper.csv``; :mod:`resteutils.evidenc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +56,7 @@ def records_of(item: str, places: Places, ended: Runs | None = None) -> Runs:
         rows.setdefault(recipe(f"{item}/{row}", PROFILE).identity, []).append(row)
 
     def named(runs: list[Any]) -> list[Any]:
-        return [
-            replace(run, recipe=replace(run.recipe, item=item, row=row, profile=PROFILE))
-            for run in runs
-            for row in rows.get(run.recipe.identity, ())
-        ]
+        return [run.under(item, row, PROFILE) for run in runs for row in rows.get(run.recipe.identity, ())]
 
     return Runs(named(ended), named(ended.diverged))
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def standing_runs(item: str, profile: str, places: Places) -> Runs:
 
     def named(runs: Iterable[Any]) -> list[Any]:
         found = {run.recipe.run_id: run for run in runs}
-        return [_relabelled(found[i], item, row, profile) for i, row in rows.items() if i in found]
+        return [found[i].under(item, row, profile) for i, row in rows.items() if i in found]
 
     ended = ended_runs(places.runs, places.results)
     return Runs(named(ended), named(ended.diverged))
@@ -60,11 +59,6 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
             f"{path} is damaged ({type(error).__name__}: {error}); take it from the repository again (git checkout), "
             f"or move {folder} away to start afresh"
         ) from error
-
-
-def _relabelled(run: Any, item: str, row: str, profile: str) -> Any:
-    """The run under the name that this item knows it by: runs are shared between items."""
-    return replace(run, recipe=replace(run.recipe, item=item, row=row, profile=profile))
 
 
 def superseded(run: Any, asked: Iterable[Any]) -> bool:

@@ -12,9 +12,9 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from resteutils.estimators import Unregistered
 from resteutils.recipes import Recipe
@@ -67,6 +67,10 @@ class Ended:
         on = machine.get("gpu") or machine.get("cpu") or "an unknown machine"
         return f"trained {self.provenance.get('created', 'at an unknown time')[:10]} on {on}"
 
+
+    def under(self, item: str, row: str, profile: str) -> Self:
+        """The run by the name that an item knows it by: runs are shared between items."""
+        return replace(self, recipe=replace(self.recipe, item=item, row=row, profile=profile))
 
 class Run(Ended):
     """A finished run."""

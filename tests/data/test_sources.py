@@ -303,7 +303,7 @@ def test_the_papers_normalisation_of_cifar10_is_that_of_imagenet(monkeypatch: py
 
 def test_cifar100_is_one_class_and_a_recipe_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof that a new dataset takes no more: recipe, data, network and caption follow from its name."""
-    from helpers.fakes import fake_runs
+    from helpers.made_up import fake_runs
     from torchvision.datasets import CIFAR100
 
     import resteutils as ru

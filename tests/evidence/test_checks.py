@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from helpers.fakes import fake_runs
+from helpers.made_up import fake_runs
 
 from resteutils.evidence import checks
 
 
 def test_a_run_without_a_finite_loss_shows() -> None:
     runs = fake_runs("table1", rows="resnet20-1w1a", seeds="0,1")
-    runs[1].result["train_loss"] = math.nan
+    runs[1].record["result"]["train_loss"] = math.nan
     check = checks.pipeline_check(runs)
     assert check.status == "contradicted"
     assert runs[1].recipe.run_id in check.shown

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from helpers.fakes import fake_run, fake_runs
-from helpers.made_up import diverged, record_only
+from helpers.made_up import diverged, fake_run, fake_runs, record_only
 
 from resteutils.evidence import stats
 from resteutils.evidence.comparison import Rows, collapsed
@@ -62,7 +61,7 @@ def test_losing_seeds_never_narrows_the_interval() -> None:
 
 def test_a_result_that_is_no_number_counts_as_one_that_diverged() -> None:
     runs = runs_of({})
-    next(r for r in runs if (r.recipe.row, r.recipe.seed) == ("reste", 1)).result["top1"] = math.nan
+    next(r for r in runs if (r.recipe.row, r.recipe.seed) == ("reste", 1)).record["result"]["top1"] = math.nan
     found = check(runs)
     assert found.status == "undecided" and "reste its top1 is not a number with seed 1" in found.shown
     gain = Rows.of(runs, 10).difference("ste-gain", "ste")

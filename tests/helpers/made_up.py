@@ -1,10 +1,12 @@
-"""Runs of which only the record survives, made by hand: real `runs.Run` objects with a plain history."""
+"""Runs of which only the record survives, made by hand: real `runs.Run` objects, without a training."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from resteutils.recipes import item_recipes
+from resteutils.recipes import Recipe, item_recipes
 from resteutils.runs.records import Diverged, Run
 
 
@@ -32,6 +34,24 @@ def record_only(recipe, top1: float = 70.0, **columns: float) -> Run:
     made = {"commit": "0" * 40, "created": "2026-01-01T00:00:00+00:00", "machine": {"cpu": "a processor", "cores": 2}}
     record = {"history": history, "result": result, "provenance": made}
     return Run(recipe, Path("nowhere") / recipe.run_id, record)
+
+
+def fake_run(recipe: Recipe, top1: float, seconds: float = 2.0, **result: Any) -> Run:
+    """A finished run whose history is a clock alone."""
+    history = {"epoch": list(range(1, recipe.epochs + 1)), "seconds": [seconds] * recipe.epochs}
+    values = {"top1": top1, "top5": min(top1 + 20, 100.0), "best_top1": top1 + 0.5, "best_epoch": recipe.epochs}
+    values |= {"train_loss": 0.7, "epochs": recipe.epochs, "seconds": seconds * recipe.epochs} | result
+    machine = {"cpu": "a processor", "cores": 2, "threads": 1, "gpu": ""}
+    made = {"commit": "0" * 40, "created": "2026-01-01", "machine": machine}
+    return Run(recipe, Path("nowhere") / recipe.run_id, {"history": history, "result": values, "provenance": made})
+
+
+def fake_runs(
+    item: str, profile: str = "short", score: Callable[[str, int], float] | None = None, **asked: Any
+) -> list[Run]:
+    """A run for every recipe of the item; ``score(row, seed)`` gives its top-1, 70 + seed by default."""
+    score = score or (lambda row, seed: 70.0 + seed)
+    return [fake_run(r, score(r.row, r.seed)) for r in item_recipes(item, profile, **asked)]
 
 
 def diverged(recipe, train_loss: list[float]) -> Diverged:

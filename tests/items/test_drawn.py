@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.fakes import fake_runs
-from helpers.made_up import records
+from helpers.made_up import fake_runs, records
 
 from resteutils import BinaryLinear
 from resteutils.estimators import STE, ReSTE

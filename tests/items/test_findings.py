@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from helpers.fakes import fake_runs
+from helpers.made_up import fake_runs
 
 from resteutils.evidence.markers import blocks as blocks_in
 from resteutils.items import findings, why

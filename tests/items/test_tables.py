@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from helpers.fakes import fake_run, fake_runs
-from helpers.made_up import diverged, record_only
+from helpers.made_up import diverged, fake_run, fake_runs, record_only
 
 from resteutils.estimators import DSQ, EDE, FDA, RBNN, STE, ApproxSign, GainSTE, ReSTE
 from resteutils.evidence import html as pages
@@ -144,7 +143,7 @@ def test_images_that_are_not_imagenets_are_named() -> None:
     runs = fake_runs("table2", rows="resnet18-1w1a")
     for classes, name in ((10, "a folder of images in 10 classes"), (1000, "ImageNet")):
         for run in runs:
-            run.result["num_classes"] = classes
+            run.record["result"]["num_classes"] = classes
         table = table2.table(runs, "short")
         assert f"Profile short. {name} (224 x 224 pixels" in table.caption
         assert ("not comparable" in table.to_markdown()) is (classes == 10)

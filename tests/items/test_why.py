@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from helpers.fakes import fake_runs
+from helpers.made_up import fake_runs
 
 from resteutils.evidence.comparison import Rows
 from resteutils.items import blocks, equivalence, why

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.fakes import fake_runs
-from helpers.made_up import diverged
+from helpers.made_up import diverged, fake_runs
 
 from resteutils.items import table1, table3
 from resteutils.recipes import recipe

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.fakes import fake_runs
+from helpers.made_up import fake_runs
 
 from resteutils.evidence import html as pages
 from resteutils.items import table1
