@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from resteutils.system.cores import usable_cores
 from resteutils.system.files import LEAST_FREE_BYTES
 from resteutils.system.settings import cache_dir, data_dir, project_root, results_dir, runs_dir, user_cache
@@ -123,8 +125,6 @@ def _lacking(requirement) -> str:
 
 
 def device() -> Iterator[Finding]:
-    import torch
-
     threads = f"{torch.get_num_threads()} of {usable_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):

@@ -25,6 +25,7 @@ from resteutils.cli.options import (
     command,
     usage,
 )
+from resteutils.recipes import item_recipes
 from resteutils.system.settings import setting
 
 __all__ = ["COMMANDS"]
@@ -59,7 +60,6 @@ def launch(
         parallel: runs at the same time.
         threads: of torch in each run; 0: $OMP_NUM_THREADS, else this machine's cores shared out.
     """
-    from resteutils.recipes import item_recipes
     from resteutils.runs.launch import check, counted, told
     from resteutils.runs.launch import launch as launch_runs
 

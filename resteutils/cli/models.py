@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from resteutils.cli.options import DataDir, Device, ResultsDir, RunsDir, check_machine, usage
+from resteutils.recipes import recipe
+from resteutils.system.settings import results_dir as results_folder
 
 __all__ = ["COMMANDS"]
 
@@ -37,8 +39,6 @@ def bench(
         raise FileNotFoundError(
             "benchmarks/ is part of a checkout, not of the installed package: run it there"
         ) from error
-    from resteutils.system.settings import results_dir as results_folder
-
     unknown = sorted(set(rows.replace(",", " ").split()) - set(benchmarks.GROUPS))
     with usage():
         if unknown:
@@ -125,7 +125,6 @@ def export(
         run: run id (or the beginning of one), its folder, or item/row.
     """
     from resteutils.onebit.export import FORMATS, export_run
-    from resteutils.system.settings import results_dir as results_folder
 
     chosen = _run_named(run, runs_dir, results_dir, profile)
     place = Path(out) if out else results_folder(results_dir) / "exports" / f"{chosen.recipe.run_id}{FORMATS[to]}"
@@ -169,7 +168,6 @@ def _block() -> str:
 
 
 def _run_named(name: str, runs_dir: str, results_dir: str, profile: str = ""):
-    from resteutils.recipes import recipe
     from resteutils.runs.find import find_run
 
     with usage():

@@ -30,7 +30,7 @@ from resteutils.cli.options import (
     usage,
 )
 from resteutils.cli.results import site
-from resteutils.recipes import ITEMS
+from resteutils.recipes import ITEMS, item_recipes, recipe
 from resteutils.system.settings import setting, settings
 
 __all__ = ["COMMANDS"]
@@ -70,7 +70,6 @@ def reproduce(
     Args:
         parallel: runs trained at the same time, before the notebook reads them; on Slurm, of all items.
     """
-    from resteutils.recipes import item_recipes
     from resteutils.results.reproduce import reproduce as reproduce_item
     from resteutils.results.reproduce import reproduce_all
     from resteutils.results.slurm import submit
@@ -140,8 +139,6 @@ def train(
         set: overrides one field of the recipe, for instance --set lr=0.05 or --set estimator=ste; repeat it for more.
         force: train again even where a finished run is there.
     """
-    from resteutils.recipes import recipe
-
     with usage():
         overrides = settings(",".join(set)) | ({"epochs": epochs} if epochs else {})
         if taken := [name for name in ("name", "item", "row", "profile", "seed") if name in overrides]:

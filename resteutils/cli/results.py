@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from resteutils.cli.options import Profile, ResultsDir, RunsDir, usage
+from resteutils.recipes import ITEMS, PROFILES, item_recipes
 from resteutils.system.settings import Places
 
 __all__ = ["list_", "report", "site"]
@@ -28,8 +29,6 @@ def list_(
         item: lists the rows of this item; empty: all items.
         profile: whose rows and seeds are counted when an item is named.
     """
-    from resteutils.recipes import ITEMS, PROFILES, item_recipes
-
     with usage():
         recipes = item_recipes(item, profile) if item else []
     if item and not recipes:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 
+from resteutils.evidence.html import verdict_html
 from resteutils.evidence.stats import LEVEL, Difference, holm
 from resteutils.recipes.profiles import PROFILES
 
@@ -124,8 +125,6 @@ class Verdict:
         return asdict(self)
 
     def _repr_html_(self) -> str:
-        from resteutils.evidence.html import verdict_html
-
         return verdict_html(self.to_dict())
 
     def __str__(self) -> str:

@@ -20,10 +20,12 @@ from resteutils.evidence.summary import BACKBONES
 from resteutils.evidence.table import Table
 from resteutils.items.style import COLOURS, blank, styled
 from resteutils.models import create
+from resteutils.nn.layers import binary_layers
 from resteutils.onebit import model as packed
 from resteutils.onebit.export import beside_float
 from resteutils.onebit.rivals import lead, rivals
 from resteutils.onebit.timing import interleaved, race
+from resteutils.recipes.build import open_data
 from resteutils.runs.measurements import kept
 from resteutils.system.settings import Places
 
@@ -64,8 +66,6 @@ def networks(runs: Iterable[Any], places: Places) -> pd.DataFrame:
 
 
 def _packed(run: Any, data_dir: str) -> dict[str, Any]:
-    from resteutils.recipes.build import open_data
-
     data, model, r = open_data(run.recipe, data_dir), run.model(), run.recipe
     small = packed.pack(model, run, data=data)
     same, largest, images, right = _compare(model, small, data)
@@ -93,8 +93,6 @@ def _compare(model: torch.nn.Module, small: packed.PackedModel, data: Any) -> tu
 
 def float_arithmetic(model: torch.nn.Module) -> torch.nn.Module:
     """Keep the network's own layers off the packed kernel: it is what packed results are compared with."""
-    from resteutils.nn.layers import binary_layers
-
     for _, layer in binary_layers(model):
         layer.packed = False
     return model
@@ -170,9 +168,6 @@ def layers(model: str = "resnet18") -> pd.DataFrame:
 
     if not kernels.available():
         return pd.DataFrame(columns=LAYER_COLUMNS)
-
-    from resteutils.nn.layers import binary_layers
-
     network, seen, lines = create(model).eval(), {}, []
     for name, layer in binary_layers(network):
         layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.__setitem__(name, inputs[0].shape))
@@ -216,9 +211,12 @@ def roofs() -> dict[str, float]:
 
 def table(files: pd.DataFrame, speeds: pd.DataFrame, int8: pd.DataFrame, by_layer: pd.DataFrame, profile: str) -> Table:
     """Files and predictions, whole networks, the same beside other runtimes, and the layers of ResNet-18."""
-    sections = {"Files and predictions": files.drop(columns="model", errors="ignore"), "Whole networks": speeds}
-    sections["Beside other runtimes"] = int8
-    sections["Layers of ResNet-18, batch 1"] = by_layer
+    sections = {
+        "Files and predictions": files.drop(columns="model", errors="ignore"),
+        "Whole networks": speeds,
+        "Beside other runtimes": int8,
+        "Layers of ResNet-18, batch 1": by_layer,
+    }
     path = kernels.paths()[0] if kernels.available() else f"none: {kernels.why_not()}"
     caption = (
         f"Profile {profile}; speed at 32x32 RGB on {torch.get_num_threads()} threads, kernel path {path}; medians, and "

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from resteutils.evidence import paper, stats, summary, verdict
 from resteutils.evidence.checks import number_checks, pipeline_check
@@ -233,8 +234,6 @@ _OVER = ("data", "axes fraction")
 
 
 def _gain(axes: Axes, recipe: Any) -> None:
-    import torch
-
     colour, dash = STYLES.get(recipe.row, (SOFT, "-"))
     progress = np.linspace(0, 1, 101)
     gains = [float(recipe.estimator.at(p).derivative(torch.zeros(1))) for p in progress.tolist()]

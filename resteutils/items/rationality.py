@@ -11,6 +11,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import torch
+
 from resteutils.estimators import Estimator
 
 __all__ = ["Rationality", "rationality"]
@@ -46,8 +48,6 @@ def rationality(estimator: Estimator, limit: float = 2.0, points: int = 2000, st
     >>> str(rationality(ReSTE(o=3)))
     'yes'
     """
-    import torch
-
     z = torch.linspace(limit / points, limit, points, dtype=torch.float64)
     progress = torch.linspace(0, 1, stages, dtype=torch.float64).tolist()
     errors = torch.stack([(1 - estimator.at(p).surrogate(z)) ** 2 for p in progress])  # (stages, points)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resteutils import kernels
 from resteutils.onebit.check import OPERATIONS
 from resteutils.onebit.program import Program, slid, unpack_signs
 
@@ -96,8 +97,6 @@ def _size(step: dict[str, Any], height: int, width: int) -> tuple[int, int]:
 
 
 def _in_blocks(program: Program, number: int, path: str) -> list[Tensor]:
-    from resteutils import kernels
-
     step = program.steps[number]
     out, channels = step["out"], step.get("channels", 0)
 

@@ -14,13 +14,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from resteutils.data.reading import UnreadableImage, opened
+from resteutils.data.sources import DATASETS
+from resteutils.models import MODELS, create
+from resteutils.nn.layers import binary_layers
 from resteutils.onebit import model as packed
 from resteutils.onebit.model import PackedModel
 from resteutils.onebit.timing import race
+from resteutils.recipes.build import open_data
 from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import writable, write_atomic
 
@@ -54,8 +59,6 @@ def export_run(run: Any, to: str = "packed", path: str | os.PathLike = "", data_
     if to == "onnx":
         recipe = run.recipe
         return export_onnx(model, (recipe.in_channels, recipe.image_size, recipe.image_size), target)
-    from resteutils.recipes.build import open_data
-
     return packed.pack(model, run, data=open_data(run.recipe, data_dir)).save(target)
 
 
@@ -68,7 +71,7 @@ def export_onnx(model: nn.Module, input_size: tuple[int, int, int], path: str | 
     for module in ("onnx", "onnxscript"):
         if importlib.util.find_spec(module) is None:
             raise ModuleNotFoundError(f"ONNX export needs {module}: pip install 'resteutils[export]'", name=module)
-    network = packed.pack(model, input_size=input_size) if _is_binary(model) else copy.deepcopy(model).cpu()
+    network = packed.pack(model, input_size=input_size) if binary_layers(model) else copy.deepcopy(model).cpu()
     network.eval()
     images = torch.zeros(2, *input_size)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
@@ -78,12 +81,6 @@ def export_onnx(model: nn.Module, input_size: tuple[int, int, int], path: str | 
             dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
         )  # fmt: skip
         return write_atomic(path, file.read_bytes())
-
-
-def _is_binary(model: nn.Module) -> bool:
-    from resteutils.nn.layers import binary_layers
-
-    return bool(binary_layers(model))
 
 
 # --- predict --------------------------------------------------------------------------------------------------------
@@ -116,11 +113,9 @@ def predict(path: str | os.PathLike, images: Iterable[str | os.PathLike], top: i
 
 def _read(file: Path, header: dict[str, Any]) -> torch.Tensor:
     """The image as uint8 of the shape ``header["input"]``, (C, H, W)."""
-    import numpy as np
     from PIL import Image
 
     from resteutils.data.folder import central_crop
-    from resteutils.data.sources import DATASETS
 
     channels, height, width = header["input"]
     try:
@@ -158,8 +153,6 @@ def bench_model(path: str | os.PathLike, batches: tuple[int, ...] = (1, 64), rep
 
     Raises ``packed.PackedFileError`` for a bad file and ``ValueError`` for one that does not come from a run.
     """
-    from resteutils.models import MODELS, create
-
     model = packed.load(path)
     header = model.header
     if header["model"] not in MODELS:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resteutils import kernels
 from resteutils.data.base import normalise
 from resteutils.nn.binarize import sign
 from resteutils.nn.traceable import tracing
@@ -174,8 +175,6 @@ class PackedModel(nn.Module):
         if self.path == "torch" or self.header["bits"] != "1/1":
             return False
         if self._compiled is None:
-            from resteutils import kernels
-
             if not kernels.available():
                 return False
             with torch_defaults():  # what it sets up once outlives the caller's switches

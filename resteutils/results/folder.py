@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from resteutils.evidence import html, summary
 from resteutils.evidence.table import Table
 from resteutils.evidence.verdict import CLAIMS, Verdict
+from resteutils.recipes import ITEMS, item_recipes, known
 from resteutils.results import standing
 from resteutils.runs.provenance import provenance
 from resteutils.runs.records import Runs
@@ -97,8 +98,6 @@ class Item:
         overrides: str = "",
         **unknown: Any,
     ) -> None:
-        from resteutils.recipes import ITEMS, known
-
         refuse_unknown(unknown, PARAMETERS)
         texts = {"device": device, "data_dir": data_dir, "runs_dir": runs_dir, "results_dir": results_dir}
         for given, value in (texts | {"out_dir": out_dir, "overrides": overrides}).items():
@@ -136,7 +135,6 @@ class Item:
         Raises ``ValueError``, before anything is trained, where that table would lose lines, or ``overrides`` would
         replace some.
         """
-        from resteutils.recipes import ITEMS, item_recipes
         from resteutils.runs.store import run_item
 
         if not ITEMS[self.name].rows:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from resteutils.evidence import html
-from resteutils.recipes.profiles import PROFILES
+from resteutils.recipes import ITEMS, PROFILES
 from resteutils.results import documents, pages
 from resteutils.system import settings
 from resteutils.system.files import heal, replaced, writable, write_atomic
@@ -44,8 +44,6 @@ def build(
         findings: Markdown for the start page: "findings", "findings-budget" and "findings-table".
         picture: the start page's picture, a PNG.
     """
-    from resteutils.recipes import ITEMS
-
     root = settings.results_dir(results_dir)
     target = Path(out).absolute() if out else root / "report"
     writable(target.parent, "out" if out else "RESULTS_DIR")
@@ -107,16 +105,12 @@ def _copy(folder: Path, site: Path) -> None:
 
 
 def _index(found: dict[str, dict[str, Path]], **values: Any) -> str:
-    from resteutils.recipes import ITEMS
-
     entries = [{"name": name, "title": ITEMS[name].title, **pages.entry(name, of)} for name, of in found.items()]
     present = [(p, PROFILES[p].worth) for p in PROFILES if any(p in profiles for profiles in found.values())]
     return _page("ReSTE reproduced", "index.html", items=entries, profiles=present, **values)
 
 
 def _item_page(item: str, found: dict[str, dict[str, Path]], top: str) -> str:
-    from resteutils.recipes import ITEMS
-
     names, about = list(found), ITEMS[item]
     place = names.index(item)
     beside = [(each, ITEMS[each].title) for each in (names[place - 1] if place else "", *names[place + 1 : place + 2])

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from resteutils.recipes import ITEMS, item_recipes, known
 from resteutils.results import report, standing
 from resteutils.results.notebook import folder_names, notebook_html, tidy, without_paths
 from resteutils.system import settings
@@ -37,10 +38,7 @@ def notebook_of(item: str) -> Path:
 
     Raises ValueError for an unknown item, FileNotFoundError where neither place has the file.
     """
-    from resteutils.recipes import ITEMS
-
-    if item not in ITEMS:
-        raise ValueError(f"unknown item {item!r}: the items are {', '.join(ITEMS)}")
+    known("item", item, ITEMS)
     return find_notebook(ITEMS[item].notebook)
 
 
@@ -76,11 +74,7 @@ def reproduce(
     Raises ValueError for an unknown item, profile or parameter, and ReproductionError where the notebook fails; the
     executed notebook then lies under ``<runs_dir>/failed/``.
     """
-    from resteutils.recipes import ITEMS, PROFILES, item_recipes
-
     notebook, root = notebook_of(item), settings.project_root()
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}: use {', '.join(PROFILES)}")
     item_recipes(item, profile, rows, seeds, epochs, overrides)  # what is wrong is refused before a kernel is started
     places = settings.Places.of(data_dir, runs_dir, results_dir)
     target = standing.item_folder(item, profile, places.results)
@@ -123,7 +117,6 @@ def reproduce_all(
     Raises ReproductionError at the end where items failed, naming them and why; ValueError for ``rows`` and
     ``overrides``, which belong to one item.
     """
-    from resteutils.recipes import ITEMS
     from resteutils.runs.cluster import require_submitit
 
     if options.pop("rows", "") or options.pop("overrides", ""):
@@ -156,12 +149,12 @@ def _execute(notebook: Path, folder: Path, parameters: Mapping[str, Any], root: 
     import papermill
     from papermill.exceptions import PapermillException
 
-    known = papermill.inspect_notebook(_verbatim(notebook))
-    unknown = sorted(set(parameters) - set(known))
+    taken = papermill.inspect_notebook(_verbatim(notebook))
+    unknown = sorted(set(parameters) - set(taken))
     if unknown:  # papermill itself would warn and run with the defaults
-        raise ValueError(f"{notebook.name} has no parameter {', '.join(unknown)}: it has {', '.join(sorted(known))}")
+        raise ValueError(f"{notebook.name} has no parameter {', '.join(unknown)}: it has {', '.join(sorted(taken))}")
     for name, value in parameters.items():
-        typed = known[name]["inferred_type_name"]
+        typed = taken[name]["inferred_type_name"]
         if type(value) is not _TYPES.get(typed, type(value)):
             raise ValueError(f"{name} = {value!r}, expected {typed} as in the parameters of {notebook.name}")
     _say(f"{notebook.name}, profile {parameters['profile']}")

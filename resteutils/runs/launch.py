@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from resteutils.recipes import Recipe, item_recipes
 from resteutils.runs.cluster import FOREVER, job_settings, join_tasks, queue, require_submitit, stopping
 from resteutils.runs.leash import Leash, followed
@@ -69,8 +71,6 @@ class Worker:
             return self._train(signals)
 
     def _train(self, signals: StopSignals) -> list[Outcome]:
-        import torch
-
         if self.gpus:  # read when CUDA starts, at its first use
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
         if self.threads:
@@ -160,8 +160,6 @@ def gpu_shares(device: str, workers: int) -> list[str]:
     """The GPUs of each local worker, as CUDA_VISIBLE_DEVICES names them: one each, in turn, or all where ``device`` is
     one by number. Empty where there are none. submitit by itself hides every GPU from its local processes.
     """
-    import torch
-
     count = torch.cuda.device_count() if device.startswith(("auto", "cuda")) else 0
     said = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = said.split(",")[:count] if said else [str(number) for number in range(count)]

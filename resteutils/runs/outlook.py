@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from resteutils.recipes import Recipe
 from resteutils.system.durations import about
 
@@ -35,8 +37,6 @@ def seconds(recipe: Recipe, cores: int) -> float | None:
 
 def cores_of(device: str) -> int:
     """The cores that a training on this device uses; 0 on a GPU, whose pace is not known beforehand."""
-    import torch
-
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     return 0 if gpu else torch.get_num_threads()
 

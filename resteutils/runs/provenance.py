@@ -10,6 +10,8 @@ import platform
 import subprocess
 from importlib import metadata
 
+import torch
+
 from resteutils.system.settings import project_root
 
 __all__ = ["machine", "provenance"]
@@ -40,8 +42,6 @@ def now() -> str:
 
 def machine() -> dict:
     """The kind of machine (never its name): processor, cores, torch's threads, memory in GB, GPU or ``""``."""
-    import torch
-
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return {
         "cpu": _processor(),

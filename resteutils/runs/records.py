@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from resteutils.estimators import Unregistered
 from resteutils.recipes import Recipe
+from resteutils.recipes.build import build_model
 from resteutils.runs import validity
 from resteutils.runs.weights import loaded
 from resteutils.system.files import write_atomic
@@ -67,10 +68,10 @@ class Ended:
         on = machine.get("gpu") or machine.get("cpu") or "an unknown machine"
         return f"trained {self.provenance.get('created', 'at an unknown time')[:10]} on {on}"
 
-
     def under(self, item: str, row: str, profile: str) -> Self:
         """The run by the name that an item knows it by: runs are shared between items."""
         return replace(self, recipe=replace(self.recipe, item=item, row=row, profile=profile))
+
 
 class Run(Ended):
     """A finished run."""
@@ -100,8 +101,6 @@ class Run(Ended):
 
         Raises ``FileNotFoundError`` where only the record survives, ``RuntimeError`` where the file is damaged.
         """
-        from resteutils.recipes.build import build_model
-
         recipe = self.recipe
         again = f"resteutils train {recipe.name} --profile {recipe.profile} --seed {recipe.seed} --force"
         if not (file := self.model_file):

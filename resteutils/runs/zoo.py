@@ -16,11 +16,15 @@ from typing import Any
 from torch import nn
 
 from resteutils.recipes import Recipe
+from resteutils.recipes.build import build_model, open_data
 from resteutils.runs import weights
 from resteutils.runs.store import Run
 from resteutils.system.defaults import torch_defaults
 from resteutils.system.files import write_atomic
 from resteutils.system.settings import results_dir as results_folder
+from resteutils.training.device import resolve_device
+from resteutils.training.epoch import evaluate
+from resteutils.training.switches import numerics
 
 __all__ = ["Check", "publish", "verify"]
 
@@ -113,8 +117,6 @@ def _loaded(data: bytes) -> nn.Module:
     """The network of a kept file; every tensor must fit."""
     from safetensors.torch import load
 
-    from resteutils.recipes.build import build_model
-
     network = build_model(_recipe(data), int(weights.metadata(data)["num_classes"]))
     network.load_state_dict(load(data))
     return network.eval()
@@ -122,11 +124,6 @@ def _loaded(data: bytes) -> nn.Module:
 
 def _score(network: nn.Module, recipe: Recipe, data_dir: str, device: str) -> float:
     """Top-1 in % on the images that the recipe evaluates on."""
-    from resteutils.recipes.build import open_data
-    from resteutils.training.device import resolve_device
-    from resteutils.training.epoch import evaluate
-    from resteutils.training.switches import numerics
-
     place = resolve_device(device)
     with numerics(recipe, place):
         return evaluate(network.to(place), open_data(recipe, data_dir, place), recipe)["top1"]
