@@ -77,7 +77,10 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One cache for all tests that use this fixture: the digits are written as files once."""
+    """One cache for all tests that use this fixture: digits are written as files once, kernels not compiled anew."""
+    from resteutils.kernels import build
+
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(build.library_path().parent))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 

@@ -55,11 +55,11 @@ def test_the_bullet_on_the_order_says_what_block_c_decided() -> None:
     assert "both in their order: -0.70 [" in said["whole"]
 
 
-def test_rewriting_changes_only_what_differs(tmp_path: Path) -> None:
+def test_rewriting_changes_only_what_differs(tmp_path: Path, made: dict[str, str]) -> None:
     page = tmp_path / "README.md"
     page.write_text("# A\n<!-- begin items -->\nold\n<!-- end items -->\nend\n")
     drawn = tmp_path / findings.PICTURE
-    assert findings.rewrite(tmp_path, PLACES) == [page, drawn]
+    assert findings.rewrite(tmp_path, PLACES, made) == [page, drawn]
     assert struct.unpack(">II", drawn.read_bytes()[16:24]) == (1200, 600)
     assert "`why_the_lead`" in page.read_text() and page.read_text().endswith("end\n")
-    assert findings.rewrite(tmp_path, PLACES) == []
+    assert findings.rewrite(tmp_path, PLACES, made) == []

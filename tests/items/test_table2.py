@@ -128,7 +128,8 @@ def test_table_2_in_the_short_profile_on_a_folder_of_cifar(
     from resteutils.results.reproduce import reproduce
 
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    reproduce("table2", profile="short", rows="resnet18-1w1a,resnet18-fp", epochs=1, data_dir=str(cifar_folder))
+    few = {"rows": "resnet18-1w1a,resnet18-fp", "epochs": 1, "overrides": "image_size=64"}
+    reproduce("table2", profile="short", data_dir=str(cifar_folder), **few)
     folder = results_dir / "short" / "table2"
     written = {path.name for path in folder.iterdir()}
     assert {"table.md", "table.csv", "table.html", "picture.png", "notebook.ipynb", "provenance.json"} <= written

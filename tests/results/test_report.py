@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,22 +18,32 @@ from resteutils.results import documents, report
 from resteutils.results.folder import Item
 
 
-def add(results_dir: Path, profile: str, seeds: str = "") -> Path:
-    runs = fake_runs("table1", profile, rows="resnet20-1w1a,resnet20-1w1a-ste", seeds=seeds)
-    made = (table1.table(runs, profile), table1.figure(runs), table1.judge(runs, profile))
-    folder = Item("table1", profile, results_dir=results_dir).save(*made, runs=runs)
-    (folder / "notebook.html").write_text(pages.page("n", "<p>n</p>"))
-    (folder / "notebook.ipynb").write_text("{}")
-    return folder
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Table 1 in three profiles: drawing it takes longer than reporting it."""
+    results = tmp_path_factory.mktemp("results")
+    for profile in ("smoke", "demo", "short"):
+        runs = fake_runs("table1", profile, rows="resnet20-1w1a,resnet20-1w1a-ste")
+        shown = (table1.table(runs, profile), table1.figure(runs), table1.judge(runs, profile))
+        folder = Item("table1", profile, results_dir=results).save(*shown, runs=runs)
+        (folder / "notebook.html").write_text(pages.page("n", "<p>n</p>"))
+        (folder / "notebook.ipynb").write_text("{}")
+    return results
+
+
+@pytest.fixture
+def add(made: Path, results_dir: Path) -> Callable[[str], Path]:
+    """Copy the item in a profile to the test's results; return its folder."""
+    return lambda profile: shutil.copytree(made / profile / "table1", results_dir / profile / "table1")
 
 
 def text_of(index: Path, name: str = "index") -> str:
     return (index.parent / f"{name}.html").read_text(encoding="utf-8")
 
 
-def test_every_link_leads_somewhere_and_nothing_comes_from_elsewhere(results_dir: Path) -> None:
-    add(results_dir, "short")
-    add(results_dir, "demo")
+def test_every_link_leads_somewhere_and_nothing_comes_from_elsewhere(add, results_dir: Path) -> None:
+    add("short")
+    add("demo")
     index = report.build(results_dir, explorer="<!doctype html><p>explorer</p>", picture=b"png")
     assert index == results_dir / "report" / "index.html"
     pages_there = sorted(index.parent.rglob("*.html"))
@@ -54,8 +66,8 @@ def test_every_link_leads_somewhere_and_nothing_comes_from_elsewhere(results_dir
     assert seen > 100
 
 
-def test_the_start_page_says_what_was_found_before_anything_else(results_dir: Path) -> None:
-    add(results_dir, "short")
+def test_the_start_page_says_what_was_found_before_anything_else(add, results_dir: Path) -> None:
+    add("short")
     said = {"findings": "* **ReSTE beats STE** by 6.5 <points>.", "findings-budget": "Ten epochs.",
             "findings-table": "| a | b |\n| --- | ---: |\n| x | 1 |"}  # fmt: skip
     text = text_of(report.build(results_dir, findings=said))
@@ -65,8 +77,8 @@ def test_the_start_page_says_what_was_found_before_anything_else(results_dir: Pa
     assert "What was found" not in text_of(report.build(results_dir))
 
 
-def test_what_was_found_is_said_by_names_not_ids_and_counts(results_dir: Path) -> None:
-    folder = add(results_dir, "short")
+def test_what_was_found_is_said_by_names_not_ids_and_counts(add, results_dir: Path) -> None:
+    folder = add("short")
     index = report.build(results_dir)
     judged = json.loads((folder / "verdict.json").read_text())
     compared = next(check for check in judged["checks"] if check["kind"] == "ordering")
@@ -77,8 +89,8 @@ def test_what_was_found_is_said_by_names_not_ids_and_counts(results_dir: Path) -
     assert "<td>ResNet-20 1/1 STE</td>" in text_of(index, "table1")
 
 
-def test_of_a_list_of_figures_none_stands_for_all(results_dir: Path) -> None:
-    folder = add(results_dir, "short")
+def test_of_a_list_of_figures_none_stands_for_all(add, results_dir: Path) -> None:
+    folder = add("short")
     path = folder / "verdict.json"
     verdict = json.loads(path.read_text())
     check = {"status": "supported", "kind": "ordering", "tolerance": ""}
@@ -88,9 +100,9 @@ def test_of_a_list_of_figures_none_stands_for_all(results_dir: Path) -> None:
     assert "Seen here: the error falls; it is above (+6.53 points)." in text_of(report.build(results_dir))
 
 
-def test_the_profile_that_may_claim_most_comes_first(results_dir: Path) -> None:
+def test_the_profile_that_may_claim_most_comes_first(add, results_dir: Path) -> None:
     for profile in ("smoke", "demo", "short"):
-        add(results_dir, profile)
+        add(profile)
     text = text_of(report.build(results_dir), "table1")
     assert text.index("Profile short:") < text.index("The same in profile demo")
     assert "smoke" not in text
@@ -100,9 +112,9 @@ def test_the_profile_that_may_claim_most_comes_first(results_dir: Path) -> None:
 
 @pytest.mark.parametrize("name", ["provenance.json", "verdict.json"])
 @pytest.mark.parametrize("content", ['{"item": ', "{}", "[]", "3", '{"runs": [{}]}', '{"status": 1, "checks": {}}'])
-def test_a_damaged_item_is_said_and_left_out(results_dir: Path, name: str, content: str, capsys) -> None:
-    add(results_dir, "demo")
-    (add(results_dir, "short") / name).write_text(content)
+def test_a_damaged_item_is_said_and_left_out(add, results_dir: Path, name: str, content: str, capsys) -> None:
+    add("demo")
+    (add("short") / name).write_text(content)
     text = text_of(report.build(results_dir), "table1")
     assert "Profile demo:" in text and "Profile short:" not in text
     assert f"is left out of the report: {name} is damaged" in capsys.readouterr().out
@@ -122,10 +134,10 @@ def test_an_item_that_needs_imagenet_says_so(results_dir: Path) -> None:
     assert "Not reproduced yet." in text_of(index, "figure4") and "ImageNet" not in text_of(index, "figure4")
 
 
-def test_smoke_alone_is_shown_and_a_second_build_replaces_the_first(results_dir: Path) -> None:
-    add(results_dir, "smoke")
+def test_smoke_alone_is_shown_and_a_second_build_replaces_the_first(add, results_dir: Path) -> None:
+    add("smoke")
     assert "Profile smoke" in text_of(report.build(results_dir), "table1")
-    add(results_dir, "demo")
+    add("demo")
     index = report.build(results_dir)
     assert not (index.parent / "smoke").exists()
     assert (index.parent / "demo" / "table1" / "picture.png").is_file()
