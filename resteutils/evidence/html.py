@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
     from jinja2 import Environment
 
-__all__ = ["accessible", "body_of", "page", "render", "table_html", "table_markdown", "verdict_html"]
+__all__ = ["accessible", "body_of", "markdown", "page", "render", "table_html", "table_markdown", "verdict_html"]
 
 # The box in which a table scrolls, by keyboard, too.
 WIDE = '<div class="wide" tabindex="0" role="group" aria-label="table">'
@@ -81,8 +82,14 @@ def table_html(frame: pd.DataFrame) -> str:
 def table_markdown(frame: pd.DataFrame) -> str:
     """A data frame as a GitHub table; numeric columns are set to the right, NaN as a dash."""
     rule = ["---:" if _is_numeric(frame[column]) else "---" for column in frame.columns]
-    lines = [list(map(str, frame.columns)), rule, *[[_text(v) for v in line] for line in frame.itertuples(index=False)]]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    cells = [[str(c) for c in frame.columns], *([_text(v) for v in line] for line in frame.itertuples(index=False))]
+    head, *lines = ([cell.replace("|", "\\|") for cell in line] for line in cells)
+    return markdown(head, lines, rule)
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]], rule: Sequence[str] = ()) -> str:
+    """Rows of text as a GitHub table; ``rule`` says how each column is set, to the left where it is not given."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule or ["---"] * len(head), *lines))
 
 
 def _is_numeric(column: pd.Series) -> bool:

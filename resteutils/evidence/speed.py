@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resteutils.evidence.html import markdown
 from resteutils.evidence.summary import BACKBONES
 
 __all__ = ["MEASURED", "OTHER", "blocks"]
@@ -104,7 +105,7 @@ def _main(rows: list[Row], other: list[Row]) -> str:
     for variant, what in ONCE.items():
         if row := _find(rows, "", variant, ""):
             lines.append([f"{what}: {row['case']}", "-", f"{float(row['value']):.0f} s", "not measured"])
-    return _table(["what", "against", "AVX2", "AVX-512, earlier"], lines)
+    return markdown(["what", "against", "AVX2", "AVX-512, earlier"], lines)
 
 
 def _ratios(rows: list[Row], line: Line) -> str:
@@ -125,7 +126,7 @@ def _gradients(rows: list[Row]) -> str:
     cases = dict.fromkeys(row["case"] for row in found)
     pairs = ([row for row in found if row["case"] == case] for case in cases)
     lines = [[case, *(_faster(row) for row in pair)] for case, pair in zip(cases, pairs, strict=True)]
-    return _table(["layer of 3x3", "gradient of the input", "of the weights"], lines)
+    return markdown(["layer of 3x3", "gradient of the input", "of the weights"], lines)
 
 
 def _asked(rows: list[Row]) -> str:
@@ -136,9 +137,9 @@ def _asked(rows: list[Row]) -> str:
         [row["case"], row["variant"], row["against"], f"{float(row['target']):.2f}", _quartiles(row)]
         for row in rows if row["reached"] == "False"
     ]  # fmt: skip
-    return (
-        f"{said} The others:\n\n{_table(['case', 'what', 'against', 'at most', 'measured'], lines)}" if lines else said
-    )
+    if not lines:
+        return said
+    return f"{said} The others:\n\n{markdown(['case', 'what', 'against', 'at most', 'measured'], lines)}"
 
 
 def _beside_int8(rows: list[Row]) -> str:
@@ -153,7 +154,7 @@ def _beside_int8(rows: list[Row]) -> str:
             speed = [_faster(_find(rows, f"{name}, {case}", "packed", rival)) for case in INT8_CASES]
             classes = f"{float(same['ratio']):.0%}, packed {float(own['ratio']):.0%}"
             lines.append([network, rival, *speed, f"{1 / float(file['ratio']):.1f} times smaller", classes])
-    return _table(["network", "packed bits against", *INT8_CASES, "file", "same classes as in float"], lines)
+    return markdown(["network", "packed bits against", *INT8_CASES, "file", "same classes as in float"], lines)
 
 
 def _front(rows: list[Row]) -> str:
@@ -164,7 +165,7 @@ def _front(rows: list[Row]) -> str:
         lines.append([network, f"{float(step['ratio']):.2f} of it" if step else "not measured", *map(_faster, speed)])
     head = ["network", "training step, 2 threads: share of the float twin's time, both compiled",
             "on bits against OpenVINO's INT8, 1 thread, batch 1", "batch 64"]  # fmt: skip
-    return _table(head, lines)
+    return markdown(head, lines)
 
 
 def _find(rows: list[Row], case: str, variant: str, against: str) -> Row | None:
@@ -184,7 +185,3 @@ def _faster(row: Row | None) -> str:
 
 def _quartiles(row: Row) -> str:
     return f"{float(row['ratio']):.2f} [{float(row['low']):.2f}, {float(row['high']):.2f}]"
-
-
-def _table(head: list[str], lines: Iterable[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines))

@@ -149,10 +149,8 @@ def said(found: Difference) -> str:
 def _table(rows: Rows, names: Iterable[str]) -> str:
     """Rows as a reader wants them, highest first; those that diverged at the end."""
     ordered = sorted(names, key=lambda row: -stats.mean(rows.values[row]) if rows.values.get(row) else 0.0)
-    lines = [
-        "| estimator | published (1000 epochs, best) | measured (10 epochs, last) | n | difference to STE |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
+    head = ["estimator", "published (1000 epochs, best)", "measured (10 epochs, last)", "n", "difference to STE"]
+    lines = []
     for row in ordered:
         values, lost = rows.values.get(row, {}), rows.lost.get(row, {})
         if not values and not lost:
@@ -160,8 +158,8 @@ def _table(rows: Rows, names: Iterable[str]) -> str:
         mean = summary.spread(values) if values else "diverged"
         mean = f"**{mean}**" if row == "reste" else mean
         against = "reference" if row == "ste" else said(rows.difference(row, "ste")) if values else "-"
-        lines.append(f"| {NAMES[row]} | {_published(row)} | {mean} | {len(values) + len(lost)} | {against} |")
-    return "\n".join(lines)
+        lines.append([NAMES[row], _published(row), mean, str(len(values) + len(lost)), against])
+    return html.markdown(head, lines, ["---", *["---:"] * 4])
 
 
 def _published(row: str) -> str:
@@ -172,29 +170,23 @@ def _published(row: str) -> str:
 def _powers(runs: Runs) -> str:
     rows = Rows.of(runs, EPOCHS)
     names = [row for row in ITEMS["figure4"].rows if rows.values.get(row)]
-    head = " | ".join(row.removeprefix("resnet20-o") for row in names)
-    values = " | ".join(summary.spread(rows.values[row]) for row in names)
-    counts = " | ".join(str(len(rows.values[row])) for row in names)
     turned = [run.recipe.row for run in runs if run.recipe.epochs == EPOCHS and collapsed(run)]
-    failed = " | ".join(str(turned.count(row)) for row in names)
-    return "\n".join(
-        [
-            f"| ReSTE, o at the end | {head} |",
-            f"| --- |{' ---: |' * len(names)}",
-            f"| measured | {values} |",
-            f"| n | {counts} |",
-            f"| trainings that collapsed | {failed} |",
-        ]
-    )
+    lines = [
+        ["measured", *(summary.spread(rows.values[row]) for row in names)],
+        ["n", *(str(len(rows.values[row])) for row in names)],
+        ["trainings that collapsed", *(str(turned.count(row)) for row in names)],
+    ]
+    head = ["ReSTE, o at the end", *(row.removeprefix("resnet20-o") for row in names)]
+    return html.markdown(head, lines, ["---", *["---:"] * len(names)])
 
 
 def _comparisons(checks: tuple[verdict.Check, ...]) -> str:
     asked = [check for check in checks if check.kind in ("ordering", "control")]
-    lines = ["| claim, after 10 epochs | outcome | figures |", "| --- | --- | --- |"]
-    for check in asked:
-        claim = check.claim.removesuffix(" after 10 epochs")
-        lines.append(f"| {claim}{' (control)' * (check.kind == 'control')} | {check.status} | {check.shown} |")
-    return in_words("\n".join(lines))
+    lines = [
+        [c.claim.removesuffix(" after 10 epochs") + " (control)" * (c.kind == "control"), c.status, c.shown]
+        for c in asked
+    ]
+    return in_words(html.markdown(["claim, after 10 epochs", "outcome", "figures"], lines))
 
 
 def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
@@ -246,5 +238,5 @@ def _block(outcome: why.Outcome) -> str:
 
 
 def _items() -> str:
-    lines = ["| item | what it reproduces | notebook |", "| --- | --- | --- |"]
-    return "\n".join([*lines, *(f"| `{i.name}` | {i.title} | `{i.notebook}` |" for i in ITEMS.values())])
+    lines = [[f"`{item.name}`", item.title, f"`{item.notebook}`"] for item in ITEMS.values()]
+    return html.markdown(["item", "what it reproduces", "notebook"], lines)
