@@ -35,6 +35,7 @@ LAYERS = ((256, 14, 1), (128, 16, 1))
 MORE_LAYERS = ((64, 32, 1), (512, 4, 1), (256, 14, 64), (128, 16, 64))
 NETWORKS = {"resnet18": 4, "vgg_small": 6, "resnet20": None}  # how many times faster than onnxruntime, at batch 1
 EVALUATION = {"resnet18": 1 / 4, "vgg_small": 1 / 5}  # of the float twin's time, at most
+IMAGES = 2000  # that are scored
 
 
 def rows(full: bool) -> Iterator[Row]:
@@ -194,10 +195,10 @@ def _backward() -> Iterator[Row]:
     yield row(GROUP, case, samples, "compiled kernel", "grad * derivative, eager")
 
 
-def _evaluation(name: str, images: int = 2000, batch: int = 100) -> Iterator[Row]:
+def _evaluation(name: str) -> Iterator[Row]:
     """A network in training, scored: on packed bits, packing and its check included, and by its own modules."""
     model, twin = (ru.create(name, bits).eval().to(memory_format=LAST) for bits in ("1/1", "32/32"))
-    batches = torch.randn(images, 3, 32, 32).to(memory_format=LAST).split(batch)
+    batches = torch.randn(IMAGES, 3, 32, 32).to(memory_format=LAST).split(100)
     torch.compiler.reset()
     compiled = torch.compile(twin, dynamic=False)
 
@@ -213,6 +214,6 @@ def _evaluation(name: str, images: int = 2000, batch: int = 100) -> Iterator[Row
     }
     with torch.inference_mode():
         samples = interleaved(variants, repeats=7, warmup=1, budget=40)
-    case = f"evaluation of {name} while training, {images:,} images, {_threads(torch.get_num_threads())}"
+    case = f"evaluation of {name} while training, {IMAGES:,} images, {_threads(torch.get_num_threads())}"
     for variant, target in zip(list(variants)[:2], (EVALUATION[name], None), strict=True):
         yield row(GROUP, case, samples, variant, "float twin, compiled", target)

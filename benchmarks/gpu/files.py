@@ -58,7 +58,7 @@ def _decoded_on_gpu(files: list[Path]) -> float:
     return len(data) / (time.perf_counter() - start)
 
 
-def write_jpegs(root: Path, train: int, distinct: int, quality: int = 95) -> list[Path]:
+def write_jpegs(root: Path, train: int, distinct: int) -> list[Path]:
     """Write train/ with so many JPEG files of 500x375, in four classes, and val/ with one of each. Returns the
     distinct ones.
     """
@@ -73,7 +73,7 @@ def write_jpegs(root: Path, train: int, distinct: int, quality: int = 95) -> lis
             continue
         coarse = torch.randint(0, 256, (1, 3, 47, 63), generator=draw).float()
         image = F.interpolate(coarse, (HEIGHT, WIDTH), mode="bicubic", align_corners=False)
-        write_jpeg(image[0].round().clamp(0, 255).to(torch.uint8), str(path), quality=quality)
+        write_jpeg(image[0].round().clamp(0, 255).to(torch.uint8), str(path), quality=95)
         files.append(path)
     for number in range(4):
         path = root / "val" / f"n{number}" / "0.JPEG"

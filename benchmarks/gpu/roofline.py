@@ -43,7 +43,7 @@ class Scheduled:
         return 1e3 * self.moved / BYTES_A_SECOND
 
 
-def scheduled(model: str, bits: str, batch: int, size: int, precision: str = "fp32") -> Scheduled:
+def scheduled(model: str, bits: str, batch: int, size: int) -> Scheduled:
     """What Inductor plans for a step of ``model`` on a GPU."""
     import resteutils as ru
     from resteutils.recipes import Recipe
@@ -53,14 +53,12 @@ def scheduled(model: str, bits: str, batch: int, size: int, precision: str = "fp
     device = torch.device("cuda")
     classes = 1000 if "imagenet" in model else 10
     torch.compiler.reset()
-    with numerics(Recipe(precision=precision), device):
+    with numerics(Recipe(), device):
         network = ru.create(model, bits=bits, image_size=size, num_classes=classes)
         network = network.to(device, memory_format=torch.channels_last).train()
         images = torch.empty(batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
         compiled = torch.compile(network, backend=_backend(parts), dynamic=False)
-        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
-            logits = compiled(images)
-        F.cross_entropy(logits.float(), torch.zeros(batch, dtype=torch.int64, device=device)).backward()
+        F.cross_entropy(compiled(images), torch.zeros(batch, dtype=torch.int64, device=device)).backward()
     sums = (sum(getattr(part, name) for part in parts) for name in ("kernels", "libraries", "moved"))
     return Scheduled(*sums)
 

@@ -32,10 +32,10 @@ def small(conv: Callable[[int, int], nn.Module]) -> nn.Sequential:
     )  # fmt: skip
 
 
-def step(model: nn.Module, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+def step(model: nn.Module) -> Tensor:
     """One step of SGD; the loss."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loss = nn.functional.cross_entropy((forward or model)(images()).float(), LABELS)
+    loss = nn.functional.cross_entropy(model(images()).float(), LABELS)
     loss.backward()
     optimizer.step()
     return loss.detach()

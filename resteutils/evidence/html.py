@@ -60,9 +60,9 @@ def body_of(document: str) -> str:
     return document[begin + len(_BEGIN) : end].strip()
 
 
-def verdict_html(verdict: dict, folded: bool = False) -> str:
-    """Return a verdict (given as its dict) with its checks, which ``folded`` puts behind a click."""
-    return render("verdict.html", verdict=verdict, folded=folded)
+def verdict_html(verdict: dict) -> str:
+    """Return a verdict (given as its dict) with its checks."""
+    return render("verdict.html", verdict=verdict)
 
 
 def accessible(body: str) -> str:

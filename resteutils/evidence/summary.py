@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKBONES",
-    "by_seed",
     "caption",
     "ceilings",
     "changed",
@@ -101,11 +100,6 @@ def lines(runs: Iterable[Any], value: str = "top1") -> dict[tuple[str, int], dic
         if math.isfinite(number):
             known[r.seed] = number
     return found
-
-
-def by_seed(runs: Iterable[Any], epochs: int, value: str = "top1") -> dict[str, dict[int, float]]:
-    """The values of one budget: {row: {seed: value}}."""
-    return {row: values for (row, e), values in lines(runs, value).items() if e == epochs}
 
 
 def diverged(runs: Iterable[Any]) -> dict[tuple[str, int], dict[int, Any]]:
@@ -208,12 +202,12 @@ def epochs_words(epochs: int) -> str:
     return f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"
 
 
-def spread(values: stats.Values, digits: int = 2) -> str:
+def spread(values: stats.Values) -> str:
     """``mean ± std`` as text, ``mean`` alone for one seed, a dash for none."""
     if not values or stats.mean(values) != stats.mean(values):
         return "-"
-    mean = f"{stats.mean(values):.{digits}f}"
-    return f"{mean} ± {stats.std(values):.{digits}f}" if len(values) > 1 else mean
+    mean = f"{stats.mean(values):.2f}"
+    return f"{mean} ± {stats.std(values):.2f}" if len(values) > 1 else mean
 
 
 def caption(runs: Iterable[Any], profile: str) -> str:

@@ -48,8 +48,6 @@ def every_run(runs: Iterable[Any], metrics: Mapping[str, str] | None = None) -> 
         "seed": "Seed",
         "epochs": "Epochs",
         **{m: f"{label}, last" for m, label in metrics.items()},
-    }
-    columns |= {
         "best_top1": "Best top-1",
         "best_epoch": "In epoch",
         "seconds_per_epoch": "s per epoch",

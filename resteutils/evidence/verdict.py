@@ -101,14 +101,14 @@ def _bounds(pair: tuple[float, float]) -> str:
     return "not known" if math.isnan(pair[0]) else f"{pair[0]:+.2f} to {pair[1]:+.2f}"
 
 
-def number(claim: str, measured: float, published: float | None, tolerance: float, unit: str = "points") -> Check:
+def number(claim: str, measured: float, published: float | None, tolerance: float) -> Check:
     """``claim`` says that the measured value equals the published one within ``tolerance``."""
-    accepted = f"within {tolerance:g} {unit}"
+    accepted = f"within {tolerance:g} points"
     if published is None or math.isnan(measured):
         missing = "no published value" if published is None else "not measured"
         return Check(claim, "number", "undecided", missing, accepted)
     status = "supported" if abs(measured - published) <= tolerance else "contradicted"
-    shown = f"measured {measured:.2f}, published {published:.2f}, {measured - published:+.2f} {unit}"
+    shown = f"measured {measured:.2f}, published {published:.2f}, {measured - published:+.2f} points"
     return Check(claim, "number", status, shown, accepted)
 
 

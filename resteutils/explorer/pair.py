@@ -18,11 +18,10 @@ PAIR, EPOCHS = ("table1/resnet20-1w1a", "table1/resnet20-fp"), 30
 TARGET = Path(__file__).parent / "static" / "inside.json"
 
 
-def write_pair(target: Path = TARGET) -> Path:
+def write_pair() -> Path:
     """Train the binary network and its float twin, and write what the page shows of them."""
     run, twin = (load_or_train(recipe(name, "demo", epochs=EPOCHS), device="cpu") for name in PAIR)
-    write_atomic(target, dumps(sights(run, twin)) + "\n")
-    return target
+    return write_atomic(TARGET, dumps(sights(run, twin)) + "\n")
 
 
 if __name__ == "__main__":

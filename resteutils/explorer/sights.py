@@ -45,7 +45,7 @@ def look(model: nn.Module, layers: list[str], images: Tensor) -> Sight:
     return Sight([kept[name] for name in layers], logits.softmax(1))
 
 
-def sights(run: Run, twin: Run | None, data_dir: str = "", images: int = IMAGES, layers: int = LAYERS) -> dict:
+def sights(run: Run, twin: Run | None, data_dir: str = "") -> dict:
     """The page's JSON of a pair: the first test images, an even choice of layers, at most 32 maps of each.
 
     Signs take a bit a pixel, real values a byte. Raises ``FileNotFoundError`` without the run's model or its data.
@@ -53,8 +53,8 @@ def sights(run: Run, twin: Run | None, data_dir: str = "", images: int = IMAGES,
     data = open_data(run.recipe, data_dir)
     model = run.model()
     names = [name for name, _ in binary_layers(model)]
-    chosen = [names[round(i)] for i in np.linspace(0, len(names) - 1, min(layers, len(names)))]
-    pixels, labels = data.test_images[:images], data.test_labels[:images]
+    chosen = [names[round(i)] for i in np.linspace(0, len(names) - 1, min(LAYERS, len(names)))]
+    pixels, labels = data.test_images[:IMAGES], data.test_labels[:IMAGES]
     ready = data.normalise(pixels)
     networks = [("Binary network", run, model)] + ([("Float twin", twin, twin.model())] if twin else [])
     looks = [(label, of, look(network, chosen, ready)) for label, of, network in networks]

@@ -158,8 +158,8 @@ LAYER_COLUMNS = (
 ).split()
 
 
-def layers(model: str = "resnet18") -> pd.DataFrame:
-    """The distinct binary 3x3 layers of a network at batch 1: milliseconds, GMAC/s and multiply-accumulates per byte.
+def layers() -> pd.DataFrame:
+    """The distinct binary 3x3 layers of ResNet-18 at batch 1: milliseconds, GMAC/s and multiply-accumulates per byte.
 
     Bytes are those that must move once: weights, input and output; weights as bits on the packed side. Without the
     compiled kernels there is nothing to time: the frame is empty.
@@ -168,7 +168,7 @@ def layers(model: str = "resnet18") -> pd.DataFrame:
 
     if not kernels.available():
         return pd.DataFrame(columns=LAYER_COLUMNS)
-    network, seen, lines = create(model).eval(), {}, []
+    network, seen, lines = create("resnet18").eval(), {}, []
     for name, layer in binary_layers(network):
         layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.__setitem__(name, inputs[0].shape))
     with torch.inference_mode():

@@ -128,6 +128,7 @@ def longest(found: Sequence[Any], epochs: Callable[[Any], int] = lambda each: ea
     return [each for each in found if epochs(each) == most]
 
 
+_GAP = 7.0  # points from a point to its name
 _PLACES = [
     (dx, dy)
     for far in (1.0, 1.7, 2.6, 3.6)
@@ -140,7 +141,6 @@ def label_points(
     axes: Axes,
     points: Iterable[tuple[float, float, str]],
     size: float = 7.5,
-    gap: float = 7.0,
     line: Sequence[tuple[float, float]] = (),
 ) -> None:
     """Write a name beside each point, at the nearest place where it covers neither another name nor a point, nor the
@@ -162,7 +162,7 @@ def label_points(
     for (px, py), (x, y, name) in zip(dots, points, strict=True):
         best = None
         for dx, dy in _PLACES:
-            box = _box(px, py, dx * gap * figure_scale, dy * gap * figure_scale, name, size * figure_scale)
+            box = _box(px, py, dx * _GAP * figure_scale, dy * _GAP * figure_scale, name, size * figure_scale)
             cost = sum(_overlap(box, other) for other in taken)
             reach = 3.5 * figure_scale
             cost += sum(_overlap(box, (qx - reach, qy - reach, qx + reach, qy + reach)) for qx, qy in dots)
@@ -178,7 +178,7 @@ def label_points(
         far = max(abs(dx), abs(dy)) > 1.2
         back = {"arrowprops": {"arrowstyle": "-", "color": SOFT, "lw": 0.6, "shrinkA": 0, "shrinkB": 2}} if far else {}
         align = {"ha": "left" if dx > 0 else "right" if dx < 0 else "center", "va": "center"}
-        place = {"xy": (x, y), "xytext": (dx * gap, dy * gap), "textcoords": "offset points"}
+        place = {"xy": (x, y), "xytext": (dx * _GAP, dy * _GAP), "textcoords": "offset points"}
         axes.annotate(name, fontsize=size, **place, **align, **back)
 
 

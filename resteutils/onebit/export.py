@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 FORMATS = {"packed": ".rbit", "onnx": ".onnx", "state-dict": ".safetensors"}
+WIDTH = 30  # of a bar, in characters
 
 
 @torch_defaults()
@@ -129,9 +130,7 @@ def _read(file: Path, header: dict[str, Any]) -> torch.Tensor:
     return central_crop(height)(pixels) if cropped else pixels
 
 
-def show_predictions(
-    predictions: list[dict[str, Any]], as_json: bool = False, width: int = 30, block: str = "█"
-) -> str:
+def show_predictions(predictions: list[dict[str, Any]], as_json: bool = False, block: str = "█") -> str:
     """The predictions as text with bars of ``block``, or as JSON."""
     if as_json:
         return json.dumps(predictions, indent=1)
@@ -139,7 +138,7 @@ def show_predictions(
     for prediction in predictions:
         lines.append(prediction["image"])
         for entry in prediction["top"]:
-            bar = block * math.ceil(entry["probability"] * width)
+            bar = block * math.ceil(entry["probability"] * WIDTH)
             lines.append(f"  {entry['class']:<14} {100 * entry['probability']:6.2f} %  {bar}")
     return "\n".join(lines)
 

@@ -65,7 +65,7 @@ def build(
             write_atomic(site / "findings.png", picture)
         said = {name: documents.as_html(text) for name, text in (findings or {}).items()}
         start = {"top": top, "said": said, "picture": bool(picture), "explorer": bool(explorer)}
-        start |= {"documents": project is not None, "citation": _citation(project), "models": _models(root, site)}
+        start |= {"citation": _citation(project), "models": _models(root, site)}
         write_atomic(site / "index.html", _index(found, **start))
     return target / "index.html"
 
@@ -118,9 +118,7 @@ def _item_page(item: str, found: dict[str, dict[str, Path]], top: str) -> str:
     results = [pages.result(item, profile, folder) for profile, folder in found[item].items()]
     values = {"name": item, "title": about.title, "claim": about.claim, "notebook": about.notebook}
     values["lacking"] = pages.lacking(item)
-    return _page(
-        f"{about.title}: ReSTE reproduced", "item.html", results=results, beside=beside, place=place, top=top, **values
-    )
+    return _page(f"{about.title}: ReSTE reproduced", "item.html", results=results, beside=beside, top=top, **values)
 
 
 def _page(heading: str, template: str, **values: Any) -> str:
