@@ -42,8 +42,7 @@ def doctor(data_dir: DataDir = "", runs_dir: RunsDir = "", results_dir: ResultsD
     from resteutils.cli.doctor import examine
     from resteutils.cli.doctor import report as print_findings
 
-    problems = print_findings(examine(data_dir, runs_dir, results_dir))
-    if problems:
+    if print_findings(examine(data_dir, runs_dir, results_dir)):
         raise SystemExit(1)
 
 

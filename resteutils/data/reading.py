@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from resteutils.data.base import check_choice
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -85,8 +87,7 @@ def check_decoder(decoder: str) -> None:
     """Raise ``ValueError`` for a decoder of another name, ``RuntimeError`` where torchvision cannot decode JPEG files:
     reading them all by Pillow instead would give other pixels than the recipe says.
     """
-    if decoder not in READERS:
-        raise ValueError(f"decoder = {decoder!r}, expected one of {', '.join(READERS)}")
+    check_choice("decoder", decoder, READERS)
     if decoder == "torchvision":
         from torchvision.io import decode_jpeg, encode_jpeg
 

@@ -299,9 +299,8 @@ class ImageFolder(Dataset):
         for name, expected in (("normalization", "imagenet"), ("in_channels", 3)):
             if getattr(options, name) != expected:
                 raise ValueError(f"{name} = {getattr(options, name)!r}, a folder of images needs {expected!r}")
-        wanted = {e.name: getattr(options, e.name) for e in fields(options)}
-        for name in ("normalization", "in_channels", "padding"):
-            del wanted[name]
+        names = {entry.name for entry in fields(options)} - {"normalization", "in_channels", "padding"}
+        wanted = {name: getattr(options, name) for name in names}
         return open_folder(self.root(data_dir), self.name, **wanted, device=device, patience=patience)
 
 

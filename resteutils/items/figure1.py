@@ -89,14 +89,13 @@ def figure() -> Figure:
     colours = ramp(INTUITION)
     z = grid(2.0, edges=(0.1, 1.0, 1.5))
     left, right = axes[0]
+    x = torch.logspace(-4, 0.3, 800, dtype=torch.float64)
     for o in INTUITION:
         bare = analytic(ReSTE(o=o))
         left.plot(z, bare.surrogate(z), color=colours[o], label=f"ReSTE, o = {o:g}")
-        x = torch.logspace(-4, 0.3, 800, dtype=torch.float64)
         right.plot(x, bare.derivative(x), color=colours[o])
     left.plot(z, STE().surrogate(z), label="STE (clip = 1)", **STE_STYLE)
     left.plot(z, sign(z), label="sign", **SIGN_STYLE)
-    x = torch.logspace(-4, 0.3, 800, dtype=torch.float64)
     right.plot(x, STE().derivative(x), **STE_STYLE)
     right.set(xscale="log", yscale="log", ylim=(0.04, 5e3), xlim=(1e-4, 2))
     right.set(xlabel="distance from zero, |z| (log scale)", ylabel="derivative f'(z) (log scale)")

@@ -22,8 +22,7 @@ from resteutils.evidence import summary, verdict
 from resteutils.evidence.checks import pipeline_check
 from resteutils.items.figure2 import one_batch
 from resteutils.items.style import OKABE_ITO, absent, blank, by_row, longest, styled
-from resteutils.nn import indicators
-from resteutils.nn.indicators import zone_ends
+from resteutils.nn.indicators import value_shares, zone_ends, zone_shares
 from resteutils.nn.layers import anneal, binary_layers
 from resteutils.recipes.build import build_model
 from resteutils.runs.measurements import kept, missing
@@ -63,7 +62,7 @@ def through_training(run: Any) -> pd.DataFrame:
     import pandas as pd
 
     history, fresh = run.history, build_model(run.recipe, run.record["result"]["num_classes"])
-    first = indicators.zone_shares(fresh, *indicators.zone_ends(run.recipe.estimator))
+    first = zone_shares(fresh, *zone_ends(run.recipe.estimator))
     after = pd.DataFrame({"progress": history["epoch"] / run.recipe.epochs, **{z: history[z] for z in ZONES}})
     return pd.concat([pd.DataFrame([{"progress": 0.0, **first}]), after], ignore_index=True)
 
@@ -106,7 +105,7 @@ def _zones(z: Tensor, e: Estimator) -> dict[str, float]:
     mean = float(slope.mean())
     return {
         "count": z.numel(),
-        **indicators.value_shares([z], *indicators.zone_ends(e)),
+        **value_shares([z], *zone_ends(e)),
         "slope": mean,
         "slope_spread": float(slope.std()) / abs(mean) if mean else 0.0,
     }
@@ -175,7 +174,7 @@ def figure(found: Sequence[Zones]) -> Figure:
     """One column per row of the item: weights through training, weights per layer, activations per layer."""
     rows = dict(sorted(by_row(longest(found)).items(), key=lambda pair: pair[0] != "reste"))
     figure, axes = blank(7.2, 7.4, nrows=3, ncols=len(rows), squeeze=False, sharey=True)
-    for column, (_, group) in enumerate(rows.items()):
+    for column, group in enumerate(rows.values()):
         name = summary.method(group[0].run.recipe)
         _through_training(axes[0, column], group)
         m, t = zone_ends(group[0].run.recipe.estimator)

@@ -112,8 +112,9 @@ def _check_owner(path: Path) -> None:
     shared = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != found.st_uid)
     if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:  # as /tmp: nobody may replace another's file
         shared = False
-    who = f"user {found.st_uid} owns it" if found.st_uid not in (os.getuid(), 0) else "others may write it"
-    if shared or found.st_uid not in (os.getuid(), 0):
+    foreign = found.st_uid not in (os.getuid(), 0)
+    if shared or foreign:
+        who = f"user {found.st_uid} owns it" if foreign else "others may write it"
         reason = (
             f"{path} is not used for the compiled kernels: {who}, and its code would run as you. Set "
             "TORCH_EXTENSIONS_DIR to a folder of your own, or `chmod go-w` it; everything else works without them"

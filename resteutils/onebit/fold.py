@@ -95,8 +95,8 @@ class _Folder:
         elif isinstance(module, nn.Flatten):
             self._flatten(index, source)
         elif isinstance(module, PadShortcut):
-            out = module.before + self._shape(source)[0] + module.after
             channels = self._shape(source)[0]
+            out = module.before + channels + module.after
             self._step(index, "pad", source, stride=_pair(module.stride), before=module.before, out=out,
                        channels=channels)  # fmt: skip
         elif isinstance(module, nn.Linear):
@@ -205,8 +205,7 @@ class _Folder:
 
     def _product(self, index: int, layer: nn.Conv2d | BinaryLinear, source: int) -> None:
         relu, norm, skip, taken = self._behind(index)
-        fields = _fields(layer)
-        fields |= {"relu": relu}
+        fields = _fields(layer) | {"relu": relu}
         out, shape = fields["out"], self._shape(source)
         bias = torch.zeros(out) if layer.bias is None else layer.bias
         gain, offset = (torch.ones(out), bias) if norm is None else _batch_norm(norm)

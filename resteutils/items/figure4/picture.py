@@ -23,7 +23,7 @@ CODE = {"color": OKABE_ITO["vermillion"], "marker": "s", "ls": "--", "ms": 4, "l
 DASHED = "dashed: as in the code"
 FROZEN = {
     "initial": {"color": SOFT, "ls": ":", "lw": 1.6, "label": "initial weights frozen"},
-    "trained": {"color": OKABE_ITO["green"], "ls": "-.", "lw": 1.5} | {"label": f"trained weights frozen ({DASHED})"},
+    "trained": {"color": OKABE_ITO["green"], "ls": "-.", "lw": 1.5, "label": f"trained weights frozen ({DASHED})"},
 }
 
 
@@ -127,7 +127,8 @@ def _mark_best(axes: np.ndarray, model: str) -> None:
 def draw_plane(axes: Axes, plane: pd.DataFrame, size: float = 7.5) -> None:
     """Every estimator by its error and its instability, accuracy as colour; ``size``: of the names, in points."""
     if plane.empty:
-        return absent(axes, "The plane needs runs of ResNet-20; this call had none.")
+        absent(axes, "The plane needs runs of ResNet-20; this call had none.")
+        return
     powers = plane.dropna(subset=["o"]).sort_values("o")
     axes.plot(powers["e"], powers["s"], color=SOFT, lw=1, zorder=1)
     ends = {"vmin": plane["top1"].min(), "vmax": plane["top1"].max(), "cmap": "cividis", "edgecolors": INK}
@@ -144,4 +145,3 @@ def draw_plane(axes: Axes, plane: pd.DataFrame, size: float = 7.5) -> None:
     counts = ["" if n == most else f" (n = {n})" for n in plane["n"]]
     names = [(r.e, r.s, method(r.label) + count) for r, count in zip(plane.itertuples(), counts, strict=True)]
     label_points(axes, names, size, line=list(zip(powers["e"], powers["s"], strict=True)))
-    return None
