@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,22 @@ def seeded() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  (libraries under test may use the legacy generator)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Set how many threads torch computes on; the number is put back."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread(threads: Callable[[int], None]) -> None:
+    """Sums depend on how many threads share them."""
+    threads(1)
 
 
 @pytest.fixture(autouse=True)

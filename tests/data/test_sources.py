@@ -91,7 +91,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
 
 
-def small_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch, per_file: int = 4) -> Path:
+def small_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Files of CIFAR-10's format with a few images each, that torchvision takes for the real ones."""
     from torchvision.datasets import CIFAR10
 
@@ -104,8 +104,8 @@ def small_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch, per_file: int = 4
         return [name, hashlib.md5((base / name).read_bytes()).hexdigest()]
 
     def batch(name: str) -> list[str]:
-        data = random.integers(0, 256, (per_file, 3072), dtype=np.uint8)
-        return write(name, {"data": data, "labels": list(range(per_file))})
+        data = random.integers(0, 256, (4, 3072), dtype=np.uint8)
+        return write(name, {"data": data, "labels": [0, 1, 2, 3]})
 
     monkeypatch.setattr(CIFAR10, "train_list", [batch(f"data_batch_{i}") for i in range(1, 6)])
     monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch")])

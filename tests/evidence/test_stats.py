@@ -11,8 +11,8 @@ from scipy import stats as scipy_stats
 from resteutils.evidence import stats
 
 
-def groups(rng: np.random.Generator, means: list[float], n: int, sd: float = 1.0) -> dict[str, dict[int, float]]:
-    return {f"g{i}": dict(enumerate(rng.normal(mean, sd, n))) for i, mean in enumerate(means)}
+def groups(rng: np.random.Generator, means: list[float], n: int) -> dict[str, dict[int, float]]:
+    return {f"g{i}": dict(enumerate(rng.normal(mean, 1.0, n))) for i, mean in enumerate(means)}
 
 
 def test_two_groups_are_students_t_test() -> None:

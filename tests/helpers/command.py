@@ -47,9 +47,9 @@ def started(folder: Path, command: list[str] | None = None, **changed: str | Non
     return subprocess.Popen(command, env=environment(folder, **changed), cwd=folder, **pipes)
 
 
-def outcome(folder: Path, of: Recipe | None = None) -> list:
+def outcome(folder: Path) -> list:
     """Everything of a finished run that must not differ: history and result without the clock, the model's bytes."""
-    recipe = of or tiny_recipe()
+    recipe = tiny_recipe()
     run = folder / "runs_dir" / recipe.run_id
     record = json.loads((run / "record.json").read_text())
     copy = folder / "results_dir" / recipe.profile / "runs" / f"{recipe.run_id}.json"

@@ -36,11 +36,11 @@ def record_only(recipe, top1: float = 70.0, **columns: float) -> Run:
     return Run(recipe, Path("nowhere") / recipe.run_id, record)
 
 
-def fake_run(recipe: Recipe, top1: float, seconds: float = 2.0, **result: Any) -> Run:
+def fake_run(recipe: Recipe, top1: float, **result: Any) -> Run:
     """A finished run whose history is a clock alone."""
-    history = {"epoch": list(range(1, recipe.epochs + 1)), "seconds": [seconds] * recipe.epochs}
+    history = {"epoch": list(range(1, recipe.epochs + 1)), "seconds": [2.0] * recipe.epochs}
     values = {"top1": top1, "top5": min(top1 + 20, 100.0), "best_top1": top1 + 0.5, "best_epoch": recipe.epochs}
-    values |= {"train_loss": 0.7, "epochs": recipe.epochs, "seconds": seconds * recipe.epochs} | result
+    values |= {"train_loss": 0.7, "epochs": recipe.epochs, "seconds": 2.0 * recipe.epochs} | result
     machine = {"cpu": "a processor", "cores": 2, "threads": 1, "gpu": ""}
     made = {"commit": "0" * 40, "created": "2026-01-01", "machine": machine}
     return Run(recipe, Path("nowhere") / recipe.run_id, {"history": history, "result": values, "provenance": made})

@@ -68,19 +68,15 @@ def test_many_images_lose_no_digits(channels):
 
 
 @available
-def test_threads_share_the_images_and_repeat_themselves():
+def test_threads_share_the_images_and_repeat_themselves(threads):
     grad, x, weight = case((37, 32, 48, (3, 3), (1, 1), (1, 1), (9, 9)), torch.channels_last, 0)
-    before = torch.get_num_threads()
     alone = gradients(grad, x, weight, 1, 1)
-    try:
-        for threads in (2, 5):  # five are more than groups of images: their rows are shared too
-            torch.set_num_threads(threads)
-            first, second = (gradients(grad, x, weight, 1, 1) for _ in range(2))
-            assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-            assert torch.equal(first[0], alone[0])
-            assert all(close(a, b) for a, b in zip(first, expected(grad, x, weight, 1, 1), strict=True))
-    finally:
-        torch.set_num_threads(before)
+    for count in (2, 5):  # five are more than groups of images: their rows are shared too
+        threads(count)
+        first, second = (gradients(grad, x, weight, 1, 1) for _ in range(2))
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+        assert torch.equal(first[0], alone[0])
+        assert all(close(a, b) for a, b in zip(first, expected(grad, x, weight, 1, 1), strict=True))
 
 
 @available

@@ -66,21 +66,16 @@ def test_equals_it_with_groups_and_dilation(path, convolution, layout, seed):
 
 @available
 @pytest.mark.parametrize("path", PATHS)
-def test_long_rows_and_many_threads(path):
+def test_long_rows_and_many_threads(path, threads):
     """More bits a row than 16-bit counters hold, in one block of channels and in two; and more tiles than threads."""
     x, weight = images(1, 9000, 3, 3), images(40, 9000, 3, 3, seed=1)
     for out in (5, 40):
         assert torch.equal(kernels.binary_conv2d(x, weight[:out], path=path), F.conv2d(sign(x), sign(weight[:out])))
     ones = torch.ones(1, 9000, 3, 3)
     assert kernels.binary_conv2d(ones, -ones, path=path).item() == -81000
-    before = torch.get_num_threads()
     x, weight = images(4, 64, 17, 17), images(96, 64, 3, 3, seed=1)
-    try:
-        torch.set_num_threads(2)
-        two = kernels.binary_conv2d(x, weight, 1, 1, path)
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(two, F.conv2d(sign(x), sign(weight), padding=1))
+    threads(2)
+    assert torch.equal(kernels.binary_conv2d(x, weight, 1, 1, path), F.conv2d(sign(x), sign(weight), padding=1))
 
 
 @available

@@ -126,13 +126,6 @@ def test_scale_is_the_mean_of_the_magnitudes() -> None:
     torch.testing.assert_close(scale_of(matrix, "layer"), matrix.abs().mean().reshape(1, 1))
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("shape", [(128, 128, 3, 3), (256, 256, 3, 3), (512, 256, 3, 3)], ids=str)
 @pytest.mark.parametrize("scale", ["layer", "channel"])
 def test_scale_does_not_depend_on_threads_and_memory_format(shape: tuple, scale: str, threads) -> None:
@@ -180,9 +173,9 @@ PAIRS = [
 ]
 
 
-def leaves(dtype=torch.float64, cout: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    x = torch.randn(2, 3, 7, 6, dtype=dtype)
-    weight = 0.3 * torch.randn(cout, 3, 3, 3, dtype=dtype)
+def leaves() -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(2, 3, 7, 6, dtype=torch.float64)
+    weight = 0.3 * torch.randn(4, 3, 3, 3, dtype=torch.float64)
     x.view(-1)[:2], weight.view(-1)[:2] = 0.0, 0.0  # zeros are where signs differ
     return x.requires_grad_(), weight.requires_grad_()
 

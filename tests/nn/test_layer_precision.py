@@ -12,13 +12,6 @@ from resteutils import kernels
 # --- threads: defect 23 ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def test_forward_and_relu_masks_do_not_depend_on_the_number_of_threads(threads) -> None:
     """Outputs of every layer up to the last ReLU, in training mode, are the same bits on one thread and on many."""
     model = ru.create("vgg_small", image_size=16).train()

@@ -18,14 +18,6 @@ from resteutils.onebit.program import Program, pack_signs
 AVX2 = kernels.available() and "avx2" in kernels.paths()
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @st.composite
 def programs(draw) -> tuple[Program, tuple[int, int, int]]:
     """A stem, then binary layers of up to 64 channels that give floats, bits or both, with and without skips."""
@@ -102,18 +94,20 @@ def test_a_large_batch_is_cut_up_and_put_together(name: str, size: int):
 
 @pytest.mark.skipif(not kernels.available(), reason=kernels.why_not() or "-")
 @pytest.mark.parametrize("name", ["resnet20", "vgg_small"])
-def test_threads_share_a_large_batch_and_change_no_bit(name: str, two_threads):
+def test_threads_share_a_large_batch_and_change_no_bit(name: str, threads):
     """32 images run in two parts, one on each thread; torch's threads do not know the caller's modes by themselves."""
     small, x = ru.pack(trained(name, size=16), input_size=(3, 16, 16)), torch.randn(32, 3, 16, 16)
+    threads(2)
     logits = small(x)
     with torch.inference_mode():
         assert torch.equal(small(x), logits) and not logits.is_inference()
-    torch.set_num_threads(1)
+    threads(1)
     assert torch.equal(small(x), logits)
 
 
 @pytest.mark.skipif(not kernels.available(), reason=kernels.why_not() or "-")
-def test_an_error_on_a_thread_of_torch_is_the_callers(two_threads):
+def test_an_error_on_a_thread_of_torch_is_the_callers(threads):
+    threads(2)
     program = compiled(fold(trained("vgg_small", size=16)), (3, 16, 16), kernels.paths()[0])
     program.code[-1, 1] = 1  # the classifier reads the stem
     with pytest.raises((RuntimeError, IndexError)):

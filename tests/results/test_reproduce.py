@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import nbformat
 import pandas as pd
 import pytest
-import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from resteutils.recipes import ITEMS, item_recipes
@@ -208,7 +207,7 @@ def wait_for(folder: Path, pattern: str, seconds: float = 120) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_kill_9_on_the_way_changes_nothing(root: Path, tmp_path: Path) -> None:
+def test_kill_9_on_the_way_changes_nothing(root: Path, tmp_path: Path, threads) -> None:
     """Killed after its first row is finished; the next call ends with the numbers of undisturbed trainings."""
     process = start(root, tmp_path, "--rows", ROWS)
     wait_for(tmp_path, "runs/*/record.json")
@@ -219,14 +218,8 @@ def test_kill_9_on_the_way_changes_nothing(root: Path, tmp_path: Path) -> None:
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     table = pd.read_csv(tmp_path / "results" / "smoke" / "table1" / "table.csv")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the processes above: sums depend on how many share them
-    try:
-        undisturbed = run_item(
-            "table1", "smoke", ROWS, places=Places.of("", tmp_path / "other", tmp_path / "elsewhere")
-        )
-    finally:
-        torch.set_num_threads(threads)
+    threads(1)  # as in the processes above
+    undisturbed = run_item("table1", "smoke", ROWS, places=Places.of("", tmp_path / "other", tmp_path / "elsewhere"))
     assert list(table.row) == ROWS.split(",")
     assert list(table.measured_mean) == [run.result["top1"] for run in undisturbed]
     assert sorted(os.listdir(tmp_path / "results" / "smoke")) == ["runs", "table1"]

@@ -42,19 +42,13 @@ HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 TRAIN = ["-m", "resteutils", "train", "table3/reste", "--profile", "smoke", "--set", "checkpoint_minutes=0"]
 TRAIN += ["--epochs", "6", "--set", "train_size=47", "--set", "batch_size=16", "--set", "test_size=19"]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
     "WANDB_MODE": "disabled",
     "PYTHONPATH": os.pathsep.join(map(str, (HERE.parent, HERE.parents[1]))),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # --- the mathematics: one launch, looked at from several sides --------------------------------------------------------

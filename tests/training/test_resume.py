@@ -26,16 +26,10 @@ from resteutils.training.checkpoint import (
 from resteutils.training.loop import train
 from resteutils.training.stopping import Interrupted
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE = tiny(checkpoint_minutes=0)  # a checkpoint after every step
 STEPS = 6
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(folder: Path, stop_after: int = 0, recipe=RECIPE, say=lambda line: None):
@@ -143,10 +137,10 @@ def test_a_checkpoint_is_complete(tmp_path: Path) -> None:
     assert progress == {3 / 5}  # the fourth of six steps
 
 
-def test_resuming_with_other_threads_warns(tmp_path: Path) -> None:
+def test_resuming_with_other_threads_warns(tmp_path: Path, threads) -> None:
     with pytest.raises(Interrupted):
         run(tmp_path, stop_after=1)
-    torch.set_num_threads(2)
+    threads(2)
     said: list[str] = []
     with pytest.raises(Interrupted):
         run(tmp_path, stop_after=1, say=said.append)
