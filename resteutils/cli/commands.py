@@ -16,6 +16,7 @@ import importlib.metadata as metadata
 import io
 import os
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,6 +81,7 @@ COMMANDS = {
     "explore": explore,
     "doctor": doctor,
 }
+UNFINISHED = {*reproduce.COMMANDS, *launch.COMMANDS, *models.COMMANDS} - {"predict"}  # where nobody reads on
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -103,12 +105,28 @@ def _run(arguments: list[str]) -> int:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except KeyboardInterrupt:
         return fail(KeyboardInterrupt("stopped by Ctrl-C; the same command continues"), 130)
-    except BrokenPipeError:  # the reader of our output has left: resteutils list | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError as error:
+        if not _unread():  # another pipe, as that to a worker
+            return fail(error, 1)
+        if arguments[0] not in UNFINISHED:  # resteutils list | head
+            return 0
+        return fail(RuntimeError("nobody reads the output any more; the same command continues"), 1)
     except Exception as error:  # the last resort: every other error becomes one line
         return fail(error, status_of(error))
     return 0
+
+
+def _unread() -> bool:
+    """Whether the reader of our output has left; what is still to be written then goes nowhere."""
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError):  # closed, or no file
+            asked = select.poll()
+            asked.register(stream.fileno(), select.POLLOUT)
+            if any(event & select.POLLERR for _, event in asked.poll(0)):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                left = True
+    return left
 
 
 def _parsed(arguments: list[str]) -> Callable[[], None]:

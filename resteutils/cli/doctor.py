@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from resteutils.system.cores import usable_cores
-from resteutils.system.files import LEAST_FREE_BYTES
+from resteutils.system.files import LEAST_FREE_BYTES, nearest
 from resteutils.system.settings import cache_dir, data_dir, project_root, results_dir, runs_dir, user_cache
 
 __all__ = ["Finding", "examine"]
@@ -153,8 +153,10 @@ def mps() -> Finding:
 
 
 def compiler() -> Finding:
+    from resteutils.kernels.build import program_of
+
     chosen = os.environ.get("CXX", "")
-    names = shlex.split(chosen)[:1] if chosen else ["c++", "g++", "clang++"]
+    names = [program_of(chosen)] if chosen else ["c++", "g++", "clang++"]
     if found := next(filter(None, map(shutil.which, names)), ""):
         return Finding("ok", "compiler", f"{found}{f' (CXX={chosen})' if chosen else ''}")
     what = f"CXX={chosen} is not found" if chosen else "no C++ compiler"
@@ -167,7 +169,7 @@ def compiler() -> Finding:
 def datasets(folder: Path) -> Iterator[Finding]:
     yield Finding("ok", "digits", "scikit-learn ships them: the demo profile needs no download")
     yield cifar10(folder)
-    if (folder / "train").is_dir() and (folder / "val").is_dir():
+    if os.path.isdir(folder / "train") and os.path.isdir(folder / "val"):
         yield Finding("ok", "imagenet", f"{folder}/train and {folder}/val")
     else:
         yield Finding("ok", "imagenet", f"no train/ and val/ in {folder}; only table2 at short or paper asks for them")
@@ -175,7 +177,7 @@ def datasets(folder: Path) -> Iterator[Finding]:
 
 def cifar10(folder: Path) -> Finding:
     archive = folder / "cifar-10-batches-py"
-    if not archive.is_dir():
+    if not os.path.isdir(archive):
         text = f"not in {folder}: the short and paper profiles download it (170 MB), or set DATA_DIR to where it is"
         return Finding("warning", "cifar10", text)
     from torchvision.datasets import CIFAR10
@@ -191,7 +193,7 @@ def cifar10(folder: Path) -> Finding:
 def disk(data: Path, runs: Path, results: Path) -> Iterator[Finding]:
     """Room and rights of the three folders. Datasets that are there are only read, so that DATA_DIR may be closed."""
     for subject, folder in {"data": data, "runs": runs, "results": results}.items():
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        existing = nearest(folder)
         free = shutil.disk_usage(existing).free / 1e9
         where = f"{free:.1f} GB free for {folder}"
         closed = not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK)
@@ -229,9 +231,9 @@ def home() -> Finding:
     """Jupyter, W&B and matplotlib keep their settings there."""
     folder = Path(os.path.expanduser("~"))
     said = str(folder) if os.environ.get("HOME") else f"HOME is not set; {folder} is taken"
-    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+    if os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
         return Finding("ok", "home", said)
-    what = "cannot be written" if folder.is_dir() else "is not there"
+    what = "cannot be written" if os.path.isdir(folder) else "is not there"
     return Finding("warning", "home", f"{said}, which {what}: set HOME to a folder of yours")
 
 
@@ -270,6 +272,7 @@ def tracking() -> Finding:
     meaning = {
         "online": "online, as WANDB_MODE or a configured key says (WANDB_MODE=offline keeps runs on this disk)",
         "offline": "offline: nothing asks for a key; `wandb sync` uploads runs later",
+        "shared": "shared by WANDB_MODE: the processes of a run report to one page",
         "disabled": "disabled by WANDB_MODE",
     }
     try:

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from resteutils.system.files import replaced
+from resteutils.system.files import nearest, replaced
 from resteutils.system.locks import locked
 from resteutils.system.settings import cache_dir
 
@@ -40,7 +40,7 @@ def fetch(url: str, md5: str, target: Path, place: Path) -> None:
     """
     from torchvision.datasets.utils import check_integrity, download_url
 
-    existing = next(parent for parent in target.parents if parent.exists())
+    existing = nearest(target.parent)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):  # now, not after the download
         raise OSError(errno.EACCES, f"{existing} cannot be written")
     archive = target.parent / Path(url).name

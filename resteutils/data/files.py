@@ -154,7 +154,7 @@ def check_readable(
     check. Raises ``UnreadableImage`` with the number of bad files and the first names.
     """
     root, seen = train.root.parent, cache_dir() / "readable" / f"{digest}.json"
-    with locked(seen.with_suffix(".lock")):  # the first process of this machine does it, the others then know
+    with locked(seen.with_suffix(".lock"), patience=patience):  # one does it, the others then know
         if not seen.exists():
             count = _decode_all((train, test), max(1, threads), root, patience)
             write_atomic(seen, json.dumps({"root": str(root), "images": count}) + "\n")

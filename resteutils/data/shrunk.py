@@ -56,7 +56,7 @@ def shrunk(
     key = hashlib.sha256(f"{digest} {side} ".encode() + split.names.tobytes()).hexdigest()[:32]
     folder = cache_dir() / "shrunk" / key
     if not folder.is_dir():
-        with locked(folder.with_suffix(".lock")):
+        with locked(folder.with_suffix(".lock"), patience=patience):
             if not folder.is_dir():  # another process was first
                 _check_room(folder, len(split), side)
                 with replaced(folder) as beside:

@@ -24,7 +24,7 @@ import torch
 
 from resteutils.system.files import write_atomic
 from resteutils.system.locks import holder, locked
-from resteutils.system.settings import cache_dir, user_cache
+from resteutils.system.settings import cache_dir, expanded, user_cache
 
 _HERE = Path(__file__).parent
 # Instruction sets are chosen per function, at run time: the library runs anywhere. Products and sums are fused only
@@ -47,9 +47,9 @@ def library_path() -> Path:
     key = hashlib.sha256(text + sources).hexdigest()[:12]
     name = f"resteutils_kernels-torch{torch.__version__.split('+')[0]}-{key}.so"
     if chosen := os.environ.get("TORCH_EXTENSIONS_DIR"):
-        return Path(chosen).expanduser() / name
+        return expanded(chosen, "TORCH_EXTENSIONS_DIR") / name
     compiled = user_cache() / name  # a cache that cannot be written may hold it all the same
-    return compiled if compiled.is_file() else cache_dir() / name
+    return compiled if os.path.isfile(compiled) else cache_dir() / name
 
 
 def _sources(suffix: str) -> list[Path]:
@@ -190,6 +190,14 @@ def _units(folder: Path) -> list[str]:
     return [str(together), *(str(path) for path in _sources(".cpp") if path not in with_torch)]
 
 
+def program_of(command: str) -> str:
+    """The program of a command with arguments, as CXX may be: "ccache g++"; the whole where it names none."""
+    try:
+        return (shlex.split(command) or [command])[0]
+    except ValueError:  # a quotation that does not end
+        return command
+
+
 def _check_tools() -> None:
     if sys.platform == "win32":
         raise CannotBuild(
@@ -200,7 +208,7 @@ def _check_tools() -> None:
         os.environ["PATH"] = os.environ.get("PATH", "") + os.pathsep + beside
     compiler = os.environ.get("CXX") or "c++"
     missing = []
-    if not shutil.which(shlex.split(compiler)[0]):  # CXX may be "ccache g++"
+    if not shutil.which(program_of(compiler)):
         missing.append(
             f"a C++ compiler ({compiler!r} not found; Debian and Ubuntu: apt-get install g++; conda: cxx-compiler)"
         )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from resteutils.recipes import ITEMS, PROFILES, recipe
+from resteutils.recipes import ITEMS, PROFILES, Recipe, recipe
 from resteutils.runs.records import Run, ended_runs
 
 __all__ = ["find_run"]
@@ -20,13 +19,17 @@ def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Run:
     """
     ended = ended_runs(runs_dir, results_dir)
     runs = {run.recipe.run_id: run for run in ended}
-    wanted = Path(name).name if os.path.isdir(name) else name
+    wanted = os.path.basename(os.path.abspath(name)) if os.path.isdir(name) else name
     if wanted in runs:
         return runs[wanted]
     item, _, row = wanted.partition("/")
     rows = ITEMS[item].rows if item in ITEMS else ()
     asked = {recipe(wanted, profile).identity for profile in PROFILES} if row in rows else ()
-    fitting = [run for run_id, run in runs.items() if run_id.startswith(wanted) or run.recipe.identity in asked]
+
+    def fits(found: Recipe) -> bool:
+        return bool(wanted) and found.run_id.startswith(wanted) or found.identity in asked
+
+    fitting = [run for run in runs.values() if fits(run.recipe)]
     fitting = fitting or [run for run in runs.values() if run.recipe.name == wanted]
     fitting = [run for run in fitting if run.model_file] or fitting  # of the others there is nothing to export
     if len({run.recipe.identity for run in fitting}) == 1:
@@ -34,7 +37,7 @@ def find_run(name: str, runs_dir: str = "", results_dir: str = "") -> Run:
     if fitting:
         raise ValueError(f"{name} could be any of {', '.join(run.recipe.run_id for run in fitting)}: name one of them")
     for run in ended.diverged:
-        if run.recipe.run_id.startswith(wanted) or run.recipe.identity in asked:
+        if fits(run.recipe):
             raise ValueError(f"{run.recipe.run_id} diverged and left no network: {run.reason}")
     known = f"`resteutils list ITEM --profile PROFILE` names the {len(runs)} that are" if runs else "none is finished"
     raise ValueError(f"no finished run is called {name!r}; {known}. Train one with `resteutils train ITEM/ROW`")

@@ -60,7 +60,7 @@ class Outlook:
         self.known = all(known.values())
         self._weights = {r.run_id: 0.0 if r.run_id in read else known[r.run_id] or r.epochs for r in self.recipes}
         self._to_come = dict(self._weights)
-        self.to_train = sum(r.run_id not in read for r in self.recipes)
+        self.to_train = len(known.keys() - read)  # overrides may make one run of several rows
 
     def shortest_first(self) -> list[Recipe]:
         """The runs in the order in which they are done; those that take as long as each other stay in theirs."""
@@ -68,7 +68,7 @@ class Outlook:
 
     def before(self) -> str:
         """What the reader is told first: how many runs, how long, how to stop and how to go on."""
-        read = len(self.recipes) - self.to_train
+        read = len(self._weights) - self.to_train
         said = f"{self.to_train} run{'s' * (self.to_train != 1)} to train{f', {read} to read' if read else ''}"
         if self.known and self.cores:
             said += f": {about(sum(self._weights.values()))} on {self.cores} core{'s' * (self.cores != 1)}"
@@ -82,7 +82,7 @@ class Outlook:
 
         Below a tenth of the work the pace says little: the first runs also compile what the others find compiled.
         """
-        weight = self._to_come.pop(recipe.run_id)
+        weight = self._to_come.pop(recipe.run_id, 0.0)
         whole, rest = sum(self._weights.values()), sum(self._to_come.values())
         self._spent += took if weight else 0.0
         if not whole:

@@ -29,7 +29,7 @@ from resteutils.system.settings import results_dir as results_folder
 from resteutils.system.settings import runs_dir as runs_folder
 from resteutils.training.loop import train
 from resteutils.training.processes import first_process, together
-from resteutils.training.stopping import NonFinite
+from resteutils.training.stopping import Interrupted, NonFinite
 from resteutils.training.tracking import Tracker, open_tracker
 
 __all__ = ["Busy", "Diverged", "Run", "Runs", "finished_runs", "load_or_train", "run_item"]
@@ -62,6 +62,7 @@ def load_or_train(
         device: "auto", "cpu", "cuda" or "cuda:N".
         force: train again from the start, whatever is there.
         wait: wait for a process that trains the same run; otherwise raise ``Busy``.
+        stop: also ends the wait for another process.
         stop, on_epoch, say, show: see :func:`resteutils.training.loop.train`.
 
     Raises what training raises: ``Interrupted``, ``NonFinite`` (at once where the run is recorded as diverged), missing
@@ -76,7 +77,7 @@ def load_or_train(
     if not again and (run := _ended(recipe, folder, records, data_dir, leads, say)):
         return run
     writable(folder, "RUNS_DIR")
-    with _only_one(folder, wait, say) if leads else contextlib.nullcontext():
+    with _only_one(folder, wait, say, stop) if leads else contextlib.nullcontext():
         if not again and leads and (run := _ended(recipe, folder, records, data_dir, leads, say)):
             if together() <= 1:
                 return run
@@ -225,8 +226,12 @@ def _tidy(recipe: Recipe, folder: Path, records: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _only_one(folder: Path, wait: bool, say: Callable[[str], None]) -> contextlib.AbstractContextManager:
-    """Hold the run's lock. Raises ``Busy`` where another process has it, unless that is to be waited for."""
+def _only_one(
+    folder: Path, wait: bool, say: Callable[[str], None], stop: Callable[[], bool] | None = None
+) -> contextlib.AbstractContextManager:
+    """Hold the run's lock. Raises ``Busy`` where another process has it, unless that is to be waited for, and
+    ``Interrupted`` where ``stop`` ends the wait.
+    """
     lock = folder / "lock"
 
     def taken() -> None:
@@ -234,4 +239,8 @@ def _only_one(folder: Path, wait: bool, say: Callable[[str], None]) -> contextli
             raise Busy(f"{folder.name} is being trained by another process ({holder(lock)})")
         say(f"{folder.name} is being trained by another process ({holder(lock)}); waiting for it")
 
-    return locked(lock, taken)
+    def patience() -> None:
+        if stop is not None and stop():
+            raise Interrupted(f"{folder.name} stopped before it began; the same call begins it")
+
+    return locked(lock, taken, patience if stop else None)

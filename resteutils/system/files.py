@@ -21,7 +21,7 @@ from pathlib import Path
 
 from resteutils.system.locks import host, locked
 
-__all__ = ["LEAST_FREE_BYTES", "heal", "replaced", "writable", "write_atomic"]
+__all__ = ["LEAST_FREE_BYTES", "heal", "nearest", "replaced", "writable", "write_atomic"]
 
 LEAST_FREE_BYTES = 300_000_000  # below that no run begins, and the doctor calls the disk a problem
 
@@ -90,6 +90,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 # --- folders --------------------------------------------------------------------------------------------------------
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there for this user: one behind a closed folder is not."""
+    return next(each for each in (folder, *folder.parents) if os.path.exists(each))
 
 
 def writable(folder: Path, variable: str) -> Path:

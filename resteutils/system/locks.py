@@ -10,20 +10,27 @@ import contextlib
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 __all__ = ["holder", "host", "locked"]
 
+SECONDS_BETWEEN_TRIES = 0.5
+
 
 @contextlib.contextmanager
-def locked(path: Path, taken: Callable[[], None] = lambda: None) -> Iterator[None]:
+def locked(
+    path: Path, taken: Callable[[], None] = lambda: None, patience: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Hold the lock file ``path`` for the length of the block; it and its folder are made if need be, and it says who
     holds it. A folder can be held too; nothing is written then.
 
-    Where another process holds it, ``taken`` is called, which may raise; then it is waited for. Where no lock can be
-    had (Windows, a network file system without them, a folder that cannot be written) the block runs without one, and
-    for a file all but Windows say so.
+    Where another process holds it, ``taken`` is called, which may raise; then it is waited for. ``patience`` is called
+    again and again meanwhile and may raise, too: without it only an exception of a signal's handler ends the wait.
+    Where no lock can be had (Windows, a network file system without them, a folder that cannot be written) the block
+    runs without one, and for a file all but Windows say so.
     """
     try:
         import fcntl
@@ -48,12 +55,24 @@ def locked(path: Path, taken: Callable[[], None] = lambda: None) -> Iterator[Non
             return
         if not free:
             taken()
+            while patience and not _free(fcntl, file):
+                patience()
+                time.sleep(SECONDS_BETWEEN_TRIES)
             fcntl.flock(file, fcntl.LOCK_EX)
         if not folder:
             with contextlib.suppress(OSError):  # a full disk: the lock holds, without a name
                 os.ftruncate(file, 0)
                 os.write(file, f"{os.getpid()}@{host()}\n".encode())
         yield
+
+
+def _free(fcntl: Any, file: int) -> bool:
+    """Take the lock where nobody holds it; whether that worked."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def holder(path: Path) -> str:

@@ -19,10 +19,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from resteutils.system.files import nearest
+
 __all__ = [
     "Places",
     "cache_dir",
     "data_dir",
+    "expanded",
     "project_root",
     "refuse_unknown",
     "results_dir",
@@ -46,7 +49,17 @@ def project_root() -> Path:
 
 def _folder(value: str | os.PathLike, variable: str, default: str) -> Path:
     chosen = os.fspath(value) or os.environ.get(variable, "")
-    return Path(chosen).expanduser().absolute() if chosen else project_root() / default
+    return expanded(chosen, variable) if chosen else project_root() / default
+
+
+def expanded(folder: str, variable: str) -> Path:
+    """The folder, absolute, ``~`` being the home of its user. Raises ``ValueError``, naming the ``variable`` that sets
+    it, where nobody knows that home.
+    """
+    try:
+        return Path(folder).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{variable}: the home in {folder!r} is not known here; write the folder out") from error
 
 
 def data_dir(value: str | os.PathLike = "") -> Path:
@@ -90,7 +103,7 @@ def user_cache() -> Path:
     """The user's folder for what can be made again, of all projects: ``$XDG_CACHE_HOME/resteutils``, else
     ``~/.cache/resteutils``; it may be missing, or closed to writing.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")).absolute() / "resteutils"
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")).absolute() / "resteutils"
 
 
 def cache_dir() -> Path:
@@ -103,8 +116,10 @@ def cache_dir() -> Path:
 
 def _roomy(folder: Path) -> bool:
     """Whether the folder, or the nearest above it that is there, takes new files."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK) and shutil.disk_usage(existing).free > 1_000_000
+    existing = nearest(folder)
+    known = not any(part.startswith("~") for part in folder.parts)  # without a home "~" stays as it is
+    takes = known and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    return takes and shutil.disk_usage(existing).free > 1_000_000
 
 
 @functools.cache

@@ -20,7 +20,7 @@ def watched() -> str:
     """
     if "ipykernel" in sys.modules:
         return "notebook" if os.environ.get("JPY_SESSION_NAME") else ""
-    return "terminal" if sys.stderr.isatty() else ""
+    return "terminal" if sys.stderr and sys.stderr.isatty() else ""  # None where it was closed
 
 
 class Progress:

@@ -84,7 +84,7 @@ def _key_configured() -> bool:
         return True
     kept = configparser.ConfigParser(interpolation=None)
     try:
-        kept.read(Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser() / "settings")
+        kept.read(os.path.expanduser(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb") + "/settings")
     except (configparser.Error, UnicodeDecodeError):
         kept.clear()
     if kept.get("default", "api_key", fallback=""):
@@ -93,9 +93,9 @@ def _key_configured() -> bool:
     hosts = {urllib.parse.urlsplit(server).netloc} if server else SERVERS
     for path in [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]:
         try:
-            if hosts & netrc.netrc(Path(path).expanduser()).hosts.keys():
+            if hosts & netrc.netrc(os.path.expanduser(path)).hosts.keys():
                 return True
-        except (OSError, netrc.NetrcParseError):
+        except (OSError, UnicodeDecodeError, netrc.NetrcParseError):
             continue
     return False
 

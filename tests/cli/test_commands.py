@@ -205,6 +205,7 @@ def test_the_statuses_of_interrupted_and_diverged_trainings(run, monkeypatch: py
         (stopping.NonFinite("loss is nan at o = 3, lr = 0.1, step 7"), 3),
         (KeyboardInterrupt(), 130),
         (OSError(28, "No space left on device"), 1),
+        (BrokenPipeError(32, "Broken pipe"), 1),  # to a worker: the output is read
         (ZeroDivisionError("division by zero"), 1),
     ]
     for error, expected in cases:

@@ -69,6 +69,7 @@ def test_doctor_names_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch)
 
 def test_doctor_says_how_runs_are_tracked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from resteutils.cli import doctor
+    from resteutils.training import tracking
 
     monkeypatch.setenv("WANDB_MODE", "")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -78,12 +79,16 @@ def test_doctor_says_how_runs_are_tracked(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert doctor.tracking().text.startswith("online")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert doctor.tracking().text.startswith("disabled")
+    for mode in tracking.MODES:
+        monkeypatch.setenv("WANDB_MODE", mode)
+        assert doctor.tracking().text.startswith(mode)
     monkeypatch.setenv("WANDB_MODE", "loud")
     assert doctor.tracking().state == "problem" and "loud" in doctor.tracking().text
 
 
 def test_doctor_asks_for_the_compiler_that_cxx_names(monkeypatch: pytest.MonkeyPatch) -> None:
     from resteutils.cli import doctor
+    from resteutils.kernels import build
 
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/bin/{name}" if name in ("g++", "ccache") else None)
     monkeypatch.setenv("CXX", "no-such-compiler -m64")
@@ -91,6 +96,11 @@ def test_doctor_asks_for_the_compiler_that_cxx_names(monkeypatch: pytest.MonkeyP
     assert found.state == "warning" and "CXX=no-such-compiler -m64" in found.text
     monkeypatch.setenv("CXX", "ccache g++")
     assert doctor.compiler().state == "ok" and "/bin/ccache" in doctor.compiler().text
+    for odd in (" ", "'g++"):
+        monkeypatch.setenv("CXX", odd)
+        assert doctor.compiler().state == "warning" and f"CXX={odd}" in doctor.compiler().text
+        with pytest.raises(build.CannotBuild, match="a C\\+\\+ compiler"):
+            build._check_tools()
     monkeypatch.setenv("CXX", "")
     assert "/bin/g++" in doctor.compiler().text
 

@@ -108,13 +108,16 @@ def test_onnx_opens_in_onnxruntime_with_equal_logits(tmp_path, bits):
     torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_run_is_found_by_its_names(run):
+def test_a_run_is_found_by_its_names(run, monkeypatch):
     folder = run.path.parent
     results = folder.parent / "results"
     for name in (run.recipe.run_id, run.recipe.run_id[:20], "deploy/resnet20-1w1a", str(run.path)):
         assert find_run(name, str(folder), str(results)).recipe == run.recipe
-    with pytest.raises(ValueError, match="no finished run is called 'table9/none'; `resteutils list ITEM"):
-        find_run("table9/none", str(folder), str(results))
+    monkeypatch.chdir(run.path)
+    assert find_run(".", str(folder), str(results)).recipe == run.recipe
+    for name in ("table9/none", ""):
+        with pytest.raises(ValueError, match=f"no finished run is called '{name}'; `resteutils list ITEM"):
+            find_run(name, str(folder), str(results))
 
 
 @pytest.mark.parametrize("name", ["table1/resnet20-1w1a", "table3/reste", "figure6/o3", "figure4/resnet20-o3"])

@@ -50,3 +50,10 @@ def test_what_is_not_known_is_not_said() -> None:
     assert "about" not in Outlook(item_recipes("table2", "demo"), cores=2).before()
     assert Outlook(recipes, [r.run_id for r in recipes], 2).after(recipes[0], 1.0) == ""
     assert about(5400) == "about 1.5 hours"
+
+
+def test_rows_that_overrides_make_alike_are_one_run() -> None:
+    recipes = item_recipes("table3", "demo", "ste,ede,reste", "0", overrides="estimator=ste")
+    found = Outlook(recipes, cores=2)
+    assert found.before().startswith("1 run to train: ")
+    assert [found.after(recipe, 10.0) for recipe in recipes] == [f"[{'#' * 20}] 100 %"] * 3

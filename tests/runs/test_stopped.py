@@ -119,6 +119,8 @@ def test_two_callers_do_not_train_one_run_at_a_time(tmp_path: Path) -> None:
     assert begun.wait(60)
     with pytest.raises(Busy, match="is being trained by another process"):
         call(folders, wait=False)
+    with pytest.raises(Interrupted, match="before it began"):  # a worker that is asked to stop while it waits
+        call(folders, stop=lambda: True)
     said: list[str] = []
     waiting = threading.Thread(target=lambda: results.append(call(folders, say=said.append)))
     waiting.start()

@@ -13,6 +13,8 @@ from resteutils.recipes import recipe
 from resteutils.runs import zoo
 from resteutils.runs.store import Run, load_or_train
 
+TEXT_FOR_NUMBER = '{"name": "x", "file": "y", "sha256": "z", "top1": "91.0"}'
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -99,9 +101,10 @@ def test_a_card_that_promises_more_is_found_out(models: Path, folders: dict[str,
     (path,) = models.glob("*.json")
     honest = path.read_text()
     try:
-        path.write_text(json.dumps(json.loads(honest) | {"top1": 99.0}))
-        (check,) = zoo.verify(folders["results_dir"], device="cpu")
-        assert "off by more than" in check.problem
+        for promised in (99.0, math.nan):
+            path.write_text(json.dumps(json.loads(honest) | {"top1": promised}))
+            (check,) = zoo.verify(folders["results_dir"], device="cpu")
+            assert "off by more than" in check.problem
     finally:
         path.write_text(honest)
 
@@ -109,7 +112,7 @@ def test_a_card_that_promises_more_is_found_out(models: Path, folders: dict[str,
 def test_a_card_that_is_none_does_not_stop_the_others(models: Path, folders: dict[str, str]) -> None:
     spoiled = models / "a-first-one.json"
     try:
-        for text in ('{"name": ', "[]", '{"name": "x", "file": "y"}'):
+        for text in ('{"name": ', "[]", '{"name": "x", "file": "y"}', TEXT_FOR_NUMBER):
             spoiled.write_text(text)
             first, second = zoo.verify(folders["results_dir"], device="cpu")
             assert (first.name, second.problem) == ("a-first-one", "")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from resteutils.system import locks
 from resteutils.system.locks import holder, host, locked
 
 fcntl = pytest.importorskip("fcntl")
@@ -74,3 +75,16 @@ def test_a_lock_says_who_holds_it_and_a_folder_holds_without_a_file(tmp_path: Pa
         with locked(tmp_path / "folder", busy):
             pytest.fail("two holders")
     assert os.listdir(tmp_path / "folder") == []
+
+
+def test_a_wait_ends_where_patience_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [None, None]
+
+    def patience() -> None:
+        if not left:
+            raise TimeoutError("no patience left")
+        left.pop()
+
+    monkeypatch.setattr(locks, "SECONDS_BETWEEN_TRIES", 0.0)
+    with locked(tmp_path / "lock"), pytest.raises(TimeoutError), locked(tmp_path / "lock", patience=patience):
+        pytest.fail("two held it")

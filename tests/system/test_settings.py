@@ -35,6 +35,9 @@ def test_folders_are_absolute_and_know_home(tmp_path: Path, monkeypatch: pytest.
     assert settings.runs_dir("here") == tmp_path / "here"
     assert settings.runs_dir("~/there") == tmp_path / "home" / "there"
     assert not (tmp_path / "here").exists()  # asking creates nothing
+    monkeypatch.setenv("RUNS_DIR", "~no-such-user/there")
+    with pytest.raises(ValueError, match="RUNS_DIR: the home in '~no-such-user/there'"):
+        settings.runs_dir()
 
 
 def test_the_project_is_found_from_below_and_from_elsewhere(
@@ -104,3 +107,24 @@ def test_a_home_that_cannot_be_written_gives_a_temporary_cache_said_once(tmp_pat
     with pytest.raises(OSError, match="No usable temporary directory.*set XDG_CACHE_HOME elsewhere"):
         settings.cache_dir()
     settings._temporary_cache.cache_clear()
+
+
+def test_a_cache_in_another_s_home_or_in_none_is_a_temporary_one(tmp_path: Path, monkeypatch) -> None:
+    """`sudo -u` may keep HOME, whose inside cannot even be asked for; a container's user may have none."""
+    kept = settings.Path.stat
+
+    def closed(path, **options):
+        if path.is_relative_to(tmp_path / "home"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return kept(path, **options)
+
+    exists = settings.os.path.exists
+    monkeypatch.setattr(settings.Path, "stat", closed)
+    monkeypatch.setattr(settings.os.path, "exists", lambda path: "home" not in Path(path).parts and exists(path))
+    access = settings.os.access
+    monkeypatch.setattr(settings.os, "access", lambda path, mode: path != tmp_path and access(path, mode))
+    monkeypatch.setattr(settings, "_temporary_cache", lambda instead_of: tmp_path / "temporary")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home" / "cache"))
+    assert settings.cache_dir() == tmp_path / "temporary"
+    monkeypatch.setenv("XDG_CACHE_HOME", "~no-such-user/cache")
+    assert settings.cache_dir() == tmp_path / "temporary"
