@@ -132,7 +132,7 @@ def test_publish_by_id_and_what_it_says_of_unknown_ones(
     with pytest.raises(SystemExit) as left:
         cli.main(["publish", "resnet99", *where])
     assert left.value.code == 2
-    assert "'resnet99'" in (said := capsys.readouterr().err) and run.recipe.run_id in said
+    assert "'resnet99'" in (said := capsys.readouterr().err) and "resteutils list ITEM" in said
 
 
 def test_no_models_is_said_with_what_to_do(tmp_path: Path) -> None:
