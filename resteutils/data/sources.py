@@ -29,6 +29,7 @@ from resteutils.data.base import (
 from resteutils.data.digits import digits, digits_folder
 from resteutils.data.download import downloading, fetch
 from resteutils.data.images import Images
+from resteutils.estimators.base import check_name
 from resteutils.system.defaults import torch_defaults
 from resteutils.system.settings import data_dir as data_folder
 
@@ -116,10 +117,11 @@ class Dataset:
 def register_dataset(cls: type[Kind]) -> type[Kind]:
     """Decorator: make a dataset known by its name, to recipes, captions and every command.
 
-    Raises ``ValueError`` where the name or the label is missing, or the name is another dataset's.
+    Raises ``ValueError`` where the name or the label is missing, or the name is odd or another dataset's.
     """
     if not getattr(cls, "name", "") or not getattr(cls, "label", ""):
         raise ValueError(f"{cls.__name__}: a dataset needs a name and a label")
+    check_name("dataset", cls.name)
     known = DATASETS.get(cls.name)
     if known is not None and type(known).__qualname__ != cls.__qualname__:
         raise ValueError(f"dataset name {cls.name!r} is taken by {type(known).__name__}; choose another")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
@@ -23,7 +24,7 @@ NEEDED = {  # what a class must say itself, as the clipped identity would
 def register(cls: type[Kind]) -> type[Kind]:
     """Class decorator: make an estimator known by its ``name`` to :func:`estimator`, recipes, notebooks and sliders.
 
-    Raises ``TypeError`` for a class that lacks what an estimator needs, ``ValueError`` for a name that is taken.
+    Raises ``TypeError`` for a class that lacks what an estimator needs, ``ValueError`` for a name that is taken or odd.
     """
     if not (isinstance(cls, type) and issubclass(cls, Estimator)):
         raise TypeError(f"{cls!r}, expected a class derived from Estimator")
@@ -32,8 +33,15 @@ def register(cls: type[Kind]) -> type[Kind]:
     lacking = [example for part, example in NEEDED.items() if getattr(cls, part) is getattr(Estimator, part)]
     if lacking:
         raise TypeError(f"{cls.__name__} is no estimator yet, it lacks, for instance: {'; '.join(lacking)}")
+    check_name("estimator", cls.name)
     ESTIMATORS[cls.name] = cls
     return cls
+
+
+def check_name(what: str, name: object) -> None:
+    """Raise ``ValueError`` where a ``name`` to register cannot be part of a run's folder and of NAME=VALUE."""
+    if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)):
+        raise ValueError(f"{what} name {name!r}, expected letters, digits, _ . and -: runs' folders are called by it")
 
 
 class Unregistered(ValueError):

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from resteutils.estimators import Estimator, Unregistered
+from resteutils.estimators.base import check_name
 from resteutils.models.common import BITS, ConvFactory, conv_factory
 from resteutils.models.gates import resnet20_early, resnet20_half_gate, resnet20_random_gate
 from resteutils.models.resnet import resnet18, resnet18_imagenet, resnet20, resnet20_bireal, resnet34_imagenet
@@ -37,7 +38,7 @@ def register_model(build: Builder) -> Builder:
 
     The function takes (conv, num_classes, image_size, in_channels) and returns a module from (N, in_channels,
     image_size, image_size) to (N, num_classes). ``conv(cin, cout, stride=1)`` makes each 3x3 convolution that is to be
-    binary, or float at "32/32". Raises ``TypeError`` for another function, ``ValueError`` for a name that is taken.
+    binary, or float at "32/32". Raises ``TypeError`` for another function, ``ValueError`` for an odd or a taken name.
 
     >>> @register_model
     ... def tiny(conv, num_classes, image_size, in_channels):
@@ -52,6 +53,7 @@ def register_model(build: Builder) -> Builder:
     if found != arguments or not hasattr(build, "__name__"):
         raise TypeError(f"{build!r}, expected a function of ({', '.join(arguments)})")
     name = build.__name__
+    check_name("model", name)
     known = MODELS.get(name)
     if known is not None and (known.__module__, known.__qualname__) != (build.__module__, build.__qualname__):
         raise ValueError(f"a model named {name!r} is registered already, by {known.__module__}; choose another name")

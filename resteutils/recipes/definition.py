@@ -187,7 +187,7 @@ def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 def _estimator(text: str) -> Estimator:
     """``reste`` or ``reste(o=5, t=1.5)``."""
-    call = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
+    call = re.fullmatch(r"\s*([\w.-]+)\s*(?:\((.*)\))?\s*", text)
     if call is None:
         raise ValueError(f"{text!r} is no estimator, expected a name such as reste, or reste(o=5)")
     return estimator(call[1], **settings(call[2] or ""))

@@ -362,6 +362,8 @@ def test_a_dataset_of_ones_own_is_a_recipe_and_an_identity(monkeypatch: pytest.M
         register_dataset(type("Mine", (Stripes,), {"name": "digits"}))
     with pytest.raises(ValueError, match="Nameless: a dataset needs a name and a label"):
         register_dataset(type("Nameless", (InMemory,), {}))
+    with pytest.raises(ValueError, match="dataset name 'my/stripes', expected letters"):
+        register_dataset(type("Slashed", (Stripes,), {"name": "my/stripes"}))
     with pytest.raises(ValueError, match="dataset = 'mnist', expected one of digits, cifar10, cifar100"):
         ru.recipe("table3/reste", dataset="mnist")
 

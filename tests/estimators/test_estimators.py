@@ -255,5 +255,9 @@ def test_a_class_that_lacks_something_is_refused_with_an_example(registry: dict,
     with pytest.raises(TypeError, match=f"Incomplete is no estimator yet, it lacks, for instance: .*{lacking}"):
         register(cls)
     assert "" not in registry and "incomplete" not in registry
+    with pytest.raises(ValueError, match="estimator name 'my/hat', expected letters"):
+        register(type("Slashed", (Estimator,), parts | {"name": "my/hat"}))
+    dashed = register(type("Dashed", (Estimator,), parts | {"name": "my-hat"}))
+    assert isinstance(ru.recipe("table3/reste", "smoke", estimator="my-hat").estimator, dashed)
     with pytest.raises(TypeError, match="expected a class derived from Estimator"):
         register(int)

@@ -335,6 +335,8 @@ def test_a_network_of_groups_trains_on_packed_bits_to_the_same_numbers(tmp_path)
 def test_what_is_no_network_or_has_a_taken_name_is_refused() -> None:
     with pytest.raises(TypeError, match="conv, num_classes, image_size, in_channels"):
         ru.register_model(lambda conv, classes: nn.Identity())
+    with pytest.raises(ValueError, match="model name '<lambda>', expected letters"):
+        ru.register_model(lambda conv, num_classes, image_size, in_channels: nn.Identity())
     other = type(mine)(mine.__code__, {}, "resnet20")
     other.__module__ = "elsewhere"
     with pytest.raises(ValueError, match="'resnet20' is registered already, by resteutils.models.resnet"):
