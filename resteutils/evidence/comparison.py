@@ -74,6 +74,15 @@ class Rows:
         """The same with the values of ``rows`` alone."""
         return replace(self, values={row: self.values[row] for row in rows if row in self.values})
 
+    def first(self, n: int) -> Rows:
+        """The same with seeds 0 to ``n`` - 1 alone."""
+
+        def cut(rows: Mapping[Any, Mapping[int, Any]]) -> dict[Any, dict[int, Any]]:
+            kept = {row: {seed: value for seed, value in of.items() if seed < n} for row, of in rows.items()}
+            return {row: of for row, of in kept.items() if of}
+
+        return replace(self, values=cut(self.values), lost=cut(self.lost))
+
     def difference(self, better: Any, worse: Any) -> Difference:
         """The difference of two rows' means, ``better`` - ``worse``."""
         return self.contrast({better: 1, worse: -1})

@@ -6,8 +6,8 @@ Let every latent weight's gradient be multiplied by c. With SGD, momentum and we
 
 the same training of latent weights c times smaller, with no gain. sign(w) and sign(w/c) agree, the scale mean|w| is
 removed by the BatchNorm behind, and so g is the same in both: exactly, where BatchNorm's eps is 0 and no weight reaches
-the estimator's clip. *A larger slope on the weights* and *smaller initial weights* are therefore one thing, more sign
-flips a step (compare Helwegen et al., *Latent Weights Do Not Exist*, NeurIPS 2019).
+the estimator's clip. A larger constant slope on the weights and smaller initial weights are therefore one thing, more
+sign flips a step (compare Helwegen et al., *Latent Weights Do Not Exist*, NeurIPS 2019).
 """
 
 from __future__ import annotations

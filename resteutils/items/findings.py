@@ -191,7 +191,6 @@ def _comparisons(checks: tuple[verdict.Check, ...]) -> str:
 
 def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
     effects, lead = design.effects(rows), rows.difference("reste", "ste")
-    curve = rows.difference("reste", "ste-gain-clip")
     best = sorted(powers.values, key=lambda row: -stats.mean(powers.values[row]))[:2]
     named = " and ".join(sorted((row.removeprefix("resnet20-o") for row in best), key=float))
     both = all(effects[factor].low > 0 for factor in ("clip", "gain"))
@@ -200,19 +199,43 @@ def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
         f"Accuracy is highest at o = {named}; the paper's power is 3.",
         f"* **A clip and a gain {'' if both else 'are not shown to '}lead STE too, without the curve.** The "
         f"activations' clip at 1.5 adds {said(effects['clip'])}, the slope on the weights {said(effects['gain'])}. "
-        f"ReSTE minus a straight line with both: {said(curve)}, {_seen(curve)}.",
-        _scaling(next(outcome for outcome in found if outcome.block.name.startswith("C "))),
+        + _curve(rows, _named(found, "E")),
+        _scaling(_named(found, "C")),
     ]
+
+
+def _named(found: list[why.Outcome], letter: str) -> why.Outcome:
+    return next(outcome for outcome in found if outcome.block.name.startswith(f"{letter} "))
+
+
+def _curve(rows: Rows, block: why.Outcome) -> str:
+    """What block E says of ReSTE's curve; until it is complete, what Table 3's interval says."""
+    if block.complete:
+        (curve,) = block.found.values()
+        return (
+            f"ReSTE minus a straight line with both, {block.block.n} seeds each: {said(curve)}. By the rule fixed "
+            f"beforehand, {block.words}."
+        )
+    curve = rows.difference("reste", "ste-gain-clip")
+    return f"ReSTE minus a straight line with both: {said(curve)}, {_seen(curve)}."
 
 
 def _scaling(order: why.Outcome) -> str:
     """The bullet on block C."""
     if order.complete:
         gain, change, curve = order.found.values()
+        rule = f"By the rule fixed beforehand, {order.words}."
+        if order.planned:
+            first = next(iter(order.planned.values()))
+            rule = (
+                f"With the {order.block.n} seeds planned alone: {said(first)}, {_seen(first)}. By one of the two the "
+                "rule fixed beforehand makes their order the default. The profiles keep ours until theirs has as many "
+                "seeds."
+            )
         return (
             f"* **The order of scaling.** The authors scale before the convolution, we after it. ReSTE in their order "
-            f"minus ours: {said(gain)}, {_seen(gain)}. Its lead over STE changes by {said(change)}. By the rule fixed "
-            f"beforehand, {order.words}. A comparison that was not planned: ReSTE minus the straight line, both in "
+            f"minus ours: {said(gain)}, {_seen(gain)}. Its lead over STE changes by {said(change)}. {rule} "
+            f"A comparison that was not planned: ReSTE minus the straight line, both in "
             f"their order: {said(curve)}, {_seen(curve)}."
         )
     own = [row for row in order.block.rows if row in order.block.own]

@@ -8,7 +8,7 @@ the rivals' further seeds) are named as not run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from resteutils.evidence import summary, verdict
@@ -32,12 +32,17 @@ __all__ = ["BLOCKS", "Outcome", "figure", "judge", "measure", "table"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """A block's contrasts as far as its rows have runs, and its word: the rule's where it is complete."""
+    """A block's contrasts as far as its rows have runs, and its word: the rule's where it is complete.
+
+    Where further seeds of some of its rows change what the rule says, ``planned`` has the contrasts of the block's own
+    seeds, 0 to n - 1, and the word names both.
+    """
 
     block: Block
     found: dict[str, Difference]
     ended: dict[str, int]  # how many runs of each row
     words: str
+    planned: dict[str, Difference] = field(default_factory=dict)
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -65,16 +70,30 @@ def _longest(runs: Runs) -> Runs:
 
 def _outcome(block: Block, rows: Rows) -> Outcome:
     ended = {row: len(rows.values.get(row, {})) + len(rows.lost.get(row, {})) for row in block.rows}
-    there = rows.values.keys() | rows.lost.keys()
-    found = {name: rows.contrast(w) for name, w in block.contrasts.items() if w.keys() <= there}
-    found = {name: d for name, d in found.items() if d.estimate == d.estimate}
+    found = _contrasts(block, rows)
     outcome = Outcome(block, found, ended, "not run")
     if outcome.complete and len(found) == len(block.contrasts):
-        known = all(d.low == d.low for d in found.values())
-        return replace(outcome, words=block.decide(found, rows) if known else "undecided: no spread is known")
+        words, own = _decided(block, found, rows), rows.first(block.n)
+        planned = _contrasts(block, own)
+        before = _decided(block, planned, own) if len(planned) == len(found) else words
+        if before == words:
+            return replace(outcome, words=words)
+        both = f"borderline. With all seeds: {words}. With seeds 0 to {block.n - 1}, as planned: {before}"
+        return replace(outcome, words=both, planned=planned)
     if any(ended[row] for row in block.own):
         return replace(outcome, words=f"undecided, not complete: {', '.join(outcome.lacking)}")
     return outcome
+
+
+def _contrasts(block: Block, rows: Rows) -> dict[str, Difference]:
+    there = rows.values.keys() | rows.lost.keys()
+    found = {name: rows.contrast(w) for name, w in block.contrasts.items() if w.keys() <= there}
+    return {name: d for name, d in found.items() if d.estimate == d.estimate}
+
+
+def _decided(block: Block, found: dict[str, Difference], rows: Rows) -> str:
+    known = all(d.low == d.low for d in found.values())
+    return block.decide(found, rows) if known else "undecided: no spread is known"
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

@@ -64,6 +64,19 @@ def test_the_rule_of_the_order(before: tuple[float, float], words: str) -> None:
     assert outcomes(rows)["C"].words == words
 
 
+def test_further_seeds_of_one_side_that_change_the_word_make_it_borderline() -> None:
+    rows = {**BASE, "ste-before": 53.8, "reste-before": 61.5, "ste-gain-clip-before": 62.0}
+    runs = fake_runs("why", rows=",".join(rows), seeds="0,1,2", score=lambda row, s: rows[row] + 0.3 * (s - 1))
+    more = fake_runs("why", rows="reste", seeds="3,4,5,6", score=lambda row, s: 59.0 + 0.3 * (s % 2))
+    found = next(outcome for outcome in why.measure([*runs, *more]) if outcome.block.name.startswith("C ("))
+    assert found.planned["reste, scaled before above after"].estimate == pytest.approx(1.2)
+    assert found.found["reste, scaled before above after"].estimate == pytest.approx(61.5 - (60.3 * 3 + 59.15 * 4) / 7)
+    assert found.words.startswith("borderline") and "becomes the default" in found.words
+    assert "seeds 0 to 2, as planned: the order of scaling stays a switch" in found.words
+    alone = next(outcome for outcome in why.measure(runs) if outcome.block.name.startswith("C ("))
+    assert not alone.planned and "borderline" not in alone.words
+
+
 @pytest.mark.parametrize(
     ("curve", "words"), [(0.0, "as good within 1 point"), (3.0, "the curve adds"), (-3.0, "costs")]
 )
