@@ -74,6 +74,10 @@ class Rows:
         """The same with the values of ``rows`` alone."""
         return replace(self, values={row: self.values[row] for row in rows if row in self.values})
 
+    def by(self, values: Mapping[Any, Mapping[int, float]]) -> Rows:
+        """The same trainings by other ``values``, of which no worst one is known."""
+        return replace(self, values=values, worst=math.nan)
+
     def first(self, n: int) -> Rows:
         """The same with seeds 0 to ``n`` - 1 alone."""
 

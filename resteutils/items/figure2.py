@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,7 +168,7 @@ def _wider(lines: pd.DataFrame, when: str, trained: Rows) -> list[verdict.Check]
         chosen = of_epoch if lines[of_batch].isna().any() else of_batch
         known = lines[lines[chosen] > 0]  # where every gradient is zero there is no width to compare
         widths = stats.groups(known["Row"], known["Seed"], known[chosen].map(math.log10))
-        rows = replace(trained, values=widths, worst=math.nan)
+        rows = trained.by(widths)
         for wide, narrow, kind in PAIRS:
             if {wide, narrow} <= rows.values.keys():
                 d = rows.difference(wide, narrow)

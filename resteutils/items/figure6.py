@@ -135,10 +135,11 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
     """More spikes and a lower accuracy at every larger power than at the paper's; the published accuracies."""
     frame, checks = table(runs), [pipeline_check(runs)] if runs else []
     for epochs, lines in frame.groupby("Epochs"):
-        count, top1 = stats.groups(lines["Row"], lines["Seed"], lines["Spikes"]), Rows.of(runs, epochs)
-        for row in count if BASE in count else ():
+        top1 = Rows.of(runs, epochs)
+        spikes = Rows(stats.groups(lines["Row"], lines["Seed"], lines["Spikes"]), failed=top1.failed)
+        for row in spikes.values if BASE in spikes.values else ():
             if row != BASE:
-                more, less = _more_spikes(row, count, top1.failed), top1.difference(BASE, row)
+                more, less = _more_spikes(row, spikes), top1.difference(BASE, row)
                 for claim, d, unit in (("has more spikes than", more, "spikes"), ("scores below", less, "points")):
                     checks.append(verdict.ordering(f"{row} {claim} {BASE}", d, unit, f"{epochs} epochs"))
     checks += number_checks("figure6", runs)
@@ -146,13 +147,12 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
     return verdict.judge(profile, checks, note, summary.not_run(ITEMS["figure6"].rows, runs))
 
 
-def _more_spikes(row: str, count: dict[str, dict[int, float]], failed: frozenset) -> stats.Difference:
+def _more_spikes(row: str, spikes: Rows) -> stats.Difference:
     """How many more spikes than ``BASE``; a row with failed trainings is compared by the two rows' own spread."""
-    if failed & {row, BASE}:
-        return Rows(count, failed=failed).difference(row, BASE)
-    pooled = stats.pool({name: of for name, of in count.items() if name not in failed})
-    pooled = replace(pooled, std=max(pooled.std, 0.5))  # no count is known better than to a half
-    return stats.difference(count[row], count[BASE], pooled)
+    if spikes.failed & {row, BASE}:
+        return spikes.difference(row, BASE)
+    pooled = replace(spikes.pooled, std=max(spikes.pooled.std, 0.5))  # no count is known better than to a half
+    return stats.difference(spikes.values[row], spikes.values[BASE], pooled)
 
 
 # --- the picture ---

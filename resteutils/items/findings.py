@@ -228,9 +228,9 @@ def _scaling(order: why.Outcome) -> str:
         if order.planned:
             first = next(iter(order.planned.values()))
             rule = (
-                f"With the {order.block.n} seeds planned alone: {said(first)}, {_seen(first)}. By one of the two the "
-                "rule fixed beforehand makes their order the default. The profiles keep ours until theirs has as many "
-                "seeds."
+                f"With the {order.block.n} seeds planned alone the first is {said(first)}, {_seen(first)}. The rule "
+                "fixed beforehand says one thing with these and another with all: borderline. The profiles keep ours "
+                "until theirs has as many seeds."
             )
         return (
             f"* **The order of scaling.** The authors scale before the convolution, we after it. ReSTE in their order "

@@ -38,15 +38,13 @@ def locked(
         yield
         return
     with contextlib.ExitStack() as held:
-        free, folder = True, path.is_dir()
+        folder = path.is_dir()
         try:
             if not folder:
                 path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             held.callback(os.close, file)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            free = False
+            free = _free(fcntl, file)
         except OSError as error:
             if not folder:
                 without = f"{path} cannot be locked ({error.strerror}); going on without"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +162,7 @@ def _trends(label: str, lines: pd.DataFrame, rows: Rows) -> list[verdict.Check]:
     for column, direction, said, unit, kind in asked:
         groups = _groups(lines, column, math.log10 if unit == "decades" else _percent)
         larger, smaller = (high, low) if direction > 0 else (low, high)
-        d = replace(rows, values=groups, worst=math.nan).difference(larger, smaller)
+        d = rows.by(groups).difference(larger, smaller)
         steps = [direction * (stats.mean(b) - stats.mean(a)) > 0 for a, b in pairwise(groups.values())]
         note = f"{sum(steps)} of {len(steps)} steps from power to power go that way"
         claim = f"{label}: {said} from o = {low:g} to {high:g}"
@@ -198,7 +197,7 @@ def _added(label: str, lines: pd.DataFrame, initial: pd.DataFrame, rows: Rows) -
     groups = _groups(lines, "share_definition", _percent)
     fixed = dict(zip(initial["o"], 100 * initial["share_definition"], strict=True))
     below = {o: {seed: fixed[o] - e for seed, e in of.items()} for o, of in groups.items() if o in fixed}
-    checks, rows = [], replace(rows, values=below, worst=math.nan)
+    checks, rows = [], rows.by(below)
     for o in below:
         claim = f"{label}: at o = {o:g} training lowers e (definition) below that of the initial weights"
         checks.append(verdict.ordering(claim, rows.contrast({o: 1}), CEILING, kind="control"))
