@@ -5,6 +5,7 @@ Times are those of torch's profiler, each operation without those that it calls.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections import Counter
 
 import torch
@@ -47,6 +48,7 @@ def parts(variant: str) -> Counter[str]:
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__).parse_args()
     ours, twin = parts(TABLES), parts("float twin, compiled")
     print(f"{CASES[0]}, {torch.get_num_threads()} threads\n")
     print("| part | ours, ms | float twin, ms |\n| --- | ---: | ---: |")

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -110,17 +111,22 @@ def rows(full: bool) -> Iterator[Row]:
             yield steady("gpu.roofline", case, "ours, compiled", "float twin, compiled", values, unit)
 
 
-def main(model: str = "resnet20", batch: str = "256", size: str = "32") -> None:
+def main(model: str, batch: int, size: int) -> None:
     """Print a line of JSON for the binary network and one for its float twin."""
     for bits in ("1/1", "32/32"):
-        found = scheduled(model, bits, int(batch), int(size))
-        line = {"model": model, "bits": bits, "batch": int(batch), **asdict(found), "ms": found.ms}
+        found = scheduled(model, bits, batch, size)
+        line = {"model": model, "bits": bits, "batch": batch, **asdict(found), "ms": found.ms}
         print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
+    parser = ArgumentParser(description=main.__doc__)
+    parser.add_argument("model", nargs="?", default="resnet20")
+    parser.add_argument("batch", nargs="?", type=int, default=256)
+    parser.add_argument("size", nargs="?", type=int, default=32, help="pixels a side")
+    asked = parser.parse_args()
     if not fakecuda.loaded() and not torch.cuda.is_available():
         sys.exit(fakecuda.run(["-m", "benchmarks.gpu.roofline", *sys.argv[1:]]).returncode)
-    main(*sys.argv[1:])
+    main(**vars(asked))
     sys.stdout.flush()
     os._exit(0)  # torch's teardown expects a real driver

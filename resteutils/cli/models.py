@@ -14,6 +14,11 @@ from resteutils.system.settings import results_dir as results_folder
 
 __all__ = ["COMMANDS"]
 
+RunProfile = Annotated[
+    Literal["", "smoke", "demo", "short", "paper"],
+    arg(help="whose run of ITEM/ROW; empty: the one that is finished", help_behavior_hint=""),
+]
+
 
 def bench(
     full: bool = False,
@@ -58,6 +63,7 @@ def _bench_model(path: str) -> None:
 
 def publish(
     run: Positional[Annotated[str, arg(metavar="RUN")]],
+    profile: RunProfile = "",
     device: Device = "auto",
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
@@ -74,7 +80,7 @@ def publish(
 
     with usage():
         check_machine(device)
-    print(publish_run(_run_named(run, runs_dir, results_dir), results_dir, data_dir, device))
+    print(publish_run(_run_named(run, runs_dir, results_dir, profile), results_dir, data_dir, device))
 
 
 def verify_models(device: Device = "auto", data_dir: DataDir = "", results_dir: ResultsDir = "") -> None:
@@ -109,10 +115,7 @@ def export(
             help_behavior_hint="",
         ),
     ] = "",
-    profile: Annotated[
-        Literal["", "smoke", "demo", "short", "paper"],
-        arg(help="whose run of ITEM/ROW; empty: the one that is finished", help_behavior_hint=""),
-    ] = "",
+    profile: RunProfile = "",
     data_dir: DataDir = "",
     runs_dir: RunsDir = "",
     results_dir: ResultsDir = "",

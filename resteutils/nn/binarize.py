@@ -34,7 +34,8 @@ def check_scale_order(order: str) -> None:
 
 
 def sign(z: Tensor) -> Tensor:
-    """Sign with sign(0) = +1, so that the result fits in bits; same shape and dtype as ``z``. NaN stays NaN.
+    """Sign with sign(0) = +1, so that the result fits in bits; same shape and dtype as ``z``, of integers floats.
+    NaN stays NaN.
 
     DEVIATION(D1): the authors' ``torch.sign`` gives a third value, 0, at zero.
     """

@@ -36,6 +36,8 @@ class _Binary:
             check_estimator("input_estimator", input_estimator)
         if scale not in SCALES:
             raise ValueError(f"scale = {scale!r}, expected one of {', '.join(SCALES)}")
+        if not self.weight.numel():  # the scale is a mean
+            raise ValueError(f"weights of the shape {tuple(self.weight.shape)}, expected at least one feature each way")
         self.estimator = estimator
         self.input_estimator = (input_estimator or estimator) if binarize_input else None
         self.scale = scale

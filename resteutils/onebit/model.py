@@ -230,7 +230,11 @@ def pack(
 
 @torch_defaults()
 def load(path: str | os.PathLike) -> PackedModel:
-    """Read a packed model. Raises :class:`PackedFileError` for anything that is not a whole, known one."""
+    """Read a packed model. Raises ``FileNotFoundError`` where there is no such file, and :class:`PackedFileError` for
+    anything that is not a whole, known one.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no file {path}; `resteutils export RUN --to packed` writes a packed model")
     header, program = parsed(Path(path).read_bytes(), path)
     try:
         return PackedModel(header, program)

@@ -26,6 +26,7 @@ def test_sign_has_two_values_and_keeps_nan(dtype: torch.dtype, device) -> None:
     z = torch.tensor([0.0, -0.0, tiny, -tiny, 3, -3, math.inf, -math.inf], dtype=dtype, device=device)
     assert ru.sign(z).tolist() == [1, 1, 1, -1, 1, -1, 1, -1]
     assert ru.sign(z).dtype == dtype
+    assert ru.sign(torch.tensor([2, 0, -3])).tolist() == [1, 1, -1]
     assert ru.sign(torch.full((2,), math.nan, dtype=dtype, device=device)).isnan().all()
 
 

@@ -108,3 +108,10 @@ def test_an_input_of_another_dtype_is_refused_in_every_mode(training: bool, pack
     ):
         with pytest.raises(TypeError, match=str(dtype)):
             layer.train(training)(torch.ones(shape, dtype=dtype))
+
+
+@pytest.mark.parametrize("build", [lambda: ru.BinaryLinear(0, 3), lambda: ru.BinaryLinear(3, 0)])
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_without_weights_has_no_scale_and_is_refused(build) -> None:
+    with pytest.raises(ValueError, match="weights of the shape .* expected at least one feature"):
+        build()

@@ -59,7 +59,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     save_file({"w": torch.zeros(3)}, tmp_path / "foreign.safetensors")
     with pytest.raises(packed.PackedFileError, match="not a packed model"):
         packed.load(tmp_path / "foreign.safetensors")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="resteutils export RUN"):
         packed.load(tmp_path / "nowhere.rbit")
 
 

@@ -130,6 +130,9 @@ def test_publish_by_id_and_what_it_says_of_unknown_ones(
     assert left.value.code == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"{run.recipe.run_id}.md")
     with pytest.raises(SystemExit) as left:
+        cli.main(["publish", run.recipe.name, "--profile", "paper", "--device", "cpu", *where])
+    assert left.value.code == 2 and "no finished run" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as left:
         cli.main(["publish", "resnet99", *where])
     assert left.value.code == 2
     assert "'resnet99'" in (said := capsys.readouterr().err) and "resteutils list ITEM" in said
