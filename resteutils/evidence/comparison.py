@@ -33,11 +33,13 @@ def collapsed(run: Any) -> bool:
 @dataclass(frozen=True)
 class Rows:
     """The values of one budget. ``values``: {row: {seed: value}}; ``lost``: {row: {seed: why it has none}}; ``failed``:
-    rows outside the pool; ``worst``: what a seed without a value counts as, NaN where nothing can be said."""
+    rows outside the pool; ``untrained``: those of them whose every training failed; ``worst``: what a seed without a
+    value counts as, NaN where nothing can be said."""
 
     values: Mapping[Any, Mapping[int, float]]
     lost: Mapping[Any, Mapping[int, str]] = field(default_factory=dict)
     failed: frozenset = frozenset()
+    untrained: frozenset = frozenset()
     worst: float = math.nan
 
     @classmethod
@@ -57,9 +59,14 @@ class Rows:
         for run in every.diverged:
             if epochs in (0, run.recipe.epochs):
                 lost.setdefault(run.recipe.row, {})[run.recipe.seed] = "diverged"
-        broken = {row for row, at in summary.exploded(runs) if epochs in (0, at)}
-        broken |= {run.recipe.row for run in runs if collapsed(run)}
-        return cls(values, lost, frozenset(broken | lost.keys()), _chance(every) if "top" in value else math.nan)
+        broken = {row: set(of) for row, of in lost.items()}
+        for (row, _), of in summary.exploded(runs).items():
+            broken.setdefault(row, set()).update(of)
+        for run in filter(collapsed, runs):
+            broken.setdefault(run.recipe.row, set()).add(run.recipe.seed)
+        untrained = {row for row, seeds in broken.items() if seeds >= values.get(row, {}).keys()}
+        worst = _chance(every) if "top" in value else math.nan
+        return cls(values, lost, frozenset(broken), frozenset(untrained), worst)
 
     @cached_property
     def pooled(self) -> Pooled:

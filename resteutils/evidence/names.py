@@ -37,6 +37,7 @@ ENDINGS = {
     "decay": "with weight decay 5e-3",
     "long": "at four times the epochs",
     "proxy": "on the proxy",
+    "hardtanh": "with IR-Net's Hardtanh",
 }
 NETWORKS = {"resnet": "ResNet-", "vgg": "VGG"}
 _NETWORK = re.compile(r"(resnet|vgg)(\d+|-small)(-bireal)?-(o[\d.]+|\d+w\d+a|fp)(-ste)?(?:-(\d+)ep-b(\d+))?")

@@ -17,7 +17,7 @@ CELLS = tuple(design.CELLS)
 BASE = (*CELLS, "reste")
 FEW = ("ste", "reste", "ste-gain-clip")
 EXPLAIN = ("reste-random-gate", "reste-half-gate", "reste-early")
-ELSEWHERE = ("F (ablations on the proxy)", "G (rivals' further seeds)")
+ELSEWHERE = ("F (ablations on the proxy)",)
 
 Contrasts = dict[str, dict[str, float]]
 Found = dict[str, Difference]
@@ -146,4 +146,8 @@ BLOCKS = (
           {"main effect of the gain": {f"{row}-decay": w for row, w in design.EFFECTS["gain"].items()}}, _decay),
     Block("H (budget)", "the lead at four times the epochs against that at one", (*FEW, *_with("-long", FEW)), 2,
           {"lead over ste, long above short": _change("reste", "ste", "-long")}, _budget),
+    Block("G (rivals)", "by the sign; who does not train leaves Table 3's claims",
+          ("reste", "dsq", "fda", *_with("-hardtanh", ("ste", "ede"))), 3,
+          {"reste above dsq": _lead("reste", "dsq"), "reste above fda": _lead("reste", "fda"),
+           "ede above ste, both with IR-Net's Hardtanh": _lead("ede", "ste", "-hardtanh")}, _cells),
 )  # fmt: skip

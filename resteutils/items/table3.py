@@ -214,7 +214,7 @@ def _notes(runs: Runs, budgets: dict[int, Rows]) -> tuple[str, ...]:
 
 def judge(runs: Iterable[Any], profile: str) -> verdict.Verdict:
     """Everything ran; the 2x2 design; ReSTE above each rival of the paper and each control that would explain it away;
-    the numbers."""
+    the numbers. A rival none of whose trainings succeeded is a control."""
     runs = Runs.of(runs)
     rivals = {cell.row: "ordering" for cell in paper.cells("table3", metric="top1") if cell.row != "reste"}
     asked, checks, lead = rivals | dict.fromkeys(CONTROLS, "control"), [pipeline_check(runs)], []
@@ -223,12 +223,16 @@ def judge(runs: Iterable[Any], profile: str) -> verdict.Verdict:
         there = rows.values.keys() | rows.lost.keys()
         checks += design.checks(rows, after)
         lead += [words] if (words := design.words(rows)) else []
+        idle = sorted(rows.untrained & rivals.keys())  # block G's rule: who does not train leaves the claims
         if "reste" in there:
             checks += [
-                ordering_check("reste", row, rows, f"ReSTE above {row}{after}", kind)
+                ordering_check("reste", row, rows, f"ReSTE above {row}{after}", "control" if row in idle else kind)
                 for row, kind in asked.items()
                 if row in there
             ]
+            lead += [f"To be above {' and '.join(idle)} is no claim: none of their trainings{after} succeeded."] * bool(
+                idle
+            )
         for claim, weights in CONTRASTS.items():
             if weights.keys() <= there:
                 checks.append(verdict.ordering(f"{claim}{after}", rows.contrast(weights), kind="control"))

@@ -1,8 +1,8 @@
 """What ReSTE's lead is made of: the blocks of ``docs/protocol.md``, version 2, each with its rule and its outcome.
 
 The rows are Table 3's 2x2 cells of clip and gain and its ReSTE, and what each block changes in them. A block that is
-not complete decides nothing; its outcome says how far it is. Blocks that have no rows here (ablations on the proxy,
-the rivals' further seeds) are named as not run.
+not complete decides nothing; its outcome says how far it is. The block that has no rows here (ablations on the
+proxy) is named as not run.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def judge(
     for outcome in found:
         for name, d in outcome.found.items() if outcome.complete else ():
             checks.append(verdict.ordering(f"{outcome.block.name}: {name}", d, kind="control"))
-    open_blocks = [outcome.block.name for outcome in found if not outcome.complete] + list(ELSEWHERE)
+    open_blocks = [*ELSEWHERE, *(outcome.block.name for outcome in found if not outcome.complete)]
     return verdict.judge(profile, checks, summary.noted(f"{words(found)} {LAST_EPOCH}", runs), open_blocks)
 
 

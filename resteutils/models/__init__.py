@@ -12,6 +12,7 @@ from resteutils.estimators import Estimator, Unregistered
 from resteutils.estimators.base import check_name
 from resteutils.models.common import BITS, ConvFactory, conv_factory
 from resteutils.models.gates import resnet20_early, resnet20_half_gate, resnet20_random_gate
+from resteutils.models.ir_net import resnet20_hardtanh
 from resteutils.models.resnet import resnet18, resnet18_imagenet, resnet20, resnet20_bireal, resnet34_imagenet
 from resteutils.models.summary import Summary, summary
 from resteutils.models.vgg_small import vgg_small
@@ -30,6 +31,7 @@ MODELS: dict[str, Builder] = {
     "resnet20_random_gate": resnet20_random_gate,
     "resnet20_half_gate": resnet20_half_gate,
     "resnet20_early": resnet20_early,
+    "resnet20_hardtanh": resnet20_hardtanh,
 }
 
 

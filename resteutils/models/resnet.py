@@ -69,7 +69,7 @@ class ResNet(nn.Module):
     """Stem, stages of blocks, global average pooling, BatchNorm, classifier: (N, C, H, W) -> (N, classes).
 
     Every stage but the first begins with a block that halves the image and has a ``shortcut``; where the shape stays
-    the skip is the identity.
+    the skip is the identity. ``block`` makes a block from what :class:`Block` takes.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class ResNet(nn.Module):
         shortcut: Callable[[int, int, int], nn.Module],
         double_skip: bool,
         num_classes: int,
+        block: Callable[..., nn.Module] = Block,
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -89,7 +90,7 @@ class ResNet(nn.Module):
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
                 skip = nn.Identity() if stride == 1 else shortcut(cin, width, stride)
-                blocks.append(Block(conv, skip, cin, width, stride, double_skip))
+                blocks.append(block(conv, skip, cin, width, stride, double_skip))
                 cin = width
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(

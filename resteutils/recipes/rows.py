@@ -90,7 +90,7 @@ def _table3() -> dict[str, dict[str, Any]]:
 def _why(table3: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The 2x2 cells of clip and gain, and ReSTE; then what the blocks of docs/protocol.md change in them."""
     cells = {row: table3[row] for row in ("ste", "reste-o1", "ste-gain", "ste-gain-clip", "reste")}
-    few = ("ste", "ste-gain-clip", "reste")
+    few, rivals = ("ste", "ste-gain-clip", "reste"), ("dsq", "fda")
     longer = {"demo": {"epochs": 16}, "short": {"epochs": 40}}
     adam = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0}
     small = {"dataset": "cifar10-16px", "image_size": 16, "padding": 2, "train_size": 10_000}
@@ -104,6 +104,8 @@ def _why(table3: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         **{f"{row}-adam": {**cells[row], **adam} for row in ("ste", "reste-o1", "reste")},
         **{f"{row}-decay": {**fields, "weight_decay": 5e-3} for row, fields in cells.items()},
         **{f"{row}-long": {**cells[row], **longer} for row in few},
+        **{row: table3[row] for row in rivals},
+        **{f"{row}-hardtanh": {**table3[row], "model": "resnet20_hardtanh"} for row in ("ste", "ede")},
     }
 
 

@@ -78,10 +78,24 @@ def test_a_row_with_a_failed_training_is_outside_the_pool() -> None:
     calm = [record_only(recipe(f"table3/{row}", "short", s), v + 0.4 * s) for row, v in CALM.items() for s in range(3)]
     wild = [record_only(recipe("table3/ede", "short", s), 20.0 + 8 * s, error_definition=9000.0) for s in range(3)]
     alone, both = Rows.of(calm, 10), Rows.of([*calm, *wild], 10)
-    assert both.failed == {"ede"} and both.pooled == alone.pooled
+    assert both.failed == both.untrained == {"ede"} and both.pooled == alone.pooled
     found = both.difference("reste", "ede")
     assert (found.low, found.high) == found.alone and "trainings of ede failed" in found.by
     assert both.difference("reste", "ste").low == alone.difference("reste", "ste").low
+
+
+def test_a_rival_leaves_the_claims_where_none_of_its_trainings_succeeded() -> None:
+    """As many seeds as failed or succeeded: one that trained keeps the claim."""
+    calm = [record_only(recipe("table3/reste", "short", s), 60.0 + 0.4 * s) for s in range(3)]
+    for good in (0, 1):
+        wild = [
+            record_only(recipe("table3/ede", "short", s), 20.0 + 8 * s, error_definition=9000.0 if s >= good else 400.0)
+            for s in range(3)
+        ]
+        found = table3.judge([*calm, *wild], "short")
+        asked = next(c for c in found.checks if c.claim.startswith("ReSTE above ede"))
+        assert asked.kind == ("ordering" if good else "control")
+        assert ("To be above ede is no claim" in found.text) is not good
 
 
 def test_a_loss_that_ends_a_tenth_above_its_lowest_is_a_collapse() -> None:

@@ -36,7 +36,15 @@ def test_every_row_serves_a_block() -> None:
 def test_blocks_that_have_no_runs_are_named_as_not_run() -> None:
     found = outcomes(BASE)
     assert found["2x2"].complete and "clip above 0, gain above 0" in found["2x2"].words
-    assert {name for name, outcome in found.items() if outcome.words == "not run"} == {"C", "C2", "A", "B", "D", "H"}
+    assert {name for name, outcome in found.items() if outcome.words == "not run"} == {
+        "C",
+        "C2",
+        "A",
+        "B",
+        "D",
+        "H",
+        "G",
+    }
     assert "reste 3 of 7" in found["E"].words
     assert "C (order of scaling): not run." in why.words(list(found.values()))
     judged = why.judge(fake_runs("why", rows=",".join(BASE)), list(found.values()), "short")
@@ -105,6 +113,15 @@ def test_the_rule_of_the_budget(lead: float, words: str) -> None:
     assert words in outcomes({**BASE, **rows})["H"].words
 
 
+@pytest.mark.parametrize(
+    ("ede", "words"), [(56.0, "with IR-Net's Hardtanh undecided"), (60.0, "with IR-Net's Hardtanh above 0")]
+)
+def test_the_rivals_stand_by_their_signs(ede: float, words: str) -> None:
+    rows = {"dsq": 54.0, "fda": 60.4, "ste-hardtanh": 56.0, "ede-hardtanh": ede}
+    said = outcomes({**BASE, **rows})["G"].words
+    assert said.startswith("reste above dsq above 0, reste above fda undecided") and words in said
+
+
 def test_equal_seeds_leave_a_block_undecided() -> None:
     assert outcomes(BASE, step=0.0)["2x2"].words == "undecided: no spread is known"
 
@@ -118,7 +135,7 @@ def test_table_verdict_and_picture_say_the_outcomes() -> None:
     assert "2x2: clip above 0, gain above 0, interaction undecided." in verdict.text
     assert {c.kind for c in verdict.checks} == {"pipeline", "control"}
     axes = why.figure(found).axes[0]
-    assert [text.get_text() for text in axes.texts].count("not run") == 6
+    assert [text.get_text() for text in axes.texts].count("not run") == 7
 
 
 def test_a_gain_trains_as_weights_smaller_by_it_do() -> None:

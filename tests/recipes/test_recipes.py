@@ -216,7 +216,7 @@ def test_overrides_as_text_reach_every_recipe_of_an_item() -> None:
         (lambda: recipe("table1"), "'table1': name a row too: table1/resnet18-1w1a; the rows are .*resnet20-1w1a"),
         (lambda: recipe("resnet20-1w1a"), "'resnet20-1w1a', expected ITEM/ROW; table1 and deploy have this row"),
         (lambda: recipe("ste"), "'ste', expected ITEM/ROW; table3, figure2, figure5 and why have this row"),
-        (lambda: recipe("dsq"), "'dsq', expected ITEM/ROW; table3 has this row"),
+        (lambda: recipe("rbnn"), "'rbnn', expected ITEM/ROW; table3 has this row"),
         (lambda: recipe("lemma/x"), "item 'lemma' has no training runs"),
         (lambda: recipe("table3/ste", profile="quick"), "unknown profile 'quick'; known: smoke, demo, short, paper"),
         (lambda: recipe("table3/ste", learning_rate=1), "no field 'learning_rate'; it has: .*lr"),

@@ -150,7 +150,8 @@ def _by_power(runs: Sequence[Any], model: str, epochs: int) -> Rows:
     power, found = {run.recipe.row: run.recipe.estimator.o for run in own.every}, Rows.of(own, epochs)
     values = {power[row]: of for row, of in found.values.items()}
     lost = {power[row]: of for row, of in found.lost.items()}
-    return Rows(dict(sorted(values.items())), lost, frozenset(power[row] for row in found.failed), found.worst)
+    failed, untrained = (frozenset(power[row] for row in of) for of in (found.failed, found.untrained))
+    return Rows(dict(sorted(values.items())), lost, failed, untrained, found.worst)
 
 
 def _trends(label: str, lines: pd.DataFrame, rows: Rows) -> list[verdict.Check]:
