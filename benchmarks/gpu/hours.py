@@ -1,4 +1,5 @@
-"""GPU-hours of every item in profile ``paper``, estimated: ``python -m benchmarks.gpu.hours`` prints the table.
+"""GPU-hours of every item, and of every block of ``docs/protocol.md``, in profile ``paper``, estimated:
+``python -m benchmarks.gpu.hours`` prints both tables.
 
 For one H200, which nobody has measured. Bytes and kernels of a step come from what :mod:`benchmarks.gpu.roofline`
 counted of ResNet-20, scaled by the convolutions and their outputs; the speeds are assumptions. Runs that several items
@@ -8,6 +9,7 @@ share are counted in each.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +17,11 @@ import torch
 import resteutils as ru
 from benchmarks.gpu.roofline import BYTES_A_SECOND
 from resteutils.data.folder import IMAGENET
+from resteutils.items.blocks import BLOCKS
 from resteutils.recipes import Recipe
 from resteutils.recipes.rows import ITEMS, item_recipes
 
-__all__ = ["WAYS", "Way", "hours", "table"]
+__all__ = ["WAYS", "Way", "blocks", "hours", "items", "table"]
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,24 @@ def hours(recipe: Recipe, way: Way) -> float:
     return recipe.epochs * images / recipe.batch_size * step / 3600
 
 
-def table() -> list[str]:
-    """Lines of Markdown: an item each, with its runs."""
-    lines = [f"| item | runs | {' | '.join(way.name for way in WAYS)} |", f"| --- | ---: |{' ---: |' * len(WAYS)}"]
-    for item in ITEMS.values():
-        if item.rows:
-            recipes = item_recipes(item.name, "paper")
-            sums = (sum(hours(recipe, way) for recipe in recipes) for way in WAYS)
-            lines.append(f"| `{item.name}` | {len(recipes)} | {' | '.join(f'{total:,.0f}' for total in sums)} |")
+def items() -> dict[str, list[Recipe]]:
+    """The runs of each item that has any."""
+    return {f"`{name}`": item_recipes(name, "paper") for name, item in ITEMS.items() if item.rows}
+
+
+def blocks() -> dict[str, list[Recipe]]:
+    """The runs of each block that no block before it has."""
+    return {b.name: item_recipes("why", "paper", rows=b.own, seeds=range(b.n)) for b in BLOCKS}
+
+
+def table(head: str, runs: Mapping[str, Sequence[Recipe]]) -> list[str]:
+    """Lines of Markdown, one for each name, with its runs."""
+    lines = [f"| {head} | runs | {' | '.join(way.name for way in WAYS)} |", f"| --- | ---: |{' ---: |' * len(WAYS)}"]
+    for name, recipes in runs.items():
+        sums = (sum(hours(recipe, way) for recipe in recipes) for way in WAYS)
+        lines.append(f"| {name} | {len(recipes)} | {' | '.join(f'{total:,.0f}' for total in sums)} |")
     return lines
 
 
 if __name__ == "__main__":
-    print("\n".join(table()))
+    print("\n".join([*table("item", items()), "", *table("block", blocks())]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +35,12 @@ def test_gpu_hours_are_known_for_every_run_on_cifar10() -> None:
     found = {r.row: hours.hours(r, hours.WAYS[0]) for r in item_recipes("why", "paper", seeds="0")}
     assert all(value > 0 for value in found.values())
     assert found["ste-proxy"] < found["ste"] / 3
+
+
+def test_the_page_has_the_gpu_hours_that_the_script_prints(root: Path) -> None:
+    page = (root / "docs" / "running.md").read_text(encoding="utf-8")
+    for head, runs in (("item", hours.items()), ("block", hours.blocks())):
+        assert "\n".join(hours.table(head, runs)) in page
 
 
 def test_ratios_are_formed_turn_by_turn() -> None:
