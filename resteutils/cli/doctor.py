@@ -125,7 +125,6 @@ def _lacking(requirement) -> str:
 
 
 def device() -> Iterator[Finding]:
-    threads = f"{torch.get_num_threads()} of {usable_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             gpu = torch.cuda.get_device_properties(index)
@@ -140,7 +139,16 @@ def device() -> Iterator[Finding]:
     else:
         cost = "no GPU: one ResNet-20 run of profile paper takes days here, its tables years"
         yield Finding("ok", "device", f"cpu, torch {torch.__version__} ({cost})")
-    yield Finding("ok", "threads", threads)
+    yield threads()
+
+
+def threads() -> Finding:
+    """More threads than cores wait for each other: torch counts a machine's cores, a container may use fewer."""
+    ours, cores = torch.get_num_threads(), usable_cores()
+    if ours > cores:
+        remedy = f"set OMP_NUM_THREADS={cores}"
+        return Finding("warning", "threads", f"torch starts {ours}, but this process may use {cores} core(s): {remedy}")
+    return Finding("ok", "threads", f"{ours} of {cores} cores, {torch.backends.cpu.get_cpu_capability()}")
 
 
 def mps() -> Finding:
