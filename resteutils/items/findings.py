@@ -68,7 +68,8 @@ def blocks(places: Places) -> dict[str, str]:
     ten = [run for run in powers if run.recipe.row == "resnet20-o10"]
     rows = Rows.of(Runs([*runs, *ten], runs.diverged), EPOCHS)
     table = Rows.of(runs, EPOCHS)
-    found = why.measure(records_of("why", places, ended))
+    apart = records_of("why", places, ended)
+    found = why.measure(apart)
     checks = table3.judge(runs, PROFILE).checks
     return {
         "findings-budget": BUDGET,
@@ -79,7 +80,10 @@ def blocks(places: Places) -> dict[str, str]:
         "evidence-design": html.table_markdown(design.frame(table)),
         "evidence-powers": _powers(powers),
         "evidence-comparisons": _comparisons(checks),
-        "evidence-blocks": "\n".join([*map(_block, found), *(f"* **{name}**: not run." for name in ELSEWHERE)]),
+        "evidence-blocks": "\n".join(
+            [*(_block(outcome, apart) for outcome in found), *(f"* **{name}**: not run." for name in ELSEWHERE)]
+        ),
+        "evidence-machines": _machines(ended),
         "evidence-order": _order(places),
         **speed.blocks(places.results),
         "evidence-notes": "\n".join(
@@ -252,12 +256,39 @@ def _seen(d: Difference) -> str:
     return "above 0" if d.low > 0 else "below 0" if d.high < 0 else "undecided"
 
 
-def _block(outcome: why.Outcome) -> str:
-    """A block's outcome, its contrasts and its rule; of one that is not complete they decide nothing."""
+def _block(outcome: why.Outcome, runs: Runs) -> str:
+    """A block's outcome, its contrasts, what its own rows took and its rule; of one that is not complete they decide
+    nothing."""
     contrasts = "; ".join(f"{name} {said(found)}" for name, found in outcome.found.items())
     begun = outcome.words != "not run" and contrasts
     shown = f" {'Found' if outcome.complete else 'So far'}: {in_words(contrasts)}." if begun else ""
-    return f"* **{outcome.block.name}**: {in_words(outcome.words)}.{shown} Rule: {outcome.block.rule}."
+    own = [run for run in runs if run.recipe.row in outcome.block.own]
+    took = f" {len(own)} runs, {_seconds(own) / 3600:.1f} core-hours." if begun else ""
+    return f"* **{outcome.block.name}**: {in_words(outcome.words)}.{shown}{took} Rule: {outcome.block.rule}."
+
+
+def _seconds(runs: Iterable[Any]) -> float:
+    """How long the epochs of these runs took together, pauses counted."""
+    return float(sum(run.history["seconds"].sum() for run in runs))
+
+
+def _machines(ended: Runs) -> str:
+    """The machines that trained ``short``'s runs, and how long a run of ten epochs took there."""
+    short = [run for run in ended if run.recipe.profile == PROFILE]
+    machines: dict[tuple[str, str], list[Any]] = {}
+    for run in short:
+        had = run.provenance["machine"]
+        machines.setdefault((f"{had['cpu']}, {had['simd']}", run.provenance["versions"]["torch"]), []).append(run)
+    lines = []
+    for (machine, torch), of in sorted(machines.items(), key=lambda each: -len(each[1])):
+        whole = [r for r in of if r.recipe.epochs == EPOCHS and r.recipe.dataset == "cifar10"]
+        spans = []
+        for place in ("after", "before"):
+            minutes = [_seconds([run]) / 60 for run in whole if run.recipe.scale_order == place]
+            spans.append(f"{min(minutes):.0f} to {max(minutes):.0f}" if minutes else "-")
+        lines.append([machine, torch, str(len(of)), f"{_seconds(of) / 3600:.1f}", *spans])
+    head = ["machine, one thread a run", "torch", "runs", "core-hours", "minutes of 10 epochs", "in the authors' order"]
+    return html.markdown(head, lines, ["---", "---", *["---:"] * 4])
 
 
 def _items() -> str:

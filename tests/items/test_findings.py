@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from helpers.made_up import fake_runs
 
 from resteutils.evidence.markers import blocks as blocks_in
 from resteutils.items import findings, why
+from resteutils.recipes import recipe
 from resteutils.system.settings import Places
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,9 +37,33 @@ def test_a_page_prints_what_the_records_say(page: Path, made: dict[str, str]) ->
         assert content.strip() == made[name].strip(), f"{page.name}: make report writes {name} again"
 
 
+def cells(table: str) -> list[list[str]]:
+    """The cells of a Markdown table, without its head."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
 def test_differences_are_those_of_the_means(made: dict[str, str]) -> None:
-    (line,) = (line for line in made["evidence-table"].splitlines() if line.startswith("| DSQ "))
-    assert "53.88 | 1 | +0.10 [" in line
+    """Not those over the seeds that both rows have."""
+    rows = {row[0]: row for row in cells(made["evidence-table"])}
+    mean = {name: float(rows[name][2].split()[0]) for name in ("DSQ", "FDA", "STE, clipped at 1")}
+    for name in ("DSQ", "FDA"):
+        shown = float(rows[name][4].split()[0])
+        assert shown == pytest.approx(mean[name] - mean["STE, clipped at 1"], abs=0.011)
+
+
+def test_machines_and_blocks_count_the_committed_records(made: dict[str, str]) -> None:
+    """By the files themselves; a run that diverged has no epoch, and so no time."""
+    records = [json.loads(path.read_text()) for path in (ROOT / "results" / "short" / "runs").glob("*.json")]
+    ended = [record for record in records if "result" in record]
+    hours = sum(sum(record["history"]["seconds"]) for record in ended) / 3600
+    rows = cells(made["evidence-machines"])
+    assert sum(int(row[2]) for row in rows) == len(ended)
+    assert sum(float(row[3]) for row in rows) == pytest.approx(hours, abs=0.06 * len(rows))
+    (curve,) = (line for line in made["evidence-blocks"].splitlines() if line.startswith("* **E "))
+    own = [
+        r for r in ended if r["identity"] in {recipe(f"why/{w}", "short").identity for w in ("reste", "ste-gain-clip")}
+    ]
+    assert f" {len(own)} runs, " in curve
 
 
 def test_the_bullet_on_the_order_says_what_block_c_decided() -> None:
