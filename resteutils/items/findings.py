@@ -203,7 +203,7 @@ def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
         f"Accuracy is highest at o = {named}; the paper's power is 3.",
         f"* **A clip and a gain {'' if both else 'are not shown to '}lead STE too, without the curve.** The "
         f"activations' clip at 1.5 adds {said(effects['clip'])}, the slope on the weights {said(effects['gain'])}. "
-        + _curve(rows, _named(found, "E")),
+        + " ".join(filter(None, (_curve(rows, _named(found, "E")), _adam(_named(found, "A"))))),
         _scaling(_named(found, "C")),
     ]
 
@@ -222,6 +222,17 @@ def _curve(rows: Rows, block: why.Outcome) -> str:
         )
     curve = rows.difference("reste", "ste-gain-clip")
     return f"ReSTE minus a straight line with both: {said(curve)}, {_seen(curve)}."
+
+
+def _adam(block: why.Outcome) -> str:
+    """What block A says, once it is complete."""
+    if not block.complete:
+        return ""
+    _, curve, lead = block.found.values()
+    return (
+        f"Adam divides that slope out: by Adam ReSTE leads STE by {said(lead)}. ReSTE minus the straight line with the "
+        f"clip is {said(curve)} then, {_seen(curve)}."
+    )
 
 
 def _scaling(order: why.Outcome) -> str:
