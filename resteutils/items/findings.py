@@ -203,7 +203,8 @@ def _bullets(rows: Rows, powers: Rows, found: list[why.Outcome]) -> list[str]:
         f"Accuracy is highest at o = {named}; the paper's power is 3.",
         f"* **A clip and a gain {'' if both else 'are not shown to '}lead STE too, without the curve.** The "
         f"activations' clip at 1.5 adds {said(effects['clip'])}, the slope on the weights {said(effects['gain'])}. "
-        + " ".join(filter(None, (_curve(rows, _named(found, "E")), _adam(_named(found, "A"))))),
+        + _curve(rows, _named(found, "E")),
+        *_adam(_named(found, "A")),
         _scaling(_named(found, "C")),
     ]
 
@@ -224,15 +225,15 @@ def _curve(rows: Rows, block: why.Outcome) -> str:
     return f"ReSTE minus a straight line with both: {said(curve)}, {_seen(curve)}."
 
 
-def _adam(block: why.Outcome) -> str:
-    """What block A says, once it is complete."""
+def _adam(block: why.Outcome) -> list[str]:
+    """The bullet on block A, once it is complete."""
     if not block.complete:
-        return ""
+        return []
     _, curve, lead = block.found.values()
-    return (
-        f"Adam divides that slope out: by Adam ReSTE leads STE by {said(lead)}. ReSTE minus the straight line with the "
-        f"clip is {said(curve)} then, {_seen(curve)}."
-    )
+    return [
+        f"* **By Adam**, which divides that slope out, ReSTE minus STE is {said(lead)}, {_seen(lead)}. ReSTE minus a "
+        f"straight line with its clip is {said(curve)}, {_seen(curve)}; {block.block.n} seeds each."
+    ]
 
 
 def _scaling(order: why.Outcome) -> str:

@@ -81,6 +81,16 @@ def test_the_bullet_on_the_order_says_what_block_c_decided() -> None:
     assert "both in their order: -0.70 [" in said["whole"]
 
 
+def test_the_bullet_on_adam_waits_for_its_block() -> None:
+    levels = {"ste-adam": 57.3, "reste-o1-adam": 59.6, "reste-adam": 58.9}
+    for rows, bullets in ((levels, 1), ({"ste-adam": 57.3}, 0)):
+        runs = fake_runs("why", rows=",".join(rows), seeds="0,1,2,3", score=lambda row, s: levels[row] + s % 2)
+        (outcome,) = (each for each in why.measure(runs) if each.block.name.startswith("A "))
+        found = findings._adam(outcome)
+        assert len(found) == bullets
+        assert not found or ("ReSTE minus STE is +1.60 [" in found[0] and "its clip is -0.70 [" in found[0])
+
+
 def test_rewriting_changes_only_what_differs(tmp_path: Path, made: dict[str, str]) -> None:
     page = tmp_path / "README.md"
     page.write_text("# A\n<!-- begin items -->\nold\n<!-- end items -->\nend\n")
