@@ -45,7 +45,7 @@ NAMES = {
     "resnet20-o10": "ReSTE, o to 10",
     "ste-identity": "control: STE, not clipped",
 }
-FRONT = ("ste-gain-clip", "reste", "fda", "dsq", "ste", "resnet20-o10")
+FRONT = ("ste-gain-clip", "reste", "fda", "dsq", "ste")
 
 
 def records_of(item: str, places: Places, ended: Runs | None = None) -> Runs:
