@@ -138,7 +138,7 @@ BLOCKS = (
     Block("E (curve)", "as good within 1 point, else the sign", ("reste", "ste-gain-clip"), 7,
           {"curve: reste above clip and gain": _lead("reste", "ste-gain-clip")}, _curve),
     Block("B (proxy)", "used only if it repeats six signs, and both main effects within CIFAR-10's intervals",
-          (*CELLS, *_with("-proxy", BASE)), 30,
+          _with("-proxy", BASE), 30,  # beside the cells, as many seeds as those have
           {**{f"main effect of the {factor}, proxy": {f"{row}-proxy": w for row, w in design.EFFECTS[factor].items()}
               for factor in ("clip", "gain")},
            "reste above ste, proxy": _lead("reste", "ste", "-proxy"),

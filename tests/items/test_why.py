@@ -51,6 +51,19 @@ def test_blocks_that_have_no_runs_are_named_as_not_run() -> None:
     assert judged.status != "supported" and "B (proxy)" in judged.text and "F (ablations on the proxy)" in judged.text
 
 
+@pytest.mark.parametrize("block", why.BLOCKS, ids=lambda block: block.name)
+def test_a_block_is_complete_once_its_own_rows_have_their_seeds(block: blocks.Block) -> None:
+    """Beside what stands before it: the cells and ReSTE with three seeds each, block C with three."""
+    standing = ",".join([*BASE, "reste-before"])
+    runs = fake_runs("why", rows=standing, seeds="0,1,2", score=lambda row, s: 50.0 + s)
+    own = fake_runs(
+        "why", rows=",".join(block.own), seeds=",".join(map(str, range(block.n))), score=lambda row, s: 50.0 + s % 3
+    )
+    merged = {run.recipe.run_id: run for run in [*runs, *own]}
+    (outcome,) = (each for each in why.measure(merged.values()) if each.block == block)
+    assert outcome.complete, outcome.lacking
+
+
 def test_a_block_that_has_begun_says_how_far_it_is_and_decides_nothing() -> None:
     found = outcomes({**BASE, "reste-before": 64.0})["C"]
     assert not found.complete and "reste-before 3 of 3" not in found.words
