@@ -9,7 +9,7 @@ from typing import Any
 
 from resteutils.estimators import ReSTE
 from resteutils.evidence.names import method
-from resteutils.explorer.shelf import method_label, overridden
+from resteutils.explorer.shelf import apart, method_label, overridden
 from resteutils.runs.store import Run
 
 __all__ = ["MOST_BYTES", "compact", "compact_run"]
@@ -49,7 +49,7 @@ def compact_run(run: Run, own: bool = False) -> dict[str, Any]:
         "instability": _last(columns, "instability"),
         "history": columns,
     }
-    flags = {"own": own, "changed": bool(overridden(r)) or r.standardize}  # only what holds travels
+    flags = {"own": own, "changed": bool(apart(r)) or r.standardize}  # only what holds travels
     return made | {name: True for name, holds in flags.items() if holds}
 
 

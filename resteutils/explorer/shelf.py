@@ -7,13 +7,14 @@ from dataclasses import fields
 
 from resteutils.estimators import Estimator
 from resteutils.evidence.summary import changed
-from resteutils.recipes import Recipe
+from resteutils.recipes import Recipe, recipe
 from resteutils.runs.store import Run, finished_runs
 
-__all__ = ["Shelf", "method_label", "overridden", "recipe_label", "run_label"]
+__all__ = ["Shelf", "apart", "method_label", "overridden", "recipe_label", "run_label"]
 
 log = logging.getLogger(__name__)
 NAMED = ("estimator", "input_estimator", "bits", "standardize")  # fields that a label names in words of its own
+OF_ROWS = (*NAMED, "model", "dataset", "image_size", "padding", "train_size", "batch_size", "warmup_epochs")
 MEASURED = ("short", "paper")  # profiles on the paper's data
 FIRST_ITEMS = ("table3", "figure4")  # what the page shows first where not all fit
 
@@ -29,16 +30,27 @@ def recipe_label(r: Recipe) -> str:
 
 
 def method_label(r: Recipe) -> str:
-    """The estimators of a recipe and the overrides that change it, without network, data and seed."""
+    """The estimators of a recipe and what else sets it apart, without network, data and seed."""
     what = _named(r.estimator) if r.estimator is not None else "float"
     if r.input_estimator is not None:
         what = f"{what} on weights, {_named(r.input_estimator)} on activations"
-    return what + ", standardised" * r.standardize + "".join(f", {each}" for each in overridden(r))
+    return what + ", standardised" * r.standardize + "".join(f", {each}" for each in apart(r))
 
 
 def overridden(r: Recipe) -> list[str]:
     """``NAME = VALUE`` of what overrides changed in a recipe, what the label's own words say aside."""
     return [words for words in changed(r) if words.split(" = ")[0] not in NAMED]
+
+
+def apart(r: Recipe) -> list[str]:
+    """What sets a recipe apart from Table 3's beside estimator, network, data and budget: by an override or, as in the
+    rows of ``why``, by its row."""
+    own = overridden(r)
+    if r.item == "table2":
+        return own
+    usual = recipe("table3/reste", r.profile, r.seed, epochs=r.epochs)
+    rows = [words for words in r.changed(usual) if words.split(" = ")[0] not in OF_ROWS and words not in own]
+    return own + rows
 
 
 def _named(e: Estimator) -> str:

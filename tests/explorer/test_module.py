@@ -17,8 +17,9 @@ from helpers.every_estimator import EVERY
 import resteutils as ru
 from resteutils.explorer.compact import MOST_BYTES, compact, compact_run, dumps
 from resteutils.explorer.page import document, page_data, script
-from resteutils.explorer.shelf import FIRST_ITEMS, Shelf
+from resteutils.explorer.shelf import FIRST_ITEMS, Shelf, apart
 from resteutils.explorer.specs import accepts, specs
+from resteutils.recipes import recipe
 
 NODE = shutil.which("node")
 node = pytest.mark.skipif(NODE is None, reason="no node: apt-get install nodejs")
@@ -217,3 +218,16 @@ def test_the_page_needs_nothing_from_elsewhere(root: Path) -> None:
     assert text.count("<script") == 2 and "import " not in script(entry=False).split("\n", 3)[0]
     assert not [word for word in ('src="http', 'href="http', "@import", "fetch(", "XMLHttpRequest") if word in text]
     assert page_data(Shelf(results_dir=str(root / "results")))["inside"]["networks"][0]["packed"]
+
+
+@pytest.mark.parametrize("row", ["ste-adam", "reste-decay", "reste-before"])
+def test_rows_by_another_recipe_are_no_points_of_table_3s(row: str) -> None:
+    """They would move the means of the powers, whose labels they share."""
+    assert apart(recipe(f"why/{row}", "short"))
+    for item, usual, profile in (
+        ("table3", "ste", "short"),
+        ("table3", "reste", "paper"),
+        ("figure4", "resnet20-o5", "short"),
+    ):
+        assert not apart(recipe(f"{item}/{usual}", profile))
+    assert apart(recipe("table3/ste", "short", lr=0.05)) == ["lr = 0.05"]
