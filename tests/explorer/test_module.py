@@ -231,3 +231,9 @@ def test_rows_by_another_recipe_are_no_points_of_table_3s(row: str) -> None:
     ):
         assert not apart(recipe(f"{item}/{usual}", profile))
     assert apart(recipe("table3/ste", "short", lr=0.05)) == ["lr = 0.05"]
+
+
+@node
+def test_the_plane_shows_the_budget_that_most_runs_have(tmp_path: Path) -> None:
+    code = "console.log(JSON.stringify(given.map(of => usualEpochs(of.map(epochs => ({epochs}))))))"
+    assert run_in_node(tmp_path, code, [[10, 10, 40], [10, 40], [3], []]) == [10, 40, 3, 0]

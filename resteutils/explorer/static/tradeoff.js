@@ -41,9 +41,15 @@ function shade(share) {
   return `rgb(${stops[i].map((value, k) => Math.round(value + part * (stops[i + 1][k] - value))).join(",")})`;
 }
 
+// The budget that most runs have, the larger of equals: a few longer runs are no picture of the powers.
+export function usualEpochs(runs) {
+  const count = epochs => runs.filter(run => run.epochs === epochs).length;
+  return [...new Set(runs.map(run => run.epochs))].sort((a, b) => count(b) - count(a) || b - a)[0] ?? 0;
+}
+
 export function tradeoffTab({data, spec, state, set}) {
   const usable = data.runs.filter(run => run.dataset === "cifar10" && run.model === "resnet20" && run.bits === "1/1");
-  const longest = Math.max(0, ...usable.map(run => run.epochs)), groups = grouped(usable.filter(run => run.epochs === longest && !run.changed));
+  const epochs = usualEpochs(usable), groups = grouped(usable.filter(run => run.epochs === epochs && !run.changed));
   // One recipe: what an override changed is among the runs of the next tab.
   const powers = groups.filter(group => group.o !== null && !group.paired).sort((a, b) => a.o - b.o);
   const control = groups.find(group => group.row === "ste-gain-clip");
@@ -63,7 +69,7 @@ export function tradeoffTab({data, spec, state, set}) {
   const key = html("div", {class: "rx-legend"}), readout = html("p", {class: "rx-readout"}, "\u00a0");
   const scale = html("p", {class: "rx-soft"}, `colour: top-1 from ${lowest.toFixed(1)} % `, html("span", {class: "rx-scale", role: "img", "aria-label": "dark blue is low, yellow is high"}), ` to ${highest.toFixed(1)} %`);
   const view = html("div", {}, say, html("div", {class: "rx-charts"}, ...overO.map(chart => chart.figure), plane.figure), readout, key, scale, note);
-  note.textContent = `Points: ${usable.filter(run => run.epochs === longest && run.top1 !== null && !run.changed).length} finished runs of ResNet-20 at W/A 1/1 on CIFAR-10, ${longest} epochs, e and s as defined in the paper after the last epoch; between measured powers the read-out is interpolated. Colour of the plane: mean top-1 of the method.`;
+  note.textContent = `Points: ${usable.filter(run => run.epochs === epochs && run.top1 !== null && !run.changed).length} finished runs of ResNet-20 at W/A 1/1 on CIFAR-10, ${epochs} epochs, e and s as defined in the paper after the last epoch; between measured powers the read-out is interpolated. Colour of the plane: mean top-1 of the method.`;
 
   function draw() {
     const s = state(), own = values(s), o = s.estimator === "reste" || s.estimator === "ste_gain" ? own.o : null;
