@@ -77,7 +77,7 @@ def items() -> dict[str, list[Recipe]]:
 
 
 def blocks() -> dict[str, list[Recipe]]:
-    """The runs of each block that no block before it has."""
+    """The runs of each block's own rows."""
     return {b.name: item_recipes("why", "paper", rows=b.own, seeds=range(b.n)) for b in BLOCKS}
 
 

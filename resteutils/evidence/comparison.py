@@ -9,7 +9,7 @@ counts as the worst one: a comparison is decided only where it comes out alike w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -32,14 +32,13 @@ def collapsed(run: Any) -> bool:
 
 @dataclass(frozen=True)
 class Rows:
-    """The values of one budget. ``values``: {row: {seed: value}}; ``lost``: {row: {seed: why it has none}}; ``failed``:
-    rows outside the pool; ``untrained``: those of them whose every training failed; ``worst``: what a seed without a
-    value counts as, NaN where nothing can be said."""
+    """The values of one budget. ``values``: {row: {seed: value}}; ``lost``: {row: {seed: why it has none}}; ``broken``:
+    {row: the seeds whose training failed}; ``worst``: what a seed without a value counts as, NaN where nothing can be
+    said."""
 
     values: Mapping[Any, Mapping[int, float]]
     lost: Mapping[Any, Mapping[int, str]] = field(default_factory=dict)
-    failed: frozenset = frozenset()
-    untrained: frozenset = frozenset()
+    broken: Mapping[Any, Set[int]] = field(default_factory=dict)
     worst: float = math.nan
 
     @classmethod
@@ -64,9 +63,17 @@ class Rows:
             broken.setdefault(row, set()).update(of)
         for run in filter(collapsed, runs):
             broken.setdefault(run.recipe.row, set()).add(run.recipe.seed)
-        untrained = {row for row, seeds in broken.items() if seeds >= values.get(row, {}).keys()}
-        worst = _chance(every) if "top" in value else math.nan
-        return cls(values, lost, frozenset(broken), frozenset(untrained), worst)
+        return cls(values, lost, broken, _chance(every) if "top" in value else math.nan)
+
+    @property
+    def failed(self) -> frozenset:
+        """The rows outside the pool: some training of theirs failed."""
+        return frozenset(self.broken)
+
+    @property
+    def untrained(self) -> frozenset:
+        """The rows whose every training failed."""
+        return frozenset(row for row, seeds in self.broken.items() if seeds >= self.values.get(row, {}).keys())
 
     @cached_property
     def pooled(self) -> Pooled:

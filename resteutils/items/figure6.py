@@ -136,7 +136,7 @@ def judge(runs: Sequence[Any], profile: str) -> verdict.Verdict:
     frame, checks = table(runs), [pipeline_check(runs)] if runs else []
     for epochs, lines in frame.groupby("Epochs"):
         top1 = Rows.of(runs, epochs)
-        spikes = Rows(stats.groups(lines["Row"], lines["Seed"], lines["Spikes"]), failed=top1.failed)
+        spikes = Rows(stats.groups(lines["Row"], lines["Seed"], lines["Spikes"]), broken=top1.broken)
         for row in spikes.values if BASE in spikes.values else ():
             if row != BASE:
                 more, less = _more_spikes(row, spikes), top1.difference(BASE, row)

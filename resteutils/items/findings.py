@@ -68,8 +68,8 @@ def blocks(places: Places) -> dict[str, str]:
     ten = [run for run in powers if run.recipe.row == "resnet20-o10"]
     rows = Rows.of(Runs([*runs, *ten], runs.diverged), EPOCHS)
     table = Rows.of(runs, EPOCHS)
-    apart = records_of("why", places, ended)
-    found = why.measure(apart)
+    parts = records_of("why", places, ended)
+    found = why.measure(parts)
     checks = table3.judge(runs, PROFILE).checks
     return {
         "findings-budget": BUDGET,
@@ -81,7 +81,7 @@ def blocks(places: Places) -> dict[str, str]:
         "evidence-powers": _powers(powers),
         "evidence-comparisons": _comparisons(checks),
         "evidence-blocks": "\n".join(
-            [*(_block(outcome, apart) for outcome in found), *(f"* **{name}**: not run." for name in ELSEWHERE)]
+            [*(_block(outcome, parts) for outcome in found), *(f"* **{name}**: not run." for name in ELSEWHERE)]
         ),
         "evidence-machines": _machines(ended),
         "evidence-order": _order(places),
@@ -295,8 +295,8 @@ def _machines(ended: Runs) -> str:
     for (machine, torch), of in sorted(machines.items(), key=lambda each: -len(each[1])):
         whole = [r for r in of if r.recipe.epochs == EPOCHS and r.recipe.dataset == "cifar10"]
         spans = []
-        for place in ("after", "before"):
-            minutes = [_seconds([run]) / 60 for run in whole if run.recipe.scale_order == place]
+        for scaled in ("after", "before"):
+            minutes = [_seconds([run]) / 60 for run in whole if run.recipe.scale_order == scaled]
             spans.append(f"{min(minutes):.0f} to {max(minutes):.0f}" if minutes else "-")
         lines.append([machine, torch, str(len(of)), f"{_seconds(of) / 3600:.1f}", *spans])
     head = ["machine, one thread a run", "torch", "runs", "core-hours", "minutes of 10 epochs", "in the authors' order"]

@@ -230,9 +230,8 @@ def judge(runs: Iterable[Any], profile: str) -> verdict.Verdict:
                 for row, kind in asked.items()
                 if row in there
             ]
-            lead += [f"To be above {' and '.join(idle)} is no claim: none of their trainings{after} succeeded."] * bool(
-                idle
-            )
+            if idle:
+                lead.append(f"To be above {' and '.join(idle)} is no claim: none of their trainings{after} succeeded.")
         for claim, weights in CONTRASTS.items():
             if weights.keys() <= there:
                 checks.append(verdict.ordering(f"{claim}{after}", rows.contrast(weights), kind="control"))

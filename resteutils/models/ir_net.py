@@ -16,14 +16,9 @@ __all__ = ["HardtanhBlock", "resnet20_hardtanh"]
 
 
 class HardtanhBlock(nn.Module):
-    """Two 3x3 convolutions with a skip around each, (N, cin, H, W) -> (N, cout, H/stride, W/stride).
+    """Two 3x3 convolutions with a skip around each, (N, cin, H, W) -> (N, cout, H/stride, W/stride)."""
 
-    Takes ``double_skip`` as :class:`resteutils.models.resnet.Block` does, and always has it.
-    """
-
-    def __init__(
-        self, conv: ConvFactory, shortcut: nn.Module, cin: int, cout: int, stride: int, double_skip: bool = True
-    ) -> None:
+    def __init__(self, conv: ConvFactory, shortcut: nn.Module, cin: int, cout: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Sequential(conv(cin, cout, stride=stride), nn.BatchNorm2d(cout))
         self.second = nn.Sequential(conv(cout, cout), nn.BatchNorm2d(cout))
@@ -39,6 +34,4 @@ def resnet20_hardtanh(conv: ConvFactory, num_classes: int, image_size: int, in_c
     """ResNet-20 in IR-Net's arrangement: widths, depths, shortcuts and parameters are ``resnet20``'s."""
     check_size(image_size, 4, "resnet20_hardtanh")
     stem = nn.Sequential(nn.Conv2d(in_channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.Hardtanh())
-    widths, depths = (16, 32, 64), (3, 3, 3)
-    model = ResNet(stem, depths, widths, conv, PadShortcut, True, num_classes, block=HardtanhBlock)
-    return kaiming(model, linear=True)
+    return kaiming(ResNet(stem, (3, 3, 3), (16, 32, 64), conv, PadShortcut, HardtanhBlock, num_classes), linear=True)

@@ -8,6 +8,7 @@ RGB with 1,000 classes ResNet-18 has 11,690,536 and ResNet-34 has 21,798,696.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -32,7 +33,7 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, conv: ConvFactory, shortcut: nn.Module, cin: int, cout: int, stride: int, double_skip: bool
+        self, conv: ConvFactory, shortcut: nn.Module, cin: int, cout: int, stride: int, double_skip: bool = False
     ) -> None:
         super().__init__()
         self.first = conv_relu_bn(conv(cin, cout, stride=stride), cout)
@@ -69,7 +70,7 @@ class ResNet(nn.Module):
     """Stem, stages of blocks, global average pooling, BatchNorm, classifier: (N, C, H, W) -> (N, classes).
 
     Every stage but the first begins with a block that halves the image and has a ``shortcut``; where the shape stays
-    the skip is the identity. ``block`` makes a block from what :class:`Block` takes.
+    the skip is the identity. ``block`` makes one from (conv, shortcut, cin, cout, stride), as :class:`Block` does.
     """
 
     def __init__(
@@ -79,9 +80,8 @@ class ResNet(nn.Module):
         widths: tuple[int, ...],
         conv: ConvFactory,
         shortcut: Callable[[int, int, int], nn.Module],
-        double_skip: bool,
+        block: Callable[[ConvFactory, nn.Module, int, int, int], nn.Module],
         num_classes: int,
-        block: Callable[..., nn.Module] = Block,
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -90,7 +90,7 @@ class ResNet(nn.Module):
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
                 skip = nn.Identity() if stride == 1 else shortcut(cin, width, stride)
-                blocks.append(block(conv, skip, cin, width, stride, double_skip))
+                blocks.append(block(conv, skip, cin, width, stride))
                 cin = width
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(
@@ -106,8 +106,8 @@ def resnet20(
 ) -> ResNet:
     """ResNet-20: 3-3-3 blocks of 16, 32, 64 channels, parameter-free shortcuts, Kaiming normal initialisation."""
     check_size(image_size, 4, "resnet20")
-    stem = _small_stem(in_channels, 16)
-    return kaiming(ResNet(stem, (3, 3, 3), (16, 32, 64), conv, PadShortcut, double_skip, num_classes), linear=True)
+    stem, block = _small_stem(in_channels, 16), partial(Block, double_skip=double_skip)
+    return kaiming(ResNet(stem, (3, 3, 3), (16, 32, 64), conv, PadShortcut, block, num_classes), linear=True)
 
 
 def resnet20_bireal(conv: ConvFactory, num_classes: int, image_size: int, in_channels: int) -> ResNet:
@@ -119,7 +119,7 @@ def resnet18(conv: ConvFactory, num_classes: int, image_size: int, in_channels: 
     """ResNet-18 for small images: 2-2-2-2 blocks of 64 to 512 channels, 1x1 shortcuts, PyTorch's initialisation."""
     check_size(image_size, 8, "resnet18")
     stem = _small_stem(in_channels, 64)
-    return ResNet(stem, (2, 2, 2, 2), (64, 128, 256, 512), conv, projection, False, num_classes)
+    return ResNet(stem, (2, 2, 2, 2), (64, 128, 256, 512), conv, projection, Block, num_classes)
 
 
 def resnet18_imagenet(conv: ConvFactory, num_classes: int, image_size: int, in_channels: int) -> ResNet:
@@ -138,7 +138,8 @@ def _imagenet(
     check_size(image_size, 32, "resnet for ImageNet")
     stem = conv_relu_bn(nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False), 64)
     stem.append(nn.MaxPool2d(3, stride=2, padding=1))
-    return kaiming(ResNet(stem, depths, (64, 128, 256, 512), conv, projection, True, num_classes))
+    block = partial(Block, double_skip=True)
+    return kaiming(ResNet(stem, depths, (64, 128, 256, 512), conv, projection, block, num_classes))
 
 
 def _small_stem(in_channels: int, width: int) -> nn.Sequential:

@@ -59,6 +59,8 @@ def test_machines_and_blocks_count_the_committed_records(made: dict[str, str]) -
     rows = cells(made["evidence-machines"])
     assert sum(int(row[2]) for row in rows) == len(ended)
     assert sum(float(row[3]) for row in rows) == pytest.approx(hours, abs=0.06 * len(rows))
+    minutes = [int(word) for row in rows for word in row[4].split(" to ") if word.isdigit()]
+    assert f"10 epochs: [{min(minutes)} to {max(minutes)} minutes]" in (ROOT / "README.md").read_text(encoding="utf-8")
     (curve,) = (line for line in made["evidence-blocks"].splitlines() if line.startswith("* **E "))
     own = [
         r for r in ended if r["identity"] in {recipe(f"why/{w}", "short").identity for w in ("reste", "ste-gain-clip")}

@@ -148,10 +148,10 @@ def _by_power(runs: Sequence[Any], model: str, epochs: int) -> Rows:
     every = Runs.of(runs)
     own = Runs(*([run for run in group if run.recipe.model == model] for group in (every, every.diverged)))
     power, found = {run.recipe.row: run.recipe.estimator.o for run in own.every}, Rows.of(own, epochs)
-    values = {power[row]: of for row, of in found.values.items()}
-    lost = {power[row]: of for row, of in found.lost.items()}
-    failed, untrained = (frozenset(power[row] for row in of) for of in (found.failed, found.untrained))
-    return Rows(dict(sorted(values.items())), lost, failed, untrained, found.worst)
+    values, lost, broken = (
+        {power[row]: of for row, of in each.items()} for each in (found.values, found.lost, found.broken)
+    )
+    return Rows(dict(sorted(values.items())), lost, broken, found.worst)
 
 
 def _trends(label: str, lines: pd.DataFrame, rows: Rows) -> list[verdict.Check]:
